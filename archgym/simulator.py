@@ -1,0 +1,190 @@
+"""The contract every cost model and every proxy meets: (designs, workload) -> metrics and feasibility, in batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.space import DesignSpace, Mask
+
+Direction = Literal["min", "max", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity: name (with its unit as suffix), unit, direction (which way is better) and a sentence."""
+
+    name: str
+    unit: str
+    direction: Direction = "none"
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a simulator returns for a batch of n designs.
+
+    Attributes:
+        metrics: name -> float64 of shape ``(n,)``; NaN where the design is infeasible or a metric does not exist.
+        feasible: bool ``(n,)``.
+        violation: object ``(n,)``: name of the broken constraint, empty where feasible.
+    """
+
+    metrics: Mapping[str, NDArray[np.float64]]
+    feasible: Mask
+    violation: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.feasible)
+
+    @classmethod
+    def build(
+        cls, metrics: Mapping[str, ArrayLike], violation: NDArray[np.object_] | None = None, count: int | None = None
+    ) -> Evaluation:
+        """Make an evaluation; metrics of designs with a violation are set to NaN. ``count`` is needed only where
+        there is no metric."""
+        columns = {name: np.array(column, dtype=np.float64) for name, column in metrics.items()}
+        if count is None:
+            count = len(next(iter(columns.values()))) if columns else (0 if violation is None else len(violation))
+        if violation is None:
+            return cls(columns, np.ones(count, dtype=bool), _no_violations(count))
+        feasible = np.asarray(violation == "", dtype=bool)
+        if not feasible.all():
+            for column in columns.values():
+                column[~feasible] = np.nan
+        return cls(columns, feasible, violation)
+
+    def take(self, rows: Any) -> Evaluation:
+        """The evaluation of the given rows (an index array, a mask or a slice)."""
+        return Evaluation({k: v[rows] for k, v in self.metrics.items()}, self.feasible[rows], self.violation[rows])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Evaluation]) -> Evaluation:
+        """Batches one after the other; all must have the same metrics."""
+        if len(parts) == 1:
+            return parts[0]
+        return Evaluation(
+            {name: np.concatenate([part.metrics[name] for part in parts]) for name in parts[0].metrics},
+            np.concatenate([part.feasible for part in parts]),
+            np.concatenate([part.violation for part in parts]),
+        )
+
+
+def _no_violations(count: int) -> NDArray[np.object_]:
+    return np.full(count, "", dtype=object)
+
+
+class Workload:
+    """What the hardware has to run. Simulators subclass this; the base holds what everyone may ask of any workload.
+
+    Attributes:
+        name: as in the problem's name.
+        description: one sentence for people.
+    """
+
+    name: str
+    description: str
+
+    def __init__(self, name: str, description: str = "") -> None:
+        self.name, self.description = name, description
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content: equal workloads, equal fingerprints, in any process."""
+        raise NotImplementedError
+
+    def features(self) -> dict[str, float]:
+        """Numbers that describe the workload, for policies that carry over to unseen ones; all finite, order 1."""
+        return {}
+
+
+class Simulator(ABC):
+    """A cost model.
+
+    Deterministic: same designs, workload, fidelity and seed, same bits, on any number of threads. No global state,
+    no files written, no printing.
+
+    Class attributes:
+        name: ``"dram"``; also the first part of a problem's name.
+        version: changes whenever a result can change.
+        spaces: names of the design spaces on offer, the default first.
+        fidelities: names of the fidelities on offer, the default first; empty where there is only one.
+        default_objective: name of the objective a problem gets where none is asked for.
+
+    Args:
+        space: one of ``spaces``; the default where None.
+        Further options are keyword arguments of the subclass, JSON-able, with defaults.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    spaces: ClassVar[tuple[str, ...]] = ("default",)
+    fidelities: ClassVar[tuple[str, ...]] = ()
+    default_objective: ClassVar[str] = ""
+    default_workload: ClassVar[str] = ""
+    metrics: tuple[Metric, ...]
+
+    def __init__(self, space: str | None = None) -> None:
+        if space is None:
+            space = self.spaces[0]
+        if space not in self.spaces:
+            raise UnknownNameError(f"space of {self.name}", space, self.spaces)
+        self.space_name = space
+
+    @abstractmethod
+    def workloads(self) -> Mapping[str, Workload]:
+        """The workloads that come with the package; values may be loaded on first access."""
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A workload by name, or ``file:PATH`` for a user's own; ``options`` are the simulator's (a window, a batch
+        size) and JSON-able."""
+        if name.startswith("file:"):
+            return self.read_workload(Path(name[len("file:") :]), **options)
+        if options:
+            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; leave it out")
+        known = self.workloads()
+        if name not in known:
+            raise UnknownNameError(f"workload of {self.name}", name, known)
+        return known[name]
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        """Read a user's workload file; simulators that can override this."""
+        raise ArchGymError(f"{self.name} reads no workload files; choose one of {', '.join(self.workloads())}")
+
+    @abstractmethod
+    def space(self, workload: Workload) -> DesignSpace:
+        """The design space for ``workload``; the same object for the same workload."""
+
+    def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
+        """The metrics of evaluations on ``workload``; ``self.metrics`` where they do not depend on it."""
+        return self.metrics
+
+    @abstractmethod
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        """Evaluate designs (int64 ``(n, d)`` of ``self.space(workload)``); infeasible ones get NaN metrics and the
+        name of the broken constraint."""
+
+    def objectives(self, workload: Workload) -> Mapping[str, Any]:
+        """Objectives of this simulator by name, beside the general ones: name -> archgym.objective.Objective."""
+        return {}
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        """Reference value a metric, to which objectives and observations relate; all positive and finite. The
+        default is the median over feasible designs among 64 uniform draws with seed 0."""
+        space = self.space(workload)
+        evaluation = self.evaluate(space.sample(64, 0), workload, seed=0)
+        result = {}
+        for metric in self.metrics_for(workload):
+            column = np.abs(evaluation.metrics[metric.name][evaluation.feasible])
+            column = column[np.isfinite(column) & (column > 0)]
+            result[metric.name] = float(np.median(column)) if len(column) else 1.0
+        return result

@@ -1,0 +1,410 @@
+"""Design spaces: named parameters with finite value lists, constraints, inactive parameters and encodings.
+
+A *design* is one row of value indices, int64 of shape ``(d,)``; a batch has shape ``(n, d)``. Index rows are the
+canonical form everywhere: the simulators take them, the agents propose them, Gymnasium's ``MultiDiscrete`` holds
+them. Everything here is vectorised over the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+
+Value = int | float | str | bool
+Designs = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One named choice of the designer.
+
+    Args:
+        name: unique in its space.
+        values: the finite list of values, in order; numbers, strings or booleans.
+        ordered: True where neighbouring values are similar (sizes, widths); False for policies and kinds. Encoders
+            scale ordered parameters and one-hot the others.
+        unit: unit of the values, empty where they have none.
+        description: one sentence for people.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    ordered: bool = True
+    unit: str = ""
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(_plain(value) for value in self.values))
+        if not self.values:
+            raise ArchGymError(f"parameter {self.name!r} has no values; give at least one")
+        if len({(type(value) is str, value) for value in self.values}) != len(self.values):
+            raise ArchGymError(f"parameter {self.name!r} lists a value twice; values must differ")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def index(self, value: Value) -> int:
+        """Index of ``value``; numbers compare by value (8 finds 8.0), everything else exactly."""
+        try:
+            return self.values.index(_plain(value))
+        except ValueError:
+            pass
+        if all(isinstance(known, str) for known in self.values):
+            raise UnknownNameError(f"value of {self.name}", value, [str(known) for known in self.values])
+        shown = ", ".join(map(str, self.values[:10])) + (", ..." if len(self.values) > 10 else "")
+        raise ArchGymError(f"{self.name} cannot be {value!r}; its values are {shown}")
+
+
+def _plain(value: Any) -> Value:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def boolean(name: str, description: str = "") -> Parameter:
+    """A parameter that is False or True."""
+    return Parameter(name, (False, True), ordered=False, description=description)
+
+
+def linear_grid(name: str, start: float, stop: float, count: int, **kwargs: Any) -> Parameter:
+    """A continuous knob as a declared grid of ``count`` equal steps from ``start`` to ``stop``, both included."""
+    return Parameter(name, tuple(float(value) for value in np.linspace(start, stop, count)), **kwargs)
+
+
+def log_grid(name: str, start: float, stop: float, count: int, **kwargs: Any) -> Parameter:
+    """A continuous knob as a declared geometric grid from ``start`` to ``stop``, both included."""
+    return Parameter(name, tuple(float(value) for value in np.geomspace(start, stop, count)), **kwargs)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A named rule over whole batches.
+
+    Args:
+        name: short identifier; it is what a trial's ``violation`` column holds.
+        sentence: the rule in words for people.
+        satisfied: designs ``(n, d)`` -> bool ``(n,)``, True where the rule holds.
+    """
+
+    name: str
+    sentence: str
+    satisfied: Callable[[Designs], Mask] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Inactive:
+    """Says when a parameter has no effect, so that equivalent designs can share one representative.
+
+    Args:
+        parameter: name of the parameter.
+        when: designs ``(n, d)`` -> bool ``(n,)``, True where the parameter has no effect.
+        sentence: the reason in words for people.
+        index: the representative's value index.
+    """
+
+    parameter: str
+    when: Callable[[Designs], Mask] = field(repr=False)
+    sentence: str = ""
+    index: int = 0
+
+
+class DesignSpace:
+    """The parameters of a problem and the rules between them.
+
+    Args:
+        parameters: in action order.
+        constraints: rules a feasible design keeps; checked in order, the first broken one names the violation.
+        inactive: rules of :meth:`canonical`; applied in order, each to the result of the ones before.
+        canonicalize: further vectorised step of :meth:`canonical` for equivalences that are not "inactive given
+            others" (interchangeable blocks, say); must be idempotent and map designs ``(n, d)`` to designs.
+        repair: optional vectorised map to the nearest feasible designs.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        constraints: Sequence[Constraint] = (),
+        inactive: Sequence[Inactive] = (),
+        canonicalize: Callable[[Designs], Designs] | None = None,
+        repair: Callable[[Designs], Designs] | None = None,
+    ) -> None:
+        self.parameters = tuple(parameters)
+        self.constraints = tuple(constraints)
+        self.inactive = tuple(inactive)
+        self._canonicalize = canonicalize
+        self._repair = repair
+        self.names = tuple(parameter.name for parameter in self.parameters)
+        self._position = {name: i for i, name in enumerate(self.names)}
+        if not self.parameters:
+            raise ArchGymError("a design space needs at least one parameter")
+        if len(self._position) != len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise ArchGymError(f"parameter {twice!r} is listed twice; names must differ")
+        for rule in self.inactive:
+            self.position(rule.parameter)
+        self.nvec = np.array([len(parameter) for parameter in self.parameters], dtype=np.int64)
+        self.dimension = len(self.parameters)
+        self.size = math.prod(int(count) for count in self.nvec)
+        self._inactive_positions = tuple(self.position(rule.parameter) for rule in self.inactive)
+        self._unit_step = 1.0 / np.maximum(self.nvec - 1, 1)
+        # Values as arrays, for vectorised decoding; object arrays keep Python types.
+        self._values = tuple(_value_array(parameter.values) for parameter in self.parameters)
+
+    # --- looking things up -------------------------------------------------------------------------------------
+
+    def position(self, name: str) -> int:
+        """Column of the parameter ``name``."""
+        try:
+            return self._position[name]
+        except KeyError:
+            raise UnknownNameError("parameter", name, self.names) from None
+
+    def __getitem__(self, name: str) -> Parameter:
+        return self.parameters[self.position(name)]
+
+    def __len__(self) -> int:
+        return self.dimension
+
+    def __repr__(self) -> str:
+        return f"DesignSpace({self.dimension} parameters, {self.size:.4g} designs)"
+
+    # --- validation --------------------------------------------------------------------------------------------
+
+    def check(self, designs: ArrayLike) -> Designs:
+        """Return ``designs`` as int64 of shape ``(n, d)``, or raise a sentence that names the first bad entry."""
+        array = np.asarray(designs)
+        if array.ndim == 1:
+            array = array[None, :]
+        if array.ndim != 2 or array.shape[1] != self.dimension:
+            raise ArchGymError(
+                f"designs have shape {np.shape(designs)}; expected (n, {self.dimension}), one index a parameter"
+            )
+        if array.dtype != np.int64:
+            if not np.issubdtype(array.dtype, np.integer):
+                raise ArchGymError(f"designs have dtype {array.dtype}; expected integers (value indices)")
+            array = array.astype(np.int64)
+        if array.size and ((array < 0).any() or (array >= self.nvec).any()):
+            row, column = np.argwhere((array < 0) | (array >= self.nvec))[0]
+            raise ArchGymError(
+                f"design {row} has index {array[row, column]} for {self.names[column]!r}; "
+                f"expected 0..{self.nvec[column] - 1}"
+            )
+        return np.ascontiguousarray(array)
+
+    def violations(self, designs: ArrayLike) -> NDArray[np.object_]:
+        """Name of the first broken constraint for each design, empty where all hold; shape ``(n,)``."""
+        array = self.check(designs)
+        names = np.full(len(array), "", dtype=object)
+        for constraint in self.constraints:
+            open_rows = names == ""
+            if not open_rows.any():
+                break
+            broken = ~np.asarray(constraint.satisfied(array), dtype=bool)
+            names[open_rows & broken] = constraint.name
+        return names
+
+    # --- equivalent designs ------------------------------------------------------------------------------------
+
+    def canonical(self, designs: ArrayLike) -> Designs:
+        """The representative of each design's class of equivalent designs; a new array of shape ``(n, d)``."""
+        array = self.check(designs).copy()
+        for rule, position in zip(self.inactive, self._inactive_positions, strict=True):
+            array[np.asarray(rule.when(array), dtype=bool), position] = rule.index
+        if self._canonicalize is not None:
+            array = np.ascontiguousarray(self._canonicalize(array), dtype=np.int64)
+        return array
+
+    def repair(self, designs: ArrayLike) -> Designs:
+        """Map designs to feasible ones where the space has a repair; otherwise raise."""
+        if self._repair is None:
+            raise ArchGymError("this design space has no repair; draw designs with sample(), which rejects")
+        return self.check(self._repair(self.check(designs).copy()))
+
+    @property
+    def has_repair(self) -> bool:
+        return self._repair is not None
+
+    # --- values ------------------------------------------------------------------------------------------------
+
+    def decode(self, designs: ArrayLike) -> list[dict[str, Value]]:
+        """Designs as dictionaries name -> value."""
+        return [
+            {p.name: p.values[index] for p, index in zip(self.parameters, row, strict=True)}
+            for row in self.check(designs).tolist()
+        ]
+
+    def encode(self, named: Mapping[str, Value] | Sequence[Mapping[str, Value]]) -> Designs:
+        """Dictionaries name -> value as designs ``(n, d)``; every parameter must be given."""
+        rows = [named] if isinstance(named, Mapping) else list(named)
+        result = np.empty((len(rows), self.dimension), dtype=np.int64)
+        for i, row in enumerate(rows):
+            for name in row:
+                self.position(name)
+            for j, parameter in enumerate(self.parameters):
+                if parameter.name not in row:
+                    raise ArchGymError(f"the design lacks {parameter.name!r}; give every parameter a value")
+                result[i, j] = parameter.index(row[parameter.name])
+        return result
+
+    def columns(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
+        """Values a parameter as arrays of length n (int64, float64, bool, or object for strings)."""
+        array = self.check(designs)
+        return {name: values[array[:, j]] for j, (name, values) in enumerate(zip(self.names, self._values, strict=True))}
+
+    # --- encodings ---------------------------------------------------------------------------------------------
+
+    def to_unit(self, designs: ArrayLike) -> NDArray[np.float64]:
+        """Indices scaled to the unit cube: index / (count - 1), 0 for single values; shape ``(n, d)``."""
+        return self.check(designs) * self._unit_step
+
+    def from_unit(self, points: ArrayLike) -> Designs:
+        """Points of the unit cube ``(n, d)`` as designs: the cube is cut in equal cells, so that every level is
+        reachable with equal volume; ``from_unit(to_unit(x)) == x``. Values outside [0, 1] are clipped."""
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim == 1:
+            points = points[None, :]
+        if points.ndim != 2 or points.shape[1] != self.dimension:
+            raise ArchGymError(f"points have shape {points.shape}; expected (n, {self.dimension})")
+        cells = np.floor(np.clip(np.nan_to_num(points), 0.0, 1.0) * self.nvec).astype(np.int64)
+        return np.minimum(cells, self.nvec - 1)
+
+    def features(self, designs: ArrayLike) -> NDArray[np.float64]:
+        """Learning features ``(n, f)``: ordered parameters scaled to [0, 1], the others one-hot."""
+        array = self.check(designs)
+        blocks = []
+        for j, parameter in enumerate(self.parameters):
+            if parameter.ordered or len(parameter) == 1:
+                blocks.append((array[:, j] * self._unit_step[j])[:, None])
+            else:
+                blocks.append((array[:, j, None] == np.arange(len(parameter))).astype(np.float64))
+        return np.concatenate(blocks, axis=1)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the columns of :meth:`features`."""
+        names: list[str] = []
+        for parameter in self.parameters:
+            if parameter.ordered or len(parameter) == 1:
+                names.append(parameter.name)
+            else:
+                names += [f"{parameter.name}={value}" for value in parameter.values]
+        return tuple(names)
+
+    # --- sampling and neighbourhoods ---------------------------------------------------------------------------
+
+    def sample(self, count: int, rng: np.random.Generator | int, *, feasible: bool = False) -> Designs:
+        """Uniform designs ``(count, d)``; with ``feasible=True`` rejects designs that break a constraint."""
+        rng = np.random.default_rng(rng)
+        if not feasible or not self.constraints:
+            return rng.integers(0, self.nvec, size=(count, self.dimension), dtype=np.int64)
+        kept: list[Designs] = []
+        have, tried = 0, 0
+        while have < count:
+            batch = rng.integers(0, self.nvec, size=(max(count, 256), self.dimension), dtype=np.int64)
+            good = batch[self.violations(batch) == ""]
+            kept.append(good)
+            have, tried = have + len(good), tried + len(batch)
+            if not have and tried > 1_000_000:
+                raise ArchGymError("no feasible design among 1,000,000 uniform draws; sample without feasible=True")
+        return np.concatenate(kept)[:count]
+
+    def neighbours(self, design: ArrayLike, *, ordered_steps: bool = False) -> Designs:
+        """All designs that differ in one parameter, in order; with ``ordered_steps`` an ordered parameter moves by
+        one step only. Shape ``(m, d)``."""
+        row = self.check(design)[0]
+        result = []
+        for j, parameter in enumerate(self.parameters):
+            for index in range(len(parameter)):
+                step = abs(index - row[j])
+                if step and (step == 1 or not (ordered_steps and parameter.ordered)):
+                    other = row.copy()
+                    other[j] = index
+                    result.append(other)
+        return np.array(result, dtype=np.int64).reshape(-1, self.dimension)
+
+    # --- enumeration -------------------------------------------------------------------------------------------
+
+    def unrank(self, ranks: ArrayLike) -> Designs:
+        """Designs of the given ranks (lexicographic, last parameter fastest); needs size < 2**63."""
+        self._need_rankable()
+        rest = np.atleast_1d(np.asarray(ranks, dtype=np.int64)).copy()
+        if rest.size and (rest.min() < 0 or rest.max() >= self.size):
+            raise ArchGymError(f"rank out of range; expected 0..{self.size - 1}")
+        result = np.empty((len(rest), self.dimension), dtype=np.int64)
+        for j in range(self.dimension - 1, -1, -1):
+            rest, result[:, j] = np.divmod(rest, self.nvec[j])
+        return result
+
+    def rank(self, designs: ArrayLike) -> NDArray[np.int64]:
+        """Inverse of :meth:`unrank`; shape ``(n,)``."""
+        self._need_rankable()
+        array = self.check(designs)
+        ranks = np.zeros(len(array), dtype=np.int64)
+        for j in range(self.dimension):
+            ranks = ranks * self.nvec[j] + array[:, j]
+        return ranks
+
+    def batches(self, size: int = 65536) -> Iterator[Designs]:
+        """Every design of the space, in rank order, in batches of at most ``size`` rows."""
+        for start in range(0, self.size, size):
+            yield self.unrank(np.arange(start, min(start + size, self.size)))
+
+    def _need_rankable(self) -> None:
+        if self.size >= 2**63:
+            raise ArchGymError(f"the space has {self.size:.3g} designs, too many to number; sample it instead")
+
+    # --- sub-spaces --------------------------------------------------------------------------------------------
+
+    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> "SubSpace":
+        """The sub-space in which the named parameters take only the given values; its rules are this space's."""
+        return SubSpace(self, allowed)
+
+
+class SubSpace(DesignSpace):
+    """A space with some value lists shortened; :meth:`lift` gives the design of the full space."""
+
+    def __init__(self, parent: DesignSpace, allowed: Mapping[str, Sequence[Value]]) -> None:
+        for name in allowed:
+            parent.position(name)
+        self.parent = parent
+        self._maps = tuple(
+            np.array([p.index(value) for value in allowed[p.name]] if p.name in allowed else range(len(p)), np.int64)
+            for p in parent.parameters
+        )
+        parameters = [
+            Parameter(p.name, tuple(p.values[i] for i in index), p.ordered, p.unit, p.description)
+            for p, index in zip(parent.parameters, self._maps, strict=True)
+        ]
+        constraints = [
+            Constraint(c.name, c.sentence, lambda designs, rule=c.satisfied: rule(self.lift(designs)))
+            for c in parent.constraints
+        ]
+        inactive = [
+            Inactive(rule.parameter, lambda designs, when=rule.when: when(self.lift(designs)), rule.sentence)
+            for rule in parent.inactive
+        ]
+        super().__init__(parameters, constraints, inactive)
+
+    def lift(self, designs: ArrayLike) -> Designs:
+        """Designs of this space as designs of the parent."""
+        array = self.check(designs)
+        return np.stack([index[array[:, j]] for j, index in enumerate(self._maps)], axis=1)
+
+
+def _value_array(values: tuple[Value, ...]) -> NDArray[Any]:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return np.array(values, dtype=bool)
+    if kinds == {int}:
+        return np.array(values, dtype=np.int64)
+    if kinds <= {int, float}:
+        return np.array(values, dtype=np.float64)
+    result = np.empty(len(values), dtype=object)
+    result[:] = values
+    return result
