@@ -54,13 +54,13 @@ class Hyperparameters:
 def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, Any]]:
     """Name -> default, low, high, log, choices, doc of an agent's hyperparameters."""
     cls = AGENTS.load(agent) if isinstance(agent, str) else agent
-    return {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls.Hyperparameters)}
+    return {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls.hyperparameters)}
 
 
 class Agent(ABC):
     """A search algorithm.
 
-    Subclasses set ``name`` and ``Hyperparameters`` and write ``ask`` and ``tell``. An agent that must drive the
+    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell``. An agent that must drive the
     search itself (reinforcement learning through an environment) overrides ``drive`` instead.
 
     Attributes:
@@ -71,12 +71,12 @@ class Agent(ABC):
     """
 
     name: ClassVar[str]
-    Hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
+    hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     drives: ClassVar[bool] = False
 
     def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
         self.problem, self.space, self.seed = problem, problem.space, seed
-        self.p: Any = hyperparameters or self.Hyperparameters()
+        self.p: Any = hyperparameters or self.hyperparameters()
         # The name keeps agents with equal seeds from walking through the same random numbers.
         self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
 
@@ -96,11 +96,11 @@ class Agent(ABC):
 def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Agent:
     """Make a registered agent; unknown names and hyperparameters raise one sentence."""
     cls = load_agent(name)
-    known = [field.name for field in dataclasses.fields(cls.Hyperparameters)]
+    known = [field.name for field in dataclasses.fields(cls.hyperparameters)]
     for given in hyperparameters:
         if given not in known:
             raise UnknownNameError(f"hyperparameter of {name}", given, known)
-    agent: Agent = cls(problem, seed, cls.Hyperparameters(**hyperparameters))
+    agent: Agent = cls(problem, seed, cls.hyperparameters(**hyperparameters))
     return agent
 
 

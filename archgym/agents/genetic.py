@@ -27,21 +27,24 @@ class _Individual(list[int]):
         self.fitness = _Fitness()
 
 
+@dataclass(frozen=True)
+class GeneticHyperparameters(Hyperparameters):
+    """Of the genetic algorithm."""
+
+    population: int = hyper(32, low=2, high=1024, log=True, doc="individuals a generation")
+    elites: int = hyper(2, low=0, high=64, doc="best individuals that survive unchanged")
+    tournament: int = hyper(3, low=1, high=16, doc="individuals that compete for each parent's place")
+    crossover: float = hyper(0.8, low=0.0, high=1.0, doc="probability that two parents are crossed")
+    mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
+
+
 class GeneticAlgorithm(Agent):
     """Each generation: the ``elites`` best survive; the rest are children of tournament winners, crossed with
     probability ``crossover`` and mutated gene by gene with probability ``mutation``."""
 
     name = "ga"
 
-    @dataclass(frozen=True)
-    class Hyperparameters(Hyperparameters):
-        """Of the genetic algorithm."""
-
-        population: int = hyper(32, low=2, high=1024, log=True, doc="individuals a generation")
-        elites: int = hyper(2, low=0, high=64, doc="best individuals that survive unchanged")
-        tournament: int = hyper(3, low=1, high=16, doc="individuals that compete for each parent's place")
-        crossover: float = hyper(0.8, low=0.0, high=1.0, doc="probability that two parents are crossed")
-        mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
+    hyperparameters = GeneticHyperparameters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

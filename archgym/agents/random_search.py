@@ -10,14 +10,17 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
+@dataclass(frozen=True)
+class RandomSearchHyperparameters(Hyperparameters):
+    """None."""
+
+
 class RandomSearch(Agent):
     """Draws every parameter uniformly and independently; has nothing to tune."""
 
     name = "random"
 
-    @dataclass(frozen=True)
-    class Hyperparameters(Hyperparameters):
-        """None."""
+    hyperparameters = RandomSearchHyperparameters
 
     def ask(self, n: int) -> Designs:
         return self.space.sample(n, self.rng)

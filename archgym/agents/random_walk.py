@@ -12,19 +12,22 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
+@dataclass(frozen=True)
+class RandomWalkHyperparameters(Hyperparameters):
+    """Of the random walk."""
+
+    walkers: int = hyper(8, low=1, high=1024, log=True, doc="walkers that move side by side")
+    changes: int = hyper(1, low=1, high=16, doc="parameters changed a step (at most as many as there are)")
+    restart: float = hyper(0.01, low=0.0, high=1.0, doc="probability of a jump to a uniform design a step")
+
+
 class RandomWalk(Agent):
     """A walk over the neighbourhood graph. It remembers nothing of the rewards (ArchGym's baseline); with
     ``restart`` a walker sometimes jumps to a uniform design."""
 
     name = "walk"
 
-    @dataclass(frozen=True)
-    class Hyperparameters(Hyperparameters):
-        """Of the random walk."""
-
-        walkers: int = hyper(8, low=1, high=1024, log=True, doc="walkers that move side by side")
-        changes: int = hyper(1, low=1, high=16, doc="parameters changed a step (at most as many as there are)")
-        restart: float = hyper(0.01, low=0.0, high=1.0, doc="probability of a jump to a uniform design a step")
+    hyperparameters = RandomWalkHyperparameters
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
