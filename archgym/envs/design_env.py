@@ -48,7 +48,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     d steps. The first state is a uniform design (or ``options={"design": {...}}``), evaluated at reset.
 
     ``info`` (the same keys at reset and step): ``design`` (values by name; None = not chosen yet), ``indices``,
-    ``metrics``, ``feasible``, ``violation``, ``reward`` (the objective's) and, in ``construct`` and ``edit``,
+    ``metrics`` (None = not defined), ``feasible``, ``violation``, ``reward`` (the objective's) and, in ``construct`` and ``edit``,
     ``action_mask``.
 
     Args:
@@ -133,10 +133,11 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
         info = {
             "design": design,
             "indices": state.design[0].copy(),
-            "metrics": {name: float(column[0]) for name, column in state.metrics.items()},
+            # None, not NaN: an info has to equal itself.
+            "metrics": {name: _defined(column[0]) for name, column in state.metrics.items()},
             "feasible": bool(state.feasible[0]),
             "violation": state.violation[0],
-            "reward": float(state.rewards[0]),
+            "reward": _defined(state.rewards[0]),
         }
         if state.action_mode != "design":
             info["action_mask"] = state.masks()[0]
@@ -151,3 +152,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def close(self) -> None:
         self.episodes.evaluator.close()
+
+
+def _defined(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -17,7 +17,7 @@ def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{problem.name}: {problem.objective.name} {info['reward']:.4f}")
+    table = Table(title=f"{problem.name}: {problem.objective.name} {_number(info['reward'], '.4f')}")
     table.add_column("parameter")
     table.add_column("value", justify="right")
     units = {p.name: p.unit for p in problem.space.parameters}
@@ -26,7 +26,7 @@ def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
     table.add_section()
     if info["feasible"]:
         for metric in problem.metrics:
-            table.add_row(metric.name, f"{info['metrics'][metric.name]:.6g}")
+            table.add_row(metric.name, _number(info["metrics"][metric.name], ".6g"))
     else:
         table.add_row("violation" if info["violation"] else "state", info["violation"] or "not evaluated")
     console = Console(file=io.StringIO(), width=100, force_terminal=False)
@@ -55,15 +55,22 @@ def render_rgb(problem: Problem, info: dict[str, Any]) -> NDArray[np.uint8]:
     left.set(xlim=(0, 1), xlabel="position in the value list", title="design")
     left.invert_yaxis()
     with np.errstate(all="ignore"):
-        ratios = [np.log10(abs(info["metrics"][m.name]) / problem.references.get(m.name, 1.0)) for m in metrics]
+        values = [info["metrics"][m.name] for m in metrics]
+        ratios = [
+            np.log10(abs(np.nan if value is None else value) / problem.references.get(m.name, 1.0))
+            for value, m in zip(values, metrics, strict=True)
+        ]
     good = [ratio if np.isfinite(ratio) else 0.0 for ratio in ratios]
     better = [(r < 0) == (m.direction == "min") for r, m in zip(good, metrics, strict=True)]
     right.barh(range(len(metrics)), good, color=["#009E73" if b else "#D55E00" for b in better])
-    right.set_yticks(
-        range(len(metrics)), [f"{m.name} = {info['metrics'][m.name]:.4g}" for m in metrics], fontsize=7
-    )
+    names = [f"{m.name} = {_number(value, '.4g')}" for m, value in zip(metrics, values, strict=True)]
+    right.set_yticks(range(len(metrics)), names, fontsize=7)
     right.axvline(0, color="black", linewidth=0.8)
-    right.set(xlabel="log10(metric / reference)", title=f"reward {info['reward']:.4f}")
+    right.set(xlabel="log10(metric / reference)", title=f"reward {_number(info['reward'], '.4f')}")
     right.invert_yaxis()
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
