@@ -17,7 +17,9 @@ object, so that threads run designs side by side with the same bits whatever the
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 # --- the design, one int64 row of these columns ---------------------------------------------------------------------
 PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE = range(10)
@@ -49,6 +51,16 @@ NUMBER = (np.int64(1) << SHIFT) - 1
 MAX_REQUESTS = int(NUMBER)
 
 _options = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@intrinsic
+def lowest_bit(typingctx, mask):
+    """Position of the lowest set bit of a non-zero int64: one instruction."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
 
 
 @njit(**_options)
@@ -128,15 +140,16 @@ def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiti
 
 
 @njit(**_options)
-def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks, groups, I, B, Q, L, out, log):  # noqa: E741, N803
+def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, groups, I, J, B, Q, L, out, log):  # noqa: E741, N803
     """One design over one trace.
 
     Args:
         design: int64 (10,).
         timing: int64 (N_TIMING,).
-        arrival, bank_of, row_of, address, is_write: int64 (n,) each; addresses without the bits of the burst.
+        arrival: int64 (n,), cycles, non-decreasing. bank_of: uint8 (n,). row_of, line: int32 (n,); two requests are
+            to the same address where their lines are equal. is_write: uint8 (n,).
         banks, groups: of the rank; a group is ``bank // (banks // groups)``.
-        I: int64 (6, n) scratch a request; B: int64 (14, banks) scratch a bank; Q: int64 scratch of 4 * groups + 8.
+        I: int64 (4, n) and J: int32 (2, n) scratch a request; B: int64 (14, banks) scratch a bank; Q: int64 scratch of 4 * groups + 8.
         L: int64 (1032 + 2 * banks) scratch of the percentiles and of the touched banks.
         out: int64 (N_OUT,).
         log: int64 (m, 3), filled with (cycle, command, bank) from row 0 on; rows beyond it are dropped; m may be 0.
@@ -158,21 +171,23 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
     write_to_read_s = t_wl + t_burst + timing[T_WTR_S] - t_al
     write_to_read_l = t_wl + t_burst + timing[T_WTR_L] - t_al
     write_to_rda = write_to_pre - timing[T_RTP] - t_al
-    read_to_write = timing[T_RDWR]
+    read_to_write, t_ppd = timing[T_RDWR], timing[T_PPD]
     auto_read = t_al + timing[T_RTP_AUTO]
 
     # Requests: doubly linked list a bank, in order of admission; when the response leaves; end of the data.
-    follower, before, answered, data_end, slot_free = I[0], I[1], I[2], I[3], I[4]
+    follower, before = J[0], J[1]
+    answered, data_end, slot_free = I[0], I[1], I[2]
     # Banks.
     head, tail, count, open_row = B[0], B[1], B[2], B[3]
     hits, write_hits, first_hit = B[4], B[5], B[6]  # requests to the open row: how many, writes of them, the oldest
     act_ready, pre_ready, col_ready, rda_ready = B[7], B[8], B[9], B[10]  # the bank's own constraints
     command, local, number = B[11], B[12], B[13]  # the bank's choice: command, its own earliest time, admission number
-    # Terms of group and rank for each kind of command: ACT of group g, RD of g, WR of g, PRE.
-    term = Q[: 3 * groups + 1]
-    group_rrd = Q[3 * groups + 1 : 4 * groups + 1]
-    pre_term = 3 * groups
-    per_group = banks // groups
+    # Terms of the groups (kind * groups + group) and of the rank (by kind): ACT, RD, WR, PREPB.
+    group_term = Q[: 4 * groups]
+    rank_term = Q[4 * groups : 4 * groups + 4]
+    group_shift = 0
+    while groups << group_shift < banks:
+        group_shift += 1
     B[:] = 0
     Q[:] = 0
     for b in range(banks):
@@ -183,7 +198,6 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
         for i in range(n):
             data_end[i] = -1
     act0, act1, act2, act3 = -t_faw, -t_faw, -t_faw, -t_faw  # the last four ACTs, oldest first
-    rank_act = np.int64(0)  # tRRD_S, tFAW and refresh; groups add tRRD_L
     preab_ready, refab_ready = np.int64(0), np.int64(0)
     touched = L[1032:]
     busy = np.int64(0)  # bit mask of banks that hold requests
@@ -228,7 +242,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
         clamp = max(t, bus)
         for k in range(n_touched):
             b = touched[k]
-            g = b // per_group
+            g = b >> group_shift
             if count[b] == 0:
                 busy &= ~(np.int64(1) << b)
                 if best_bank == b:
@@ -239,7 +253,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
             if open_row[b] < 0:
                 command[b] = ACT
                 local[b] = act_ready[b]
-                where = g
+                kind, where = 0, g
             else:
                 if scheduler == FIFO:
                     hit = page == CLOSED or row_of[q] == open_row[b]
@@ -256,7 +270,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                                 if row_of[j] == open_row[b] and is_write[j] == last_direction:
                                     older = q
                                     while older != j and not (
-                                        row_of[older] == open_row[b] and address[older] == address[j]
+                                        row_of[older] == open_row[b] and line[older] == line[j]
                                     ):
                                         older = follower[older]
                                     if older == j:
@@ -270,20 +284,20 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                     local[b] = col_ready[b]
                     if is_write[q]:
                         command[b] = WRA if auto else WR
-                        where = 2 * groups + g
+                        kind, where = 2, 2 * groups + g
                     else:
                         command[b] = RDA if auto else RD
-                        where = groups + g
+                        kind, where = 1, groups + g
                         if auto:
                             local[b] = max(local[b], rda_ready[b])
                 else:
                     command[b] = PREPB
                     local[b] = pre_ready[b]
-                    where = pre_term
-            # The term's place is kept with the number: one load less in the scan.
-            number[b] = (where << SHIFT) | q
+                    kind, where = 3, 3 * groups + g
+            # The places of the terms are kept with the number: one load less in the scan.
+            number[b] = (kind << (SHIFT + 8)) | (where << SHIFT) | q
             if not rescan:
-                key = (max(local[b], term[where], clamp) << SHIFT) | q
+                key = (max(max(local[b], clamp), max(group_term[where], rank_term[kind])) << SHIFT) | q
                 if b == best_bank:
                     if key <= best:
                         best = key
@@ -296,17 +310,17 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
         if rescan:
             best, best_bank = FAR, np.int64(-1)
             rest = busy
-            b = np.int64(0)
             while rest:
-                if rest & 1:
-                    where_number = number[b]
-                    time = max(local[b], term[where_number >> SHIFT], clamp)
-                    key = (time << SHIFT) | (where_number & NUMBER)
-                    if key < best:
-                        best = key
-                        best_bank = b
-                rest >>= 1
-                b += 1
+                b = lowest_bit(rest)
+                rest &= rest - 1
+                packed = number[b]
+                time = max(
+                    max(local[b], clamp), max(group_term[(packed >> SHIFT) & 255], rank_term[packed >> (SHIFT + 8)])
+                )
+                key = (time << SHIFT) | (packed & NUMBER)
+                if key < best:
+                    best = key
+                    best_bank = b
             rescan = False
 
         # --- the refresh manager looks at the state (end of a pass, or after an admission) -------------------------
@@ -365,13 +379,13 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                     n_pre += open_banks
                     open_banks = 0
                     closing = max(closing, t)
-                    rank_act = max(rank_act, t + t_rp)
+                    rank_term[0] = max(rank_term[0], t + t_rp)
                     refab_ready = max(refab_ready, t + t_rp)
-                    term[pre_term] = max(term[pre_term], t + timing[T_PPD])
+                    rank_term[3] = t + t_ppd
                     last_tail = t_rp
                 else:
                     n_ref += 1
-                    rank_act = max(rank_act, t + t_rfc)
+                    rank_term[0] = max(rank_term[0], t + t_rfc)
                     refab_ready = max(refab_ready, t + t_rfc)
                     if opened:
                         open_cycles += closing - open_since
@@ -397,8 +411,6 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                 n_log += 1
                 pending = NONE
                 last_time = t
-                for g in range(groups):
-                    term[g] = max(rank_act, group_rrd[g])
                 bus = t + 1
                 for b in range(banks):
                     if count[b] > 0:
@@ -411,7 +423,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
 
             # --- issue the winner ----------------------------------------------------------------------------------
             b = best_bank
-            g = b // per_group
+            g = b >> group_shift
             cmd = command[b]
             q = best & NUMBER
             bus = t + 1
@@ -432,10 +444,8 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                 pre_ready[b] = t + t_ras
                 act_ready[b] = t + t_rc
                 act0, act1, act2, act3 = act1, act2, act3, t
-                rank_act = max(rank_act, t + t_rrd_s, act0 + t_faw)
-                group_rrd[g] = t + t_rrd_l
-                for k in range(groups):
-                    term[k] = max(rank_act, group_rrd[k])
+                rank_term[0] = max(rank_term[0], max(t + t_rrd_s, act0 + t_faw))
+                group_term[g] = t + t_rrd_l
                 preab_ready = max(preab_ready, t + t_ras)
                 refab_ready = max(refab_ready, t + t_rc)
                 last_tail = t_rcd
@@ -467,7 +477,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                 write_hits[b] = 0
                 act_ready[b] = max(act_ready[b], t + t_rp)
                 refab_ready = max(refab_ready, t + t_rp)
-                term[pre_term] = max(term[pre_term], t + timing[T_PPD])
+                rank_term[3] = t + t_ppd
                 closing = max(closing, t)
                 last_tail = t_rp
                 continue
@@ -480,15 +490,10 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                 pre_ready[b] = max(pre_ready[b], t + write_to_pre)
                 preab_ready = max(preab_ready, t + write_to_pre)
                 rda_ready[b] = t + write_to_rda
-                for k in range(groups):
-                    place = groups + k
-                    term[place] = max(term[place], t + write_to_read_s)
-                    place += groups
-                    term[place] = max(term[place], t + t_ccd_s)
-                place = groups + g
-                term[place] = max(term[place], t + write_to_read_l)
-                place += groups
-                term[place] = max(term[place], t + t_ccd_l_wr)
+                rank_term[1] = max(rank_term[1], t + write_to_read_s)
+                rank_term[2] = max(rank_term[2], t + t_ccd_s)
+                group_term[groups + g] = t + write_to_read_l
+                group_term[2 * groups + g] = t + t_ccd_l_wr
                 last_tail = write_to_pre
                 closes = t + write_to_pre
             else:
@@ -497,13 +502,9 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
                 end = t + t_rl + t_burst
                 pre_ready[b] = max(pre_ready[b], t + read_to_pre)
                 preab_ready = max(preab_ready, t + read_to_pre)
-                for k in range(groups):
-                    place = groups + k
-                    term[place] = max(term[place], t + t_ccd_s)
-                    place += groups
-                    term[place] = max(term[place], t + read_to_write)
-                place = groups + g
-                term[place] = max(term[place], t + t_ccd_l)
+                rank_term[1] = max(rank_term[1], t + t_ccd_s)
+                rank_term[2] = max(rank_term[2], t + read_to_write)
+                group_term[groups + g] = max(group_term[groups + g], t + t_ccd_l)
                 last_tail = t_rl + timing[T_DQSCK] + 1 + t_burst
                 closes = t + auto_read
             # The request leaves the bank's list.
@@ -643,7 +644,7 @@ def simulate(design, timing, arrival, bank_of, row_of, address, is_write, banks,
     out[O_ACT], out[O_PRE], out[O_RD], out[O_WR], out[O_REF] = n_act, n_pre, n_rd, n_wr, n_ref
     out[O_OPEN_CYCLES], out[O_CLOSED_CYCLES] = open_cycles, closed_cycles
     out[O_SIZE_NEEDED], out[O_FLEX_HIGH], out[O_FLEX_LOW] = size_needed, flex_high, flex_low
-    latency_statistics(answered, arrival, is_write, n_wr, I[5], L, out)
+    latency_statistics(answered, arrival, is_write, n_wr, I[3], L, out)
     return n_log
 
 
@@ -677,15 +678,16 @@ def latency_statistics(answered, arrival, is_write, writes, values, L, out):
 
 
 @njit(**_options)
-def simulate_batch(designs, timing, arrival, bank_of, row_of, address, is_write, banks, groups, out):
+def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out):
     """Designs int64 ``(m, 10)`` one after the other into ``out`` int64 ``(m, N_OUT)``; see :func:`simulate`."""
     n = arrival.shape[0]
-    I = np.empty((6, n), np.int64)
+    I = np.empty((4, n), np.int64)
+    J = np.empty((2, n), np.int32)
     B = np.empty((14, banks), np.int64)
     Q = np.empty(4 * groups + 8, np.int64)
     L = np.empty(1024 + 8 + 2 * banks, np.int64)
     log = np.empty((0, 3), np.int64)
     for d in range(designs.shape[0]):
         simulate(
-            designs[d], timing, arrival, bank_of, row_of, address, is_write, banks, groups, I, B, Q, L, out[d], log
+            designs[d], timing, arrival, bank_of, row_of, line, is_write, banks, groups, I, J, B, Q, L, out[d], log
         )
