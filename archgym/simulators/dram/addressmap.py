@@ -42,6 +42,9 @@ class AddressMap:
     bits: Mapping[str, tuple[int, ...]]
     xor: tuple[tuple[int, int], ...] = ()
 
+    def __hash__(self) -> int:
+        return hash((self.name, tuple(sorted(self.bits.items())), self.xor))
+
     def width(self, name: str) -> int:
         """Number of bits of a field."""
         return len(self.bits.get(name, ()))

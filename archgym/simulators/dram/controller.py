@@ -216,7 +216,7 @@ def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, gr
     entry = arrival[0]
     x = entry
     late, blocked, held = True, False, False
-    responses, last_response, oldest = 0, np.int64(-1), 0
+    responses, last_response, oldest, freed = 0, np.int64(-1), 0, 0
     issued = 0
 
     # Refresh.
@@ -570,7 +570,9 @@ def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, gr
                 responses += 1
             if held and responses > i - limit:
                 held = False
-                entry = max(entry, slot_free[i - limit])
+                if slot_free[i - limit] > entry:
+                    entry = slot_free[i - limit]
+                    active_needed = FAR
                 x = max(entry, t_admitted + 1)
                 late = entry > t_admitted
             # A request that is blocked at the controller is admitted in this very cycle, if there is space now.
@@ -610,6 +612,11 @@ def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, gr
             if n_touched == 0 or touched[0] != b:
                 touched[n_touched] = b
                 n_touched += 1
+            if arbiter != ARB_SIMPLE:
+                # How many requests were in flight when this one entered: a limit above that would not hold it.
+                while freed < responses and slot_free[freed] <= entry:
+                    freed += 1
+                active_needed = max(active_needed, i - freed + 1)
             t_admitted = t
             i += 1
             if i == n:
@@ -622,7 +629,9 @@ def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, gr
                 k = i - limit
                 if k >= 0:
                     if k < responses:
-                        entry = max(entry, slot_free[k])
+                        if slot_free[k] > entry:
+                            entry = slot_free[k]
+                            active_needed = FAR
                     else:
                         held = True
                 if held:
@@ -643,6 +652,7 @@ def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, gr
     out[O_TOTAL] = last_response
     out[O_ACT], out[O_PRE], out[O_RD], out[O_WR], out[O_REF] = n_act, n_pre, n_rd, n_wr, n_ref
     out[O_OPEN_CYCLES], out[O_CLOSED_CYCLES] = open_cycles, closed_cycles
+    out[O_ACTIVE_NEEDED] = active_needed
     out[O_SIZE_NEEDED], out[O_FLEX_HIGH], out[O_FLEX_LOW] = size_needed, flex_high, flex_low
     latency_statistics(answered, arrival, is_write, n_wr, I[3], L, out)
     return n_log
@@ -678,16 +688,70 @@ def latency_statistics(answered, arrival, is_write, writes, values, L, out):
 
 
 @njit(**_options)
+def covers(run, result, design, interval):
+    """True where ``design``, of the same structure as ``run``, provably has ``run``'s result, because they differ
+    only in limits that ``run`` never touched.
+
+    The buffer: ``run`` was never refused, and its levels at admission fit the other size. The transaction limit: it
+    never held a request, and the other is above the requests in flight. Refresh: no trigger before the end, or the
+    counts at which the manager had to decide never reach either limit.
+    """
+    if run[SIZE] != design[SIZE] and design[SIZE] < result[O_SIZE_NEEDED]:
+        return False
+    if run[ARBITER] != ARB_SIMPLE and run[ACTIVE] != design[ACTIVE] and design[ACTIVE] < result[O_ACTIVE_NEEDED]:
+        return False
+    if run[REFRESH] == NO_REFRESH:
+        return design[REFRESH] == NO_REFRESH or result[O_TOTAL] < interval
+    if result[O_FLEX_HIGH] < 0:
+        return True
+    if design[REFRESH] == NO_REFRESH:
+        return False
+    high, low = result[O_FLEX_HIGH], result[O_FLEX_LOW]
+    if run[POSTPONED] != design[POSTPONED] and (high >= run[POSTPONED] or high >= design[POSTPONED]):
+        return False
+    return run[PULLED_IN] == design[PULLED_IN] or (low > -run[PULLED_IN] and low > -design[PULLED_IN])
+
+
+@njit(**_options)
 def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out):
-    """Designs int64 ``(m, 10)`` one after the other into ``out`` int64 ``(m, N_OUT)``; see :func:`simulate`."""
+    """Designs int64 ``(m, 10)`` one after the other into ``out`` int64 ``(m, N_OUT)``; see :func:`simulate`.
+
+    Designs of the same structure (policies) should stand together, those with wide limits first: then the results of
+    designs that are provably equal to one before are copied.
+
+    Returns:
+        Number of simulations run.
+    """
     n = arrival.shape[0]
-    I = np.empty((4, n), np.int64)
+    I = np.empty((4, n), np.int64)  # noqa: E741
     J = np.empty((2, n), np.int32)
     B = np.empty((14, banks), np.int64)
     Q = np.empty(4 * groups + 8, np.int64)
     L = np.empty(1024 + 8 + 2 * banks, np.int64)
     log = np.empty((0, 3), np.int64)
+    runs = np.empty(designs.shape[0], np.int64)
+    first, n_runs = 0, 0
     for d in range(designs.shape[0]):
+        if d > 0 and not (
+            designs[d, PAGE] == designs[d - 1, PAGE]
+            and designs[d, SCHEDULER] == designs[d - 1, SCHEDULER]
+            and designs[d, BUFFER] == designs[d - 1, BUFFER]
+            and designs[d, RESPONSES] == designs[d - 1, RESPONSES]
+            and designs[d, ARBITER] == designs[d - 1, ARBITER]
+        ):
+            first = n_runs
+        same = -1
+        for k in range(n_runs - 1, first - 1, -1):
+            r = runs[k]
+            if covers(designs[r], out[r], designs[d], timing[T_REFI]):
+                same = r
+                break
+        if same >= 0:
+            out[d] = out[same]
+            continue
+        runs[n_runs] = d
+        n_runs += 1
         simulate(
             designs[d], timing, arrival, bank_of, row_of, line, is_write, banks, groups, I, J, B, Q, L, out[d], log
         )
+    return n_runs
