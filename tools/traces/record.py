@@ -106,10 +106,12 @@ def record(name: str, program: dict[str, Any], raw: Path) -> None:
         with open(os.devnull, "wb") as nowhere:
             process = subprocess.Popen(lackey, stdout=nowhere, stderr=nowhere, pass_fds=(writer,), env=ENVIRONMENT)
         os.close(writer)
-        rest = b""
+        text = b""
         while not cache.full and (chunk := os.read(reader, 1 << 20)):
-            text = rest + chunk
-            rest = text[cache.feed(np.frombuffer(text, np.uint8)) :]
+            text += chunk
+            if len(text) >= 1 << 19:
+                text = text[cache.feed(np.frombuffer(text, np.uint8)) :]
+        cache.feed(np.frombuffer(text, np.uint8))
         os.close(reader)
         process.kill()
         process.wait()
