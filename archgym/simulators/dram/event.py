@@ -126,8 +126,7 @@ def notify(s, event, delay):
     s.k[HEAP] += 1
     i = s.k[HEAP]
     while i > 1 and s.heap[i // 2, H_TIME] > time:
-        s.heap[i, H_TIME], s.heap[i, H_EVENT] = s.heap[i // 2, H_TIME], s.heap[i // 2, H_EVENT]
-        s.heap[i, H_SERIAL] = s.heap[i // 2, H_SERIAL]
+        s.heap[i] = s.heap[i // 2]
         i //= 2
     s.heap[i, H_TIME], s.heap[i, H_EVENT], s.heap[i, H_SERIAL] = time, event, s.k[SERIAL]
 
@@ -149,7 +148,7 @@ def remove_root(s):
             best = child + 1
         if best == i:
             break
-        s.heap[i, H_TIME], s.heap[i, H_EVENT], s.heap[i, H_SERIAL] = s.heap[best, H_TIME], s.heap[best, H_EVENT], s.heap[best, H_SERIAL]
+        s.heap[i] = s.heap[best]
         i = best
     s.heap[i, H_TIME], s.heap[i, H_EVENT], s.heap[i, H_SERIAL] = time, last, last_serial
     if s.events[event, E_PENDING] == TIMED and s.events[event, E_SERIAL] == serial:
@@ -182,10 +181,7 @@ def send(s, process, phase, request, delay):
         i = s.ends[process, LATE_COUNT]
         s.ends[process, LATE_COUNT] += 1
         while i > 0 and s.late[process, i - 1, M_TIME] > time:
-            s.late[process, i, M_TIME], s.late[process, i, M_PHASE] = (
-                s.late[process, i - 1, M_TIME], s.late[process, i - 1, M_PHASE],
-            )  # fmt: skip
-            s.late[process, i, M_REQUEST] = s.late[process, i - 1, M_REQUEST]
+            s.late[process, i] = s.late[process, i - 1]
             i -= 1
         s.late[process, i, M_TIME], s.late[process, i, M_PHASE], s.late[process, i, M_REQUEST] = time, phase, request
     notify(s, process, delay)
@@ -205,10 +201,7 @@ def deliver(s, process):
         phase, request = s.late[process, 0, M_PHASE], s.late[process, 0, M_REQUEST]
         s.ends[process, LATE_COUNT] -= 1
         for i in range(s.ends[process, LATE_COUNT]):
-            s.late[process, i, M_TIME], s.late[process, i, M_PHASE] = (
-                s.late[process, i + 1, M_TIME], s.late[process, i + 1, M_PHASE],
-            )  # fmt: skip
-            s.late[process, i, M_REQUEST] = s.late[process, i + 1, M_REQUEST]
+            s.late[process, i] = s.late[process, i + 1]
         receive(s, process, phase, request)
     if s.ends[process, LATE_COUNT]:
         notify(s, process, s.late[process, 0, M_TIME] - s.k[NOW])
@@ -744,7 +737,7 @@ def issue(s, c, command, rank, bank):
         pulled_in(s, r)
         if r[PD_IDLE]:
             r[PD_ENTRY] = 1
-    else:
+    elif not column:
         for k in range(rank * banks, (rank + 1) * banks):
             a = s.banks[c, k]
             if command == PREAB:

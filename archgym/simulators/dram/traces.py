@@ -273,7 +273,7 @@ _Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 def _read_neutral(lines: _Lines) -> _Columns:
     first = lines.first()
     if first.replace(" ", "").lower() != HEADER:
-        number = bytes(lines.text).split(first.encode("latin-1"), 1)[0].count(b"\n") + 1
+        number = bytes(lines.text).split(first.encode("latin-1"), 1)[0].count(b"\n") + 1 if first else 1
         raise ArchGymError(f"{lines.path}, line {number}: found {first[:60]!r}, expected the header {HEADER!r}")
     lines.cut(" \t", 3, field=",", skip=1)
     lines.stop_at(lines.tokens(3, 3, "'arrival_cycle,address,rw' like '120,1048640,R'"))
