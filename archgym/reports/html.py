@@ -118,8 +118,11 @@ def _problem_section(report: ProblemReport, key: str) -> tuple[str, dict[str, An
             _pareto(report, trials))  # fmt: skip
         add("parallel", "Best trials in parallel coordinates", "Drag along an axis to filter; brighter is better.",
             _parallel(report, trials))  # fmt: skip
-        add("importance", "What matters", "Share of the reward's variance that each parameter explains alone, over all "
-            "trials of this report (agents do not sample evenly, so read it as a hint).", _importance(report, trials))  # fmt: skip
+        sentence = (
+            "Share of the reward's variance that each parameter explains alone, over all trials of this report "
+            "(agents do not sample evenly, so read it as a hint)."
+        )
+        add("importance", "What matters", sentence, _importance(report, trials))
     extra = _simulator_figures(report)
     return (
         f'<section id="{key}"><h2>{html.escape(report.name)}</h2>{_facts(report, optimum)}{_best_table(report)}'
@@ -133,7 +136,7 @@ def _facts(report: ProblemReport, optimum: Any) -> str:
     trials = sum(len(run.table) for run in report.runs)
     facts = [
         ("objective", report.objective),
-        ("space", report.space if report.problem is None else f"{report.space} ({_count(report.problem.space.size)} designs)"),
+        ("space", report.space + ("" if report.problem is None else f" ({_count(report.problem.space.size)} designs)")),
         ("runs", f"{len(report.runs)} ({', '.join(report.agents)})"),
         ("evaluations", f"{evaluations:,} simulated, {trials - evaluations:,} repeated from cache"),
     ]  # fmt: skip
@@ -315,7 +318,8 @@ def _pareto(report: ProblemReport, table: pa.Table) -> Any:
             go.Scattergl(
                 x=columns[0][mine].tolist(), y=columns[1][mine].tolist(), mode="markers", name=agent,
                 marker={"color": colour, "symbol": marker, "size": 5, "opacity": 0.55},
-                text=_hover(report, table, mine), hovertemplate="%{x:.5g}, %{y:.5g}<br>%{text}<extra>%{fullData.name}</extra>",
+                text=_hover(report, table, mine),
+                hovertemplate="%{x:.5g}, %{y:.5g}<br>%{text}<extra>%{fullData.name}</extra>",
             )
         )  # fmt: skip
     front = front[:400]
@@ -395,8 +399,9 @@ def _simulator_figures(report: ProblemReport) -> str:
     text = ""
     for title, sentence, svg in report.problem.simulator.pictures(design, report.problem.workload):
         image = base64.b64encode(svg.encode()).decode()
+        name = html.escape(title)
         text += (
-            f'<figure class="card wide"><figcaption><h3>{html.escape(title)}</h3><p>{html.escape(sentence)}</p></figcaption>'
-            f'<div class="scroll"><img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{image}"></div></figure>'
+            f'<figure class="card wide"><figcaption><h3>{name}</h3><p>{html.escape(sentence)}</p></figcaption>'
+            f'<div class="scroll"><img alt="{name}" src="data:image/svg+xml;base64,{image}"></div></figure>'
         )
     return text
