@@ -1,4 +1,4 @@
-"""The command line: ``archgym list | describe | run | enumerate | validate | bench | study | dataset | proxy | ...``."""
+"""The command line: ``archgym list | describe | run | enumerate | validate | bench | study | ...``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,11 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         print_json(
             {
                 "problem": problem.name,
-                "workload": {"name": workload.name, "description": workload.description, "features": workload.features()},
+                "workload": {
+                    "name": workload.name,
+                    "description": workload.description,
+                    "features": workload.features(),
+                },
                 "objective": {"name": problem.objective.name, "description": problem.objective.description},
                 "objectives": list(problem.simulator.objectives(workload)),
                 "space": {
@@ -287,7 +292,9 @@ def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) 
 @problem_options
 @click.option("--agent", "agents", default="random,walk,ga", show_default=True, help="agents, separated by commas")
 @click.option("--hyper", multiple=True, metavar="[AGENT.]NAME=VALUE", help="hyperparameter (of one agent)")
-@click.option("--budget", type=int, default=1000, show_default=True, callback=positive, help="simulator evaluations a run")
+@click.option(
+    "--budget", type=int, default=1000, show_default=True, callback=positive, help="simulator evaluations a run"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="first seed")
 @click.option("--seeds", type=int, default=1, show_default=True, callback=positive, help="how many seeds an agent")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for trials and results")
@@ -323,7 +330,7 @@ def run(
     settings = {name: agent_hyperparameters(name, hyper, names) for name in names}
     for name in names:  # every name and value is checked before the first run starts
         make_agent(name, problem, seed, **settings[name])
-    folder = folder or Path("runs") / f"{problem.name.replace('/', '-').replace(':', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = folder or Path("runs") / f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     results = []
     with RunProgress(err, enabled=not as_json) as progress:
         for name in names:
@@ -346,7 +353,7 @@ def run(
         print_json(summary)
         return
     _print_results(problem, results)
-    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({summary['trials']:,} rows; read them with archgym.datasets)")
+    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({summary['trials']:,} rows)")
     if with_report:
         out.print(f"report: [bold]{summary['report']}[/bold]")
 
@@ -364,6 +371,10 @@ def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -
         elif agent not in names:
             raise UnknownNameError("agent of this run", agent, names)
     return mine
+
+
+def _file_name(problem: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in problem)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -455,7 +466,7 @@ def enumerate_(
 
     problem = chosen_problem(problem_name, **options)
     texts = [text.strip() for text in (objectives or problem.objective.name).split(",")]
-    folder = folder or Path("runs") / f"enumerate-{problem.name.replace('/', '-').replace(':', '-')}"
+    folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
     command = " ".join(["archgym", "enumerate", problem_name, *(["--objectives", objectives] if objectives else [])])
     with count_progress(err, "designs", enabled=not as_json) as follow:
         rows = enumerate_problem(problem, texts, folder, command=command, progress=follow)
@@ -478,15 +489,19 @@ def enumerate_(
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
+PARTS = {"agents": "agents", "proxy": "proxies", "env": "envs", "dataset": "datasets"}
+"""Things to measure beside the simulators -> their package."""
+
+
 def _module_of(name: str, part: str) -> Any:
     """The module ``validate`` or ``bench`` of a simulator or another part of the package."""
-    places = {"agents": "archgym.agents", "proxy": "archgym.proxies", "env": "archgym.envs", "dataset": "archgym.datasets"}
+    places = {part: f"archgym.{folder}" for part, folder in PARTS.items()}
     known = [*SIMULATORS, *places]
     if name in places:
         package = places[name]
     elif name in SIMULATORS:
         package = SIMULATORS[name].partition(":")[0]
-        if importlib.util.find_spec(f"{package}.{part}" if _is_package(package) else package) is None or not _is_package(package):
+        if not _is_package(package):
             package = package.rpartition(".")[0]
     else:
         raise UnknownNameError("thing to measure", name, known)
@@ -518,7 +533,7 @@ def validate(name: str, ref: Path | None, show_worst: int, as_json: bool) -> Non
     if not folder.is_dir():
         raise ArchGymError(f"there is no reference data at {folder}; give a folder with --ref")
     groups = []
-    with err.status(f"validating {name} against {folder}") if not as_json else _nothing():
+    with err.status(f"validating {name} against {folder}") if not as_json else nullcontext():
         for group in module.validate(folder):
             groups.append(group)
     if not groups:
@@ -552,14 +567,11 @@ def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
-class _nothing:  # noqa: N801 (used as a function)
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exc: object) -> None: ...
-
-
 @main.command()
 @click.argument("name")
-@click.option("--threads", type=int, default=None, callback=positive, help="threads to measure with [default: all cores]")
+@click.option(
+    "--threads", type=int, default=None, callback=positive, help="threads to measure with [default: all cores]"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def bench(name: str, threads: int | None, as_json: bool) -> None:
     """Measure speed after compilation."""
@@ -575,7 +587,7 @@ def bench(name: str, threads: int | None, as_json: bool) -> None:
     table = Table(title=f"{name} on {machine()}")
     for column in ("figure", "value", "unit", "threads"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
-    with err.status(f"measuring {name}") if not as_json else _nothing():
+    with err.status(f"measuring {name}") if not as_json else nullcontext():
         for figure in module.bench(threads):
             figures.append(vars(figure))
             value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.4g}"

@@ -105,7 +105,8 @@ class Evaluator:
             for key, value in wanted.items():
                 if info.get(key) != value:
                     raise ArchGymError(
-                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; resume it with the same settings"
+                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; "
+                        "resume it with the same settings"
                     )
             if batches:
                 self._replay = _Replay(self._schema, batches)
@@ -199,7 +200,7 @@ class Evaluator:
             n = int(min(len(designs), limit))
             return np.arange(n), np.arange(n), None
         canonical = self.problem.space.canonical(designs)
-        keys = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
+        keys: list[Any] = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
         known, base = self._cache, self._rows.count
         fresh: dict[bytes, int] = {}
         new: list[int] = []

@@ -255,7 +255,8 @@ class DesignSpace:
     def columns(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
         """Values a parameter as arrays of length n (int64, float64, bool, or object for strings)."""
         array = self.check(designs)
-        return {name: values[array[:, j]] for j, (name, values) in enumerate(zip(self.names, self._values, strict=True))}
+        pairs = enumerate(zip(self.names, self._values, strict=True))
+        return {name: values[array[:, j]] for j, (name, values) in pairs}
 
     # --- encodings ---------------------------------------------------------------------------------------------
 
@@ -361,7 +362,7 @@ class DesignSpace:
 
     # --- sub-spaces --------------------------------------------------------------------------------------------
 
-    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> "SubSpace":
+    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> SubSpace:
         """The sub-space in which the named parameters take only the given values; its rules are this space's."""
         return SubSpace(self, allowed)
 
@@ -381,15 +382,12 @@ class SubSpace(DesignSpace):
             Parameter(p.name, tuple(p.values[i] for i in index), p.ordered, p.unit, p.description)
             for p, index in zip(parent.parameters, self._maps, strict=True)
         ]
-        constraints = [
-            Constraint(c.name, c.sentence, lambda designs, rule=c.satisfied: rule(self.lift(designs)))
-            for c in parent.constraints
-        ]
-        inactive = [
-            Inactive(rule.parameter, lambda designs, when=rule.when: when(self.lift(designs)), rule.sentence)
-            for rule in parent.inactive
-        ]
+        constraints = [Constraint(c.name, c.sentence, self._lifted(c.satisfied)) for c in parent.constraints]
+        inactive = [Inactive(rule.parameter, self._lifted(rule.when), rule.sentence) for rule in parent.inactive]
         super().__init__(parameters, constraints, inactive)
+
+    def _lifted(self, rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
+        return lambda designs: rule(self.lift(designs))
 
     def lift(self, designs: ArrayLike) -> Designs:
         """Designs of this space as designs of the parent."""

@@ -174,7 +174,9 @@ class Episodes:
 
     # --- moving ------------------------------------------------------------------------------------------------
 
-    def begin(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], initial: Designs | None) -> None:
+    def begin(
+        self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], initial: Designs | None
+    ) -> None:
         """Start new episodes in the given rows, from ``initial`` designs or uniform ones."""
         self.steps[rows] = 0
         self.best[rows] = -np.inf
@@ -196,7 +198,7 @@ class Episodes:
 
     def _evaluate(self, rows: NDArray[np.int64] | slice) -> Rewards:
         evaluation: Evaluation
-        designs, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
+        _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
         if isinstance(rows, slice):
             # A fresh copy of the columns: observers may keep the old ones.
             self.metrics = dict(evaluation.metrics)

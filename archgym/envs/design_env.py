@@ -48,8 +48,8 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     d steps. The first state is a uniform design (or ``options={"design": {...}}``), evaluated at reset.
 
     ``info`` (the same keys at reset and step): ``design`` (values by name; None = not chosen yet), ``indices``,
-    ``metrics`` (None = not defined), ``feasible``, ``violation``, ``reward`` (the objective's) and, in ``construct`` and ``edit``,
-    ``action_mask``.
+    ``metrics`` (None = not defined), ``feasible``, ``violation``, ``reward`` (the objective's) and, in ``construct``
+    and ``edit``, ``action_mask``.
 
     Args:
         kind: name of the simulator; ``gymnasium.make`` fills it in from the id.

@@ -23,7 +23,7 @@ class SB3VecEnv(VecEnv):
     def __init__(self, venv: Any, *, details: bool = False) -> None:
         base = venv.unwrapped
         if not isinstance(base, DesignVectorEnv):
-            raise ArchGymError(f"expected a DesignVectorEnv, got {type(base).__name__}; make one with gymnasium.make_vec")
+            raise ArchGymError(f"expected a DesignVectorEnv, not {type(base).__name__}; use gymnasium.make_vec")
         self.venv, self._base, self._details = venv, base, details
         self._actions: Any = None
         self._returns = np.zeros(base.num_envs)
@@ -51,7 +51,7 @@ class SB3VecEnv(VecEnv):
             for i, info in enumerate(each):
                 info["indices"] = infos["indices"][i]
                 info["metrics"] = {name: float(column[i]) for name, column in infos["metrics"].items()}
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done).tolist():
             each[i]["terminal_observation"] = infos["final_obs"][i]
             each[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
             each[i]["episode"] = {"r": float(self._returns[i]), "l": int(self._lengths[i]), "t": 0.0}

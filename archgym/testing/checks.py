@@ -127,9 +127,7 @@ def check_objective(objective: Objective, evaluation: Evaluation) -> None:
         [np.isfinite(evaluation.metrics[name]) for name in objective.needs] or [np.ones(n, dtype=bool)], axis=0
     )
     if defined.any() and n:
-        _require(
-            penalties.max() < rewards[defined].min(), f"{objective.name}: an infeasible design scores like a feasible one"
-        )
+        _require(penalties.max() < rewards[defined].min(), f"{objective.name}: failure can score like success")
 
 
 def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch: int = 64) -> tuple[Designs, int]:
@@ -173,5 +171,5 @@ def check_agent(cls: type[Agent], problem: Problem, *, budget: int = 200, seed: 
     again, _ = trajectory(cls, problem, seed, budget)
     _require(np.array_equal(first, again), f"{cls.name}: equal seeds give different designs")
     distinct = len(np.unique(problem.space.canonical(first), axis=0))
-    _require(used == budget or used == distinct, f"{cls.name}: stopped after {used} of {budget} evaluations")
-    _require(used == budget or problem.space.size <= 4 * budget, f"{cls.name}: gave up after {used} of {budget} evaluations")
+    _require(used in (budget, distinct), f"{cls.name}: stopped after {used} of {budget} evaluations")
+    _require(used == budget or problem.space.size <= 4 * budget, f"{cls.name}: gave up after {used} evaluations")

@@ -33,7 +33,7 @@ def test_sb3_check_env_passes(bowl, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
-    n, rng = 5, np.random.default_rng(0)
+    n = 5
     vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3)
     singles = [DesignEnv(problem=bowl, action_mode=mode, episode_length=3) for _ in range(n)]
     observations, infos = vector.reset(seed=10)
@@ -41,8 +41,6 @@ def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
     assert np.array_equal(observations, [obs for obs, _ in firsts])
     for _ in range(9):
         actions = np.array([vector.single_action_space.sample() for _ in range(n)])
-        del rng
-        rng = None
         observations, rewards, terminated, truncated, infos = vector.step(actions)
         for i, env in enumerate(singles):
             obs, reward, term, trunc, info = env.step(actions[i])

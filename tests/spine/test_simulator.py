@@ -27,9 +27,7 @@ class Stateful(BowlSimulator):
 class IgnoresInactive(BowlSimulator):
     def evaluate(self, designs, workload, **kwargs):
         made = super().evaluate(designs, workload, **kwargs)
-        return Evaluation.build(
-            {k: v + np.atleast_2d(designs)[:, 3] for k, v in made.metrics.items()}, made.violation
-        )
+        return Evaluation.build({k: v + np.atleast_2d(designs)[:, 3] for k, v in made.metrics.items()}, made.violation)
 
 
 class WinsByFailing(BowlSimulator):
