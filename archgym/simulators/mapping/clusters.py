@@ -1,6 +1,6 @@
 """Cost of mapping one layer on a hierarchy of clusters, after MAESTRO's cluster analysis (Kwon et al., MICRO 2019).
 
-A mapping has levels, the outermost first. Every level has a tile size a dim, an order of the six dims (K C P Q R S,
+A mapping has two levels. Each has a tile size a dim, an order of the six dims (K C P Q R S,
 outermost first), one dim that is spread over the level's units, and the number of units; a unit of the innermost
 level is a processing element (PE) with its own L1 buffer, above the outermost level stands the shared L2 buffer. All
 tiles are in output coordinates: a tile of ``p`` rows under ``r`` filter rows reads ``(p - 1) * stride + (r - 1) *
@@ -47,7 +47,8 @@ def _plan(dims, reuse_dims, tile, spread, units, maestro, halo, edge_tile, state
     ``edge_tile[d]`` is the size of the last tile; ``states[d]`` the number of states, each with its ``position`` (0
     initial, 1 steady, 2 edge), ``occurrences`` and flags. ``rounds[state]`` describes the spread dim: tile of the
     first unit as ingress sees it, as egress and compute see it, number of further full units, number of edge units
-    (0 or 1), tile of the first unit where the spread dim is reduced over, whether the edge unit moves anything new.
+    (0 or 1), tile of the first unit where the spread dim is reduced over, whether the edge unit moves anything new,
+    tile of the first unit as the next level sees it.
     """
     for d in range(6):
         t, bound = tile[d], reuse_dims[d]
@@ -118,8 +119,11 @@ def _plan(dims, reuse_dims, tile, spread, units, maestro, halo, edge_tile, state
                     rounds[k, 2] = max(active - partial - 1, 0) if active > 1 else 0
                     rounds[k, 3] = partial if active > 1 else 0
                     rounds[k, 4] = edge_tile[d] if active == 1 and position[d, k] == 2 else t
+                rounds[k, 6] = rounds[k, 0]
+                if maestro:
+                    alone = at_edge[d, k] and rounds[k, 2] == 0 and rounds[k, 3] == 0
+                    rounds[k, 6] = edge_tile[d] if alone else t
         states[d] = n
-    return 0
 
 
 @njit(cache=True, inline="always")
@@ -198,27 +202,27 @@ def _ingress(
     return words
 
 
-@njit(cache=True)
-def _analyse(level, dims, outer_dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, maestro, known, result):
-    """Run time in cycles of one cluster of ``level`` on a tile of size ``dims``; fills ``result`` at level 0.
+@njit(cache=True, inline="never")
+def _walk(
+    innermost, dims, reuse_dims, tile, order, spread, units, shape, depthwise, noc_words, offchip_words, maestro,
+    known, result,
+):
+    """Run time in cycles of one cluster on a tile of size ``dims``; the outermost level also fills ``result``.
 
-    ``outer_dims[level]`` is the full tile the level is given; ``known[level, key]`` remembers run times by which dims
-    have their edge size.
+    ``known[key]`` is the run time of the next level by the dims that have their edge size (one bit a dim, K the
+    highest), see :func:`_next_level`.
     """
-    levels = tiles.shape[0]
-    tile, order, spread = tiles[level], orders[level], spreads[level]
     edge_tile = np.empty(6, np.int64)
     states = np.empty(6, np.int64)
     position = np.empty((6, 3), np.int64)
     occurrences = np.empty((6, 3), np.int64)
     unrolled = np.empty(6, np.bool_)
     at_edge = np.empty((6, 3), np.bool_)
-    rounds = np.zeros((3, 6), np.int64)
+    rounds = np.zeros((3, 7), np.int64)
     halo = np.zeros(6, np.int64)
     halo[P], halo[Q] = tile[R] - 1, tile[S] - 1
-    reuse_dims = outer_dims[level] if maestro else dims
     _plan(
-        dims, reuse_dims, tile, spread, units[level], maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge, rounds
+        dims, reuse_dims, tile, spread, units, maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge, rounds
     )
     size = np.empty(6, np.int64)
     new = np.zeros(6, np.bool_)
@@ -271,43 +275,30 @@ def _analyse(level, dims, outer_dims, tiles, orders, spreads, units, shape, dept
         if first:
             first = False
             l2_inputs, l2_outputs = 2 * (inputs + weights), 2 * egress
-            if level == 0:
+            if not innermost:
                 result[L2_WORDS] = l2_inputs + l2_outputs
-        if level == 0:
+        if not innermost:
             result[INPUT_READS] += count * inputs
             result[WEIGHT_READS] += count * weights
             result[OUTPUT_WRITES] += count * egress
             result[MACS] += count * macs
-        if level + 1 < levels:
-            compute = 0
-            variants = 2 if rounds[k, 3] > 0 else 1
-            for variant in range(variants):
-                key = 0
-                for d in range(6):
-                    if d == spread:
-                        if variant == 1:
-                            inner[d] = edge_tile[d]
-                        elif maestro:
-                            lone = at_edge[d, k] and rounds[k, 2] == 0 and rounds[k, 3] == 0
-                            inner[d] = edge_tile[d] if lone else tile[d]
-                        else:
-                            inner[d] = rounds[k, 0]
-                    else:
-                        inner[d] = edge_tile[d] if at_edge[d, case[d]] else tile[d]
-                    key = 2 * key + (1 if inner[d] != tile[d] else 0)
-                value = known[level, key]
-                if value < 0:
-                    value = _analyse(
-                        level + 1, inner, outer_dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words,
-                        maestro, known, result,
-                    )
-                    known[level, key] = value
-                compute = max(compute, value)
+        if not innermost:
+            key = 0
+            for d in range(6):
+                if d != spread:
+                    key = 2 * key + (1 if at_edge[d, case[d]] and edge_tile[d] != tile[d] else 0)
+                else:
+                    key = 2 * key
+            lone = rounds[k, 6] != tile[spread]
+            bit = 1 << (5 - spread)
+            compute = known[key + bit if lone else key]
+            if rounds[k, 3] > 0:
+                compute = max(compute, known[key + bit if edge_tile[spread] != tile[spread] else key])
         else:
             compute = macs_first
         ingress_delay = -(-(inputs + weights) // noc_words)
         delay = compute + ingress_delay if initial else max(compute, max(ingress_delay, -(-egress // noc_words)))
-        if level == 0:
+        if not innermost:
             delay = max(delay, max(l2_inputs // offchip_words // 2, l2_outputs // offchip_words // 2))
         runtime += count * delay
         i = 5
@@ -322,6 +313,58 @@ def _analyse(level, dims, outer_dims, tiles, orders, spreads, units, shape, dept
     return runtime
 
 
+@njit(cache=True, inline="never")
+def _next_level(
+    dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, maestro, known, result
+):
+    """Run times of the inner level for every tile size that the outer level hands down, by the key of ``_walk``."""
+    tile, spread = tiles[0], spreads[0]
+    edge_tile = np.empty(6, np.int64)
+    states = np.empty(6, np.int64)
+    position = np.empty((6, 3), np.int64)
+    occurrences = np.empty((6, 3), np.int64)
+    unrolled = np.empty(6, np.bool_)
+    at_edge = np.empty((6, 3), np.bool_)
+    rounds = np.zeros((3, 7), np.int64)
+    halo = np.zeros(6, np.int64)
+    halo[P], halo[Q] = tile[R] - 1, tile[S] - 1
+    _plan(
+        dims, dims, tile, spread, units[0], maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge,
+        rounds,
+    )
+    full = np.zeros(6, np.bool_)
+    edge = np.zeros(6, np.bool_)
+    for d in range(6):
+        for k in range(states[d]):
+            if d != spread:
+                if at_edge[d, k] and edge_tile[d] != tile[d]:
+                    edge[d] = True
+                else:
+                    full[d] = True
+            else:
+                if rounds[k, 6] == tile[d] or rounds[k, 2] > 0:
+                    full[d] = True
+                if rounds[k, 6] != tile[d] or (rounds[k, 3] > 0 and edge_tile[d] != tile[d]):
+                    edge[d] = True
+                if rounds[k, 3] > 0 and edge_tile[d] == tile[d]:
+                    full[d] = True
+    inner = np.empty(6, np.int64)
+    for key in range(64):
+        wanted = True
+        for d in range(6):
+            if (key >> (5 - d)) & 1:
+                wanted = wanted and edge[d]
+                inner[d] = edge_tile[d]
+            else:
+                wanted = wanted and full[d]
+                inner[d] = tile[d]
+        if wanted:
+            known[key] = _walk(
+                True, inner, tile if maestro else inner, tiles[1], orders[1], spreads[1], units[1], shape, depthwise,
+                noc_words, offchip_words, maestro, known, result,
+            )
+
+
 @njit(cache=True, parallel=True)
 def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
     """Evaluate n mappings of one layer.
@@ -329,10 +372,11 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
     Args:
         layer: int64 (11,): bounds K C P Q R S, stride of P and Q, dilation of R and S, 1 where depthwise (C is then
             the number of channels and K is 1).
-        tiles: int64 (n, levels, 6); every tile at most the one of the level above (the bound, at level 0).
-        orders: int64 (n, levels, 6), dims outermost first.
-        spreads: int64 (n, levels), the dim spread over the units.
-        units: int64 (n, levels), at least 1.
+        tiles: int64 (n, 2, 6), outer and inner; every tile at most the one of the level above, the bound at the
+            outer level.
+        orders: int64 (n, 2, 6), dims outermost first.
+        spreads: int64 (n, 2), the dim spread over the units.
+        units: int64 (n, 2), at least 1.
         bandwidths: int64 (n, 2), words a cycle into each level and off chip.
         maestro: whether the edge rule is ``maestro``.
 
@@ -340,22 +384,22 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         int64 (n, 7): run time in cycles, L2 reads of I and W, L2 writes of O in words, multiply-accumulates counted,
         words of L2 and of L1 a PE (double-buffered).
     """
-    n, levels = tiles.shape[0], tiles.shape[1]
+    n = tiles.shape[0]
     results = np.zeros((n, COLUMNS), np.int64)
     depthwise = layer[10] == 1
+    bounds = layer[:6]
     for row in prange(n):
-        outer_dims = np.empty((levels, 6), np.int64)
-        for d in range(6):
-            outer_dims[0, d] = layer[d]
-            for level in range(1, levels):
-                outer_dims[level, d] = tiles[row, level - 1, d]
-        known = np.full((levels, 64), -1, np.int64)
+        known = np.full(64, -1, np.int64)
         result = results[row]
-        result[RUNTIME] = _analyse(
-            0, outer_dims[0], outer_dims, tiles[row], orders[row], spreads[row], units[row], layer, depthwise,
+        _next_level(
+            bounds, tiles[row], orders[row], spreads[row], units[row], layer, depthwise, bandwidths[row, 0],
+            bandwidths[row, 1], maestro, known, result,
+        )
+        result[RUNTIME] = _walk(
+            False, bounds, bounds, tiles[row, 0], orders[row, 0], spreads[row, 0], units[row, 0], layer, depthwise,
             bandwidths[row, 0], bandwidths[row, 1], maestro, known, result,
         )
-        size = tiles[row, levels - 1]
+        size = tiles[row, 1]
         rows = (size[P] - 1) * layer[6] + (size[R] - 1) * layer[8] + 1
         columns = (size[Q] - 1) * layer[7] + (size[S] - 1) * layer[9] + 1
         weights = size[C] * size[R] * size[S] * (1 if depthwise else size[K])
