@@ -1,0 +1,120 @@
+"""What every agent is: a class with documented hyperparameters that speaks ask/tell."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.objective import Rewards
+from archgym.problem import Problem
+from archgym.registry import AGENTS
+from archgym.simulator import Evaluation
+from archgym.space import Designs, DesignSpace
+
+if TYPE_CHECKING:
+    from archgym.evaluator import Evaluator
+
+
+def hyper(default: Any, *, low: Any = None, high: Any = None, log: bool = False, choices: Sequence[Any] = (), doc: str) -> Any:
+    """A hyperparameter: default, its sensible range (``low``..``high``, or ``choices``) and a sentence. Studies draw
+    their grids from the ranges; values outside are refused."""
+    about = {"low": low, "high": high, "log": log, "choices": tuple(choices), "doc": doc}
+    return dataclasses.field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Base of the agents' hyperparameter classes; checks every value against its declared range."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, about = getattr(self, field.name), field.metadata
+            if about.get("choices") and value not in about["choices"]:
+                raise ArchGymError(
+                    f"hyperparameter {field.name} is {value!r}; expected one of {', '.join(map(str, about['choices']))}"
+                )
+            if about.get("low") is not None:
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                if not number or not about["low"] <= value <= about["high"]:
+                    raise ArchGymError(
+                        f"hyperparameter {field.name} is {value!r}; expected {about['low']}..{about['high']}"
+                    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name -> value, JSON-able."""
+        return dataclasses.asdict(self)
+
+
+def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, Any]]:
+    """Name -> default, low, high, log, choices, doc of an agent's hyperparameters."""
+    cls = AGENTS.load(agent) if isinstance(agent, str) else agent
+    return {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls.hyperparameters)}
+
+
+class Agent(ABC):
+    """A search algorithm.
+
+    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell``. An agent that must drive the
+    search itself (reinforcement learning through an environment) overrides ``drive`` instead.
+
+    Attributes:
+        problem: the problem (its space, metrics and directions; never its simulator).
+        space: the design space.
+        rng: the run's only source of randomness.
+        p: the hyperparameters.
+    """
+
+    name: ClassVar[str]
+    hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
+    drives: ClassVar[bool] = False
+
+    def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
+        self.problem, self.space, self.seed = problem, problem.space, seed
+        self.p: Any = hyperparameters or self.hyperparameters()
+        # The name keeps agents with equal seeds from walking through the same random numbers.
+        self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
+
+    @abstractmethod
+    def ask(self, n: int) -> Designs:
+        """Propose designs, int64 ``(m, d)`` with 1 <= m <= n."""
+
+    @abstractmethod
+    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        """Learn what became of designs that were asked for: always a prefix of the last ask."""
+
+    def drive(self, evaluator: Evaluator) -> None:
+        """Run the search until the evaluator raises BudgetExhausted; only where ``drives`` is True."""
+        raise NotImplementedError
+
+
+def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Agent:
+    """Make a registered agent; unknown names and hyperparameters raise one sentence."""
+    cls = load_agent(name)
+    known = [field.name for field in dataclasses.fields(cls.hyperparameters)]
+    for given in hyperparameters:
+        if given not in known:
+            raise UnknownNameError(f"hyperparameter of {name}", given, known)
+    agent: Agent = cls(problem, seed, cls.hyperparameters(**hyperparameters))
+    return agent
+
+
+def load_agent(name: str) -> type[Agent]:
+    """The registered agent class; a missing library names the extra that brings it."""
+    try:
+        cls: type[Agent] = AGENTS.load(name)
+    except ModuleNotFoundError as error:
+        extras = {
+            "torch": "rl", "stable_baselines3": "rl", "sb3_contrib": "rl", "optuna": "optuna", "cmaes": "optuna",
+            "botorch": "botorch", "gpytorch": "botorch",
+        }  # fmt: skip
+        missing = (error.name or "").partition(".")[0]
+        if missing in extras:
+            raise MissingExtraError(f"agent {name!r}", extras[missing], f"{missing} is not installed") from None
+        raise
+    return cls

@@ -1,0 +1,91 @@
+"""The one loop that runs agents: equal budgets, every trial on disk before the agent hears of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from archgym.agents.base import Agent
+from archgym.evaluator import Best, BudgetExhausted, Evaluator
+from archgym.problem import Problem
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run ended with.
+
+    Attributes:
+        problem, agent, seed: what ran.
+        best: the best trial, None where nothing was evaluated.
+        evaluations: simulator evaluations used.
+        trials: evaluations and cached repeats.
+        simulation_s, agent_s: seconds in the simulator and in everything else.
+        regret: known optimum minus best reward, None where no optimum is known.
+        log: the shard, None without one.
+    """
+
+    problem: Problem
+    agent: Agent
+    seed: int
+    best: Best | None
+    evaluations: int
+    trials: int
+    simulation_s: float
+    agent_s: float
+    log: Path | None
+
+    @property
+    def regret(self) -> float | None:
+        optimum = self.problem.optimum
+        if optimum is None or self.best is None:
+            return None
+        return optimum.reward - self.best.reward
+
+
+def search(
+    problem: Problem,
+    agent: Agent,
+    budget: int,
+    *,
+    seed: int | None = None,
+    log: Path | str | None = None,
+    resume: bool = False,
+    batch: int = 1024,
+    study: str = "",
+    run: str = "",
+    on_trials: Callable[[Evaluator], None] | None = None,
+) -> RunResult:
+    """Run an agent on a problem until the budget of simulator evaluations is used up.
+
+    Args:
+        problem: what is searched.
+        agent: a fresh agent (a used one would not repeat).
+        budget: simulator evaluations.
+        seed: what a noisy simulator is seeded with; the agent's seed where None.
+        log: path of the run's shard; no log where None.
+        resume: continue an interrupted shard to the same result bit by bit.
+        batch: the most designs asked for at once; an agent may give fewer.
+        study, run: names for the trials.
+        on_trials: called after each batch, for progress.
+    """
+    seed = agent.seed if seed is None else seed
+    about = {"agent": agent.name, "hyperparameters": agent.p.as_dict(), "study": study, "run": run}
+    start = time.perf_counter()
+    with Evaluator(problem, budget=budget, seed=seed, log=log, run=about, resume=resume) as evaluator:
+        evaluator.on_trials = on_trials
+        try:
+            if agent.drives:
+                agent.drive(evaluator)
+            else:
+                while not evaluator.exhausted:
+                    asked = agent.ask(int(min(batch, evaluator.remaining)))
+                    agent.tell(*evaluator.evaluate(asked))
+        except BudgetExhausted:
+            pass
+    seconds = time.perf_counter() - start
+    return RunResult(
+        problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
+        seconds - evaluator.simulation_s, Path(log) if log is not None else None,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""The trial schema: one row a trial, flat columns, each with its role and unit in the field's metadata.
+
+| columns | type | role |
+| --- | --- | --- |
+| ``problem, workload, objective, space, simulator_version, fidelity, agent, hyperparameters, hyperparameter_hash, study, run`` | dictionary(string) | run |
+| ``seed`` | int64 | run |
+| ``index`` | int64 | trial: position in the run, from 0 |
+| one a parameter, by its name | int64, float64, bool or string | parameter: the *value*, not the index |
+| one a metric, by its name | float64 | metric: unit and direction in the metadata |
+| ``feasible, violation, reward`` | bool, string, float64 | trial |
+| ``cached`` | bool | trial: answered from the run's own cache, at no cost to the budget |
+| ``evaluation_s``, ``time_s`` | float64 | clock: seconds of simulation a design, seconds since the epoch |
+
+What is constant over a run stands once in a shard's schema metadata (key ``archgym``, JSON) and becomes columns when
+shards are read together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from archgym.errors import ArchGymError
+from archgym.problem import Problem
+from archgym.simulator import Evaluation
+from archgym.space import Designs, Parameter
+
+FORMAT = 1
+RUN_COLUMNS = (
+    "problem",
+    "workload",
+    "objective",
+    "space",
+    "simulator_version",
+    "fidelity",
+    "agent",
+    "hyperparameters",
+    "hyperparameter_hash",
+    "study",
+    "run",
+)
+TRIAL_COLUMNS = ("index", "feasible", "violation", "reward", "cached", "evaluation_s", "time_s")
+CLOCK_COLUMNS = ("evaluation_s", "time_s")
+"""Columns that may differ between two runs that are otherwise equal bit by bit."""
+
+
+def hyperparameter_hash(hyperparameters: Mapping[str, Any]) -> str:
+    """Twelve hex digits that identify hyperparameters, whatever their order."""
+    return hashlib.sha256(json.dumps(hyperparameters, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _parameter_type(parameter: Parameter) -> pa.DataType:
+    kinds = {type(value) for value in parameter.values}
+    if kinds == {bool}:
+        return pa.bool_()
+    if kinds == {int}:
+        return pa.int64()
+    if kinds <= {int, float}:
+        return pa.float64()
+    return pa.dictionary(pa.int32(), pa.string())
+
+
+class TrialSchema:
+    """The columns of one problem's trials and how batches of them are made.
+
+    Args:
+        problem: gives parameters, metrics and names.
+        run: what is constant over the run: agent, hyperparameters (dict), seed, study, run; JSON-able.
+    """
+
+    def __init__(self, problem: Problem, run: Mapping[str, Any]) -> None:
+        self.problem = problem
+        hyperparameters = dict(run.get("hyperparameters", {}))
+        self.run = {
+            "problem": problem.name,
+            "workload": problem.workload.name,
+            "objective": problem.objective.name,
+            "space": problem.simulator.space_name,
+            "simulator_version": problem.simulator.version,
+            "fidelity": problem.fidelity or "",
+            "agent": run.get("agent", ""),
+            "hyperparameters": json.dumps(hyperparameters, sort_keys=True),
+            "hyperparameter_hash": hyperparameter_hash(hyperparameters),
+            "study": run.get("study", ""),
+            "run": run.get("run", ""),
+            "seed": int(run.get("seed", 0)),
+        }
+        self.options = problem.options
+        space = problem.space
+        fields = [pa.field("index", pa.int64())]
+        self._types = [_parameter_type(parameter) for parameter in space.parameters]
+        for parameter, kind in zip(space.parameters, self._types, strict=True):
+            fields.append(
+                pa.field(
+                    parameter.name,
+                    kind,
+                    metadata={"role": "parameter", "unit": parameter.unit, "ordered": str(parameter.ordered).lower()},
+                )
+            )
+        for metric in problem.metrics:
+            about = {"role": "metric", "unit": metric.unit, "direction": metric.direction}
+            fields.append(pa.field(metric.name, pa.float64(), metadata=about))
+        fields += [
+            pa.field("feasible", pa.bool_()),
+            pa.field("violation", pa.dictionary(pa.int32(), pa.string())),
+            pa.field("reward", pa.float64()),
+            pa.field("cached", pa.bool_()),
+            pa.field("evaluation_s", pa.float64(), metadata={"role": "clock", "unit": "s"}),
+            pa.field("time_s", pa.float64(), metadata={"role": "clock", "unit": "s"}),
+        ]
+        names = [f.name for f in fields] + list(RUN_COLUMNS) + ["seed"]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ArchGymError(f"column {twice!r} would stand twice in the trials; rename the parameter or metric")
+        # A dictionary column of an IPC stream needs the same dictionary in every batch.
+        self._dictionaries = [
+            pa.array([str(value) for value in parameter.values], pa.string()) for parameter in space.parameters
+        ]
+        self._values = [np.array(p.values) for p in space.parameters]
+        constraints = [constraint.name for constraint in space.constraints]
+        self._violations: list[str] = ["", *dict.fromkeys([*constraints, *getattr(problem.simulator, "violations", ())])]
+        about_run = {"format": FORMAT, **self.run, "options": self.options}
+        self.schema = pa.schema(fields, metadata={"archgym": json.dumps(about_run, sort_keys=True)})
+
+    def batch(
+        self,
+        start: int,
+        designs: Designs,
+        evaluation: Evaluation,
+        rewards: NDArray[np.float64],
+        cached: NDArray[np.bool_],
+        evaluation_s: float,
+        time_s: float,
+    ) -> pa.RecordBatch:
+        """A record batch of n trials whose first has index ``start``."""
+        n = len(designs)
+        columns: list[pa.Array] = [pa.array(np.arange(start, start + n, dtype=np.int64))]
+        for j, kind in enumerate(self._types):
+            if pa.types.is_dictionary(kind):
+                indices = pa.array(designs[:, j].astype(np.int32))
+                columns.append(pa.DictionaryArray.from_arrays(indices, self._dictionaries[j]))
+            else:
+                columns.append(pa.array(self._values[j][designs[:, j]], type=kind))
+        for metric in self.problem.metrics:
+            columns.append(pa.array(np.asarray(evaluation.metrics[metric.name], dtype=np.float64)))
+        columns.append(pa.array(evaluation.feasible))
+        columns.append(self._violation_column(evaluation))
+        columns.append(pa.array(rewards))
+        columns.append(pa.array(cached))
+        columns.append(pa.array(np.full(n, evaluation_s)))
+        columns.append(pa.array(np.full(n, time_s)))
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _violation_column(self, evaluation: Evaluation) -> pa.Array:
+        if evaluation.feasible.all():
+            codes = np.zeros(len(evaluation), dtype=np.int32)
+        else:
+            known = {name: code for code, name in enumerate(self._violations)}
+            for name in evaluation.violation.tolist():
+                if name not in known:
+                    known[name] = len(self._violations)
+                    self._violations.append(name)
+            codes = np.array([known[name] for name in evaluation.violation.tolist()], dtype=np.int32)
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(self._violations, pa.string()))
+
+    def designs(self, table: pa.Table) -> Designs:
+        """The index rows ``(n, d)`` of a table with this problem's parameter columns."""
+        columns = []
+        for parameter in self.problem.space.parameters:
+            if parameter.name not in table.column_names:
+                raise ArchGymError(f"the trials lack the column {parameter.name!r} of {self.problem.name}")
+            index = {(value if not isinstance(value, str) else str(value)): i for i, value in enumerate(parameter.values)}
+            values = table.column(parameter.name).to_pylist()
+            try:
+                columns.append(np.array([index[value] for value in values], dtype=np.int64))
+            except KeyError as error:
+                raise ArchGymError(
+                    f"the trials hold {parameter.name} = {error.args[0]!r}, which is not in the space "
+                    f"{self.problem.simulator.space_name!r} of {self.problem.name}"
+                ) from None
+        return np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.int64)
+
+    def evaluation(self, table: pa.Table) -> Evaluation:
+        """The evaluation columns of a table of this problem's trials."""
+        metrics = {m.name: table.column(m.name).to_numpy() for m in self.problem.metrics}
+        violation = np.empty(len(table), dtype=object)
+        violation[:] = table.column("violation").to_pylist()
+        return Evaluation(metrics, table.column("feasible").to_numpy(), violation)

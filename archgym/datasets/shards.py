@@ -1,0 +1,169 @@
+"""Shards: one Arrow IPC stream a run, appended batch by batch, readable up to the last whole batch after any kill.
+
+A writer never shares its file. Each batch is handed to the operating system before :meth:`ShardWriter.append`
+returns, so a killed process loses nothing that was told to an agent (``fsync=True`` extends that to a power loss).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archgym.datasets.schema import FORMAT, RUN_COLUMNS
+from archgym.errors import ArchGymError
+
+SUFFIX = ".arrows"
+
+
+class ShardWriter:
+    """Append-only writer of one run's trials.
+
+    Args:
+        path: the shard's file; its folder is made where it is missing.
+        schema: the trial schema of the run (with the run's metadata).
+        keep: batches of an interrupted run that the new file starts with (see :func:`read_shard`).
+        fsync: wait for the disk at every batch.
+
+    Raises:
+        ArchGymError: where the folder cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, keep: Iterable[pa.RecordBatch] = (), *, fsync: bool = False
+    ) -> None:
+        self.path, self._fsync = Path(path), fsync
+        temporary = self.path.with_suffix(".tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # The kept batches go to a new file that then takes the old one's name: at no moment are they lost.
+            self._file: IO[bytes] = open(temporary, "wb", buffering=0)  # noqa: SIM115 (closed by close())
+            options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), schema, options=options)
+            for batch in keep:
+                self._writer.write_batch(batch)
+            self._sync()
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Write one batch; on return it is with the operating system."""
+        try:
+            self._writer.write_batch(batch)
+            self._sync()
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+
+    def _sync(self) -> None:
+        self._file.flush()
+        if self._fsync:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End the stream; a shard that was not closed is still readable."""
+        if not self._file.closed:
+            try:
+                self._writer.close()
+                self._sync()
+            except OSError as error:
+                raise unwritable(self.path, error) from None
+            finally:
+                self._file.close()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def unwritable(path: Path, error: OSError) -> ArchGymError:
+    """The sentence for a path that cannot be written."""
+    return ArchGymError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space")
+
+
+def shard_info(schema: pa.Schema, path: Path) -> dict[str, Any]:
+    """The run's metadata from a shard's schema; refuses files that archgym did not write."""
+    raw = (schema.metadata or {}).get(b"archgym")
+    try:
+        info = json.loads(raw) if raw is not None else None
+    except ValueError:
+        info = None
+    if not isinstance(info, dict) or "format" not in info:
+        raise ArchGymError(f"{path} holds no archgym trials; give a folder or file that 'archgym run' wrote")
+    if info["format"] != FORMAT:
+        raise ArchGymError(
+            f"{path} is in trial format {info['format']}, this archgym reads format {FORMAT}; "
+            f"convert it with the archgym version that wrote it"
+        )
+    return info
+
+
+def read_shard(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch], bool]:
+    """Schema, whole batches and whether the stream was closed properly; a torn last batch is left out."""
+    try:
+        with pa.OSFile(str(path), "rb") as source:
+            reader = pa.ipc.open_stream(source)
+            batches: list[pa.RecordBatch] = []
+            try:
+                for batch in reader:
+                    batch.validate(full=True)
+                    batches.append(batch)
+                size, end = source.size(), source.tell()
+                return reader.schema, batches, size == end
+            except (pa.ArrowInvalid, OSError):
+                return reader.schema, batches, False
+    except FileNotFoundError:
+        raise ArchGymError(f"{path} does not exist; give a folder or file that 'archgym run' wrote") from None
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise ArchGymError(f"{path} is not an Arrow stream of trials ({str(error).splitlines()[0]})") from None
+
+
+def find_shards(path: Path) -> list[Path]:
+    """The trial files at ``path`` (a shard, a Parquet file, or a folder searched recursively), sorted by name."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ArchGymError(f"{path} does not exist; give a folder or file that 'archgym run' wrote")
+    shards = sorted(path.rglob(f"*{SUFFIX}"))
+    if not shards:
+        shards = sorted(path.rglob("*.parquet"))
+    if not shards:
+        raise ArchGymError(f"{path} holds no trials (*{SUFFIX} or *.parquet); run 'archgym run' first")
+    return shards
+
+
+def with_run_columns(table: pa.Table, info: dict[str, Any]) -> pa.Table:
+    """Add what is constant over the run as columns in front."""
+    n = len(table)
+    position = 0
+    for name in RUN_COLUMNS:
+        column = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n), pa.array([info.get(name, "")]))
+        table = table.add_column(position, pa.field(name, column.type, metadata={"role": "run"}), column)
+        position += 1
+    seed = pa.repeat(pa.scalar(int(info.get("seed", 0)), pa.int64()), n)
+    return table.add_column(position, pa.field("seed", pa.int64(), metadata={"role": "run"}), seed)
+
+
+def read_trials(path: Path | str) -> pa.Table:
+    """All trials at ``path`` as one flat table; shards of different problems get the union of their columns."""
+    tables = []
+    for shard in find_shards(Path(path)):
+        if shard.suffix == ".parquet":
+            try:
+                tables.append(pq.read_table(shard))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ArchGymError(f"{shard} is not a Parquet file ({str(error).splitlines()[0]})") from None
+            continue
+        schema, batches, _ = read_shard(shard)
+        info = shard_info(schema, shard)
+        tables.append(with_run_columns(pa.Table.from_batches(batches, schema).unify_dictionaries(), info))
+    stripped = [table.replace_schema_metadata(None) for table in tables]
+    return pa.concat_tables(stripped, promote_options="permissive").combine_chunks()

@@ -1,0 +1,297 @@
+"""The single door to a simulator: counts the budget, caches, logs. Every trial passes here.
+
+The budget counts *simulator evaluations*. A design whose canonical form was evaluated before in the same run is
+answered from the cache: it is a trial (logged with ``cached=True``) but costs nothing. So that an agent which only
+repeats itself still ends, a run also stops after ``stall_limit`` trials in a row without a new evaluation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.datasets.schema import TrialSchema
+from archgym.datasets.shards import ShardWriter, read_shard, shard_info
+from archgym.errors import ArchGymError
+from archgym.objective import Rewards
+from archgym.problem import Problem
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+
+class BudgetExhausted(Exception):
+    """Raised when a design is to be evaluated and the budget is used up."""
+
+
+@dataclass
+class Best:
+    """The best trial so far."""
+
+    reward: float
+    design: Designs
+    metrics: dict[str, float]
+    index: int
+    evaluations: int
+
+
+class Evaluator:
+    """Evaluates designs of a problem for one run.
+
+    Args:
+        problem: the problem.
+        budget: simulator evaluations allowed; None for no limit.
+        seed: passed to the simulator (it matters only where a fidelity is noisy).
+        cache: answer repeated designs (by canonical form) from memory. Switch it off only where repeats are rare
+            and memory matters.
+        log: path of the run's shard, None for no log.
+        run: what the trials say of the run: agent, hyperparameters, study, run.
+        resume: continue the shard at ``log``: its trials are replayed, so that an agent with the same seed goes
+            through the same states and the run ends in the same result bit by bit.
+        stall_limit: trials in a row without a new evaluation after which the run is over.
+
+    Attributes:
+        used: simulator evaluations so far.
+        trials: trials so far (evaluations and repeats).
+        best: the best trial so far, or None.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        budget: int | None = None,
+        seed: int = 0,
+        cache: bool = True,
+        log: Path | str | None = None,
+        run: dict[str, Any] | None = None,
+        resume: bool = False,
+        stall_limit: int | None = None,
+    ) -> None:
+        if budget is not None and budget < 1:
+            raise ArchGymError(f"the budget is {budget}; expected a positive number of simulator evaluations")
+        self.problem, self.budget, self.seed = problem, budget, seed
+        self.used = self.trials = self.replayed = 0
+        self.best: Best | None = None
+        self.simulation_s = 0.0
+        self.on_trials: Callable[[Evaluator], None] | None = None
+        self._stall = 0
+        self.stall_limit = stall_limit if stall_limit is not None else max(1000, 2 * (budget or 0))
+        self._cache: dict[bytes, int] | None = {} if cache else None
+        self._names = [metric.name for metric in problem.metrics]
+        self._rows = _Rows(len(self._names))
+        self._writer: ShardWriter | None = None
+        self._replay: _Replay | None = None
+        self._schema: TrialSchema | None = None
+        if log is not None:
+            self._open(Path(log), {**(run or {}), "seed": seed}, resume)
+
+    # --- the log -----------------------------------------------------------------------------------------------
+
+    def _open(self, path: Path, run: dict[str, Any], resume: bool) -> None:
+        self._schema = TrialSchema(self.problem, run)
+        batches: list[pa.RecordBatch] = []
+        if path.exists():
+            if not resume:
+                raise ArchGymError(f"{path} exists already; add --resume to continue it, or choose another folder")
+            schema, batches, _ = read_shard(path)
+            info, wanted = shard_info(schema, path), shard_info(self._schema.schema, path)
+            for key, value in wanted.items():
+                if info.get(key) != value:
+                    raise ArchGymError(
+                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; resume it with the same settings"
+                    )
+            if batches:
+                self._replay = _Replay(self._schema, batches)
+        self._writer = ShardWriter(path, self._schema.schema, batches)
+
+    def close(self) -> None:
+        """End the log."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- evaluating --------------------------------------------------------------------------------------------
+
+    @property
+    def remaining(self) -> float:
+        """Simulator evaluations left; infinite without a budget."""
+        return float("inf") if self.budget is None else self.budget - self.used
+
+    @property
+    def exhausted(self) -> bool:
+        """True where the run is over: budget used up, or only repeats for ``stall_limit`` trials."""
+        return self.remaining <= 0 or self._stall >= self.stall_limit
+
+    def evaluate(self, designs: ArrayLike) -> tuple[Designs, Evaluation, Rewards]:
+        """Evaluate designs ``(n, d)``; returns the designs that the budget allowed (a prefix), their evaluation and
+        rewards. They are on disk before this returns.
+
+        Raises:
+            BudgetExhausted: where the run is over.
+        """
+        if self.exhausted:
+            raise BudgetExhausted
+        designs = self.problem.space.check(designs)
+        new, source, keys = self._plan(designs)
+        if len(source) < len(designs):
+            designs = designs[: len(source)]
+        fresh = len(new)
+        cached = np.ones(len(designs), dtype=bool)
+        cached[new] = False
+        seconds, evaluation = 0.0, None
+        replay = self._replay.take(designs) if self._replay is not None else None
+        if replay is not None:
+            evaluation, rewards = replay
+            self.replayed += len(designs)
+            self._rows.extend(evaluation.take(new), rewards[new], self._names)
+        else:
+            if fresh:
+                start = time.perf_counter()
+                made = self.problem.simulator.evaluate(
+                    designs[new], self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
+                )
+                made_rewards = self.problem.objective(made)
+                seconds = time.perf_counter() - start
+                self.simulation_s += seconds
+                self._rows.extend(made, made_rewards, self._names)
+                if fresh == len(designs):
+                    evaluation, rewards = made, made_rewards
+            if evaluation is None:
+                evaluation, rewards = self._rows.take(source, self._names)
+        if keys is not None:
+            assert self._cache is not None
+            self._cache.update(keys)
+        start_index, before = self.trials, self.used
+        self.trials += len(designs)
+        self.used += fresh
+        self._stall = 0 if fresh else self._stall + len(designs)
+        if self._writer is not None and replay is None:
+            assert self._schema is not None
+            self._writer.append(
+                self._schema.batch(
+                    start_index, designs, evaluation, rewards, cached, seconds / max(fresh, 1), time.time()
+                )
+            )
+        self._note_best(start_index, before, cached, designs, evaluation, rewards)
+        if self._cache is None:
+            self._rows.clear()
+        if self.on_trials is not None:
+            self.on_trials(self)
+        return designs, evaluation, rewards
+
+    def _plan(self, designs: Designs) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[bytes, int] | None]:
+        """Rows to simulate, the stored row that answers each design (a prefix as long as the budget allows), and the
+        cache keys of the new rows."""
+        limit = self.remaining
+        if self._cache is None:
+            n = int(min(len(designs), limit))
+            return np.arange(n), np.arange(n), None
+        canonical = self.problem.space.canonical(designs)
+        keys = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
+        known, base = self._cache, self._rows.count
+        fresh: dict[bytes, int] = {}
+        new: list[int] = []
+        source: list[int] = []
+        for i, key in enumerate(keys):
+            row = known.get(key)
+            if row is None:
+                row = fresh.get(key)
+                if row is None:
+                    if len(new) >= limit:
+                        break
+                    row = base + len(new)
+                    fresh[key] = row
+                    new.append(i)
+            source.append(row)
+        return np.array(new, dtype=np.int64), np.array(source, dtype=np.int64), fresh
+
+    def _note_best(
+        self,
+        start: int,
+        before: int,
+        cached: NDArray[np.bool_],
+        designs: Designs,
+        evaluation: Evaluation,
+        rewards: Rewards,
+    ) -> None:
+        if not len(rewards):
+            return
+        i = int(np.argmax(rewards))
+        if self.best is None or rewards[i] > self.best.reward:
+            metrics = {name: float(column[i]) for name, column in evaluation.metrics.items()}
+            evaluations = before + int((~cached[: i + 1]).sum())
+            self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, evaluations)
+
+
+class _Rows:
+    """Growing columns of what was simulated; the cache points into them."""
+
+    def __init__(self, metrics: int) -> None:
+        self.count = 0
+        self._metrics = np.empty((metrics, 64))
+        self._rewards = np.empty(64)
+        self._feasible = np.empty(64, dtype=bool)
+        self._violation = np.empty(64, dtype=object)
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def extend(self, evaluation: Evaluation, rewards: Rewards, names: list[str]) -> None:
+        end = self.count + len(rewards)
+        if end > len(self._rewards):
+            size = max(end, 2 * len(self._rewards))
+            self._metrics = np.concatenate(
+                [self._metrics, np.empty((len(self._metrics), size - self._metrics.shape[1]))], axis=1
+            )
+            for name in ("_rewards", "_feasible", "_violation"):
+                old = getattr(self, name)
+                grown = np.empty(size, dtype=old.dtype)
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+        rows = slice(self.count, end)
+        for j, name in enumerate(names):
+            self._metrics[j, rows] = evaluation.metrics[name]
+        self._rewards[rows], self._feasible[rows] = rewards, evaluation.feasible
+        self._violation[rows] = evaluation.violation
+        self.count = end
+
+    def take(self, rows: NDArray[np.int64], names: list[str]) -> tuple[Evaluation, Rewards]:
+        metrics = {name: self._metrics[j, rows] for j, name in enumerate(names)}
+        return Evaluation(metrics, self._feasible[rows], self._violation[rows]), self._rewards[rows]
+
+
+class _Replay:
+    """The trials of an interrupted run, handed out again batch by batch."""
+
+    def __init__(self, schema: TrialSchema, batches: list[pa.RecordBatch]) -> None:
+        table = pa.Table.from_batches(batches).unify_dictionaries()
+        self._designs = schema.designs(table)
+        self._evaluation = schema.evaluation(table)
+        self._rewards = table.column("reward").to_numpy()
+        self._next = 0
+
+    def take(self, designs: Designs) -> tuple[Evaluation, Rewards] | None:
+        """The stored answer to ``designs``; None once the stored trials are used up."""
+        if self._next >= len(self._designs):
+            return None
+        rows = slice(self._next, self._next + len(designs))
+        stored = self._designs[rows]
+        if stored.shape != designs.shape or not np.array_equal(stored, designs):
+            raise ArchGymError(
+                f"the stored run leaves the agent's path at trial {self._next}; it was made by other code or settings, "
+                "so start a new run"
+            )
+        self._next += len(designs)
+        return self._evaluation.take(rows), self._rewards[rows].copy()

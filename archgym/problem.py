@@ -1,0 +1,207 @@
+"""A problem: simulator + workload + objective, what an agent searches. ``make_problem("dram/gzip")`` makes one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.objective import Objective, Rewards, make_objective
+from archgym.registry import SIMULATORS
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.space import DesignSpace, Value
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """What is known of a problem's best reward.
+
+    Attributes:
+        reward: the best reward known.
+        design: a design that has it, by name.
+        exhaustive: True where every design was evaluated, so that ``reward`` is the optimum.
+        designs: how many designs were evaluated (or stand for, by equivalence).
+        quantiles: share of the space (as text, ``"0.99"``) -> reward at that quantile; empty where not exhaustive.
+        command: the command that computed it.
+    """
+
+    reward: float
+    design: Mapping[str, Value]
+    exhaustive: bool
+    designs: int
+    quantiles: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""
+
+    def quantile_of(self, reward: float) -> float:
+        """Share of the space with a reward of at most ``reward``, interpolated; NaN without quantiles."""
+        if not self.quantiles:
+            return float("nan")
+        shares = sorted(self.quantiles, key=float)
+        values = [self.quantiles[share] for share in shares]
+        return float(np.interp(reward, values, [float(share) for share in shares]))
+
+
+class Problem:
+    """What an agent searches. Make it with :func:`make_problem`.
+
+    Attributes:
+        name: ``simulator/workload``.
+        simulator, workload, objective: the three parts.
+        fidelity: passed to the simulator; None for its default.
+        options: everything beyond the name that was asked for, JSON-able; ``make_problem(name, **options)`` makes
+            an equal problem in another process.
+        space: the design space.
+        metrics: the metrics of an evaluation, in order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        simulator: Simulator,
+        workload: Workload,
+        objective: Objective,
+        fidelity: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.simulator, self.workload = name, simulator, workload
+        self.objective, self.fidelity = objective, fidelity
+        self.options: dict[str, Any] = dict(options or {})
+        self.space: DesignSpace = simulator.space(workload)
+        self.metrics: tuple[Metric, ...] = simulator.metrics_for(workload)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.name!r}, objective={self.objective.name!r}, space={self.simulator.space_name!r})"
+
+    def evaluate(self, designs: ArrayLike, seed: int | None = None) -> tuple[Evaluation, Rewards]:
+        """Evaluate a batch directly, past any budget, cache or log; agents go through an Evaluator instead."""
+        evaluation = self.simulator.evaluate(designs, self.workload, fidelity=self.fidelity, seed=seed)
+        return evaluation, self.objective(evaluation)
+
+    @cached_property
+    def references(self) -> Mapping[str, float]:
+        """Reference value a metric; observations are relative to these."""
+        return self.simulator.references(self.workload)
+
+    @cached_property
+    def pareto_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the multi-objective view: those that the simulator names in ``pareto``, else those the
+        objective needs that have a direction."""
+        names = getattr(self.simulator, "pareto", ()) or self.objective.needs
+        return tuple(m for m in self.metrics if m.name in names and m.direction != "none")
+
+    def losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
+        """The multi-objective view: ``pareto_metrics`` as columns to minimise, shape ``(n, m)``; infeasible = inf."""
+        columns = []
+        for metric in self.pareto_metrics:
+            column = evaluation.metrics[metric.name] * (1.0 if metric.direction == "min" else -1.0)
+            columns.append(np.where(np.isnan(column), np.inf, column))
+        return np.stack(columns, axis=1)
+
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """The known optimum (or best known reward) that ships with the simulator, or None."""
+        return known_optimum(self)
+
+
+def optimum_key(problem: Problem) -> dict[str, Any]:
+    """What identifies a problem in the shipped tables of optima: names, and the workload's own fingerprint."""
+    return {
+        "problem": problem.name,
+        "objective": problem.objective.name,
+        "space": problem.simulator.space_name,
+        "fidelity": problem.fidelity,
+        "version": problem.simulator.version,
+        "workload": problem.workload.fingerprint,
+    }
+
+
+def known_optimum(problem: Problem) -> Optimum | None:
+    """Look the problem up in the table ``optima.json`` of its simulator's package."""
+    simulator = getattr(problem.simulator, "stands_for", problem.simulator)
+    path = inspect.getfile(type(simulator))
+    table = Path(path).with_name("optima.json")
+    if not table.is_file():
+        return None
+    key = optimum_key(problem)
+    for row in json.loads(table.read_text(encoding="utf-8")):
+        if all(row.get(part) == value for part, value in key.items()):
+            return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__})
+    return None
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """``"dram/gzip"`` -> ("dram", "gzip"); ``"dram/file:a/b.stl"`` -> ("dram", "file:a/b.stl"); the workload may be
+    left out (empty)."""
+    simulator, _, workload = str(name).partition("/")
+    return simulator, workload
+
+
+def make_problem(
+    name: str,
+    *,
+    objective: str | Objective | None = None,
+    space: str | None = None,
+    fidelity: str | None = None,
+    simulator: str | None = None,
+    workload_options: Mapping[str, Any] | None = None,
+    **simulator_options: Any,
+) -> Problem:
+    """Make a problem by name.
+
+    Args:
+        name: ``"<simulator>/<workload>"``; ``file:PATH`` in place of the workload for a user's own; the simulator's
+            default workload where it is left out.
+        objective: a text (see :mod:`archgym.objective`) or an Objective; the simulator's default where None.
+        space: one of the simulator's spaces; its default where None.
+        fidelity: one of the simulator's fidelities; its default where None.
+        simulator: a stand-in for the simulator: ``"proxy:FILE"`` (a trained proxy) or the name of a registered
+            simulator that meets the same contract (a real back-end).
+        workload_options: options of the workload (``{"requests": 5000}``), JSON-able.
+        simulator_options: options of the simulator (``mode="physical"``), JSON-able.
+
+    Raises:
+        ArchGymError: one sentence, for any unknown name or bad value.
+    """
+    kind, workload_name = parse_name(name)
+    if kind not in SIMULATORS:
+        raise UnknownNameError("simulator", kind, SIMULATORS)
+    options: dict[str, Any] = dict(simulator_options)
+    if space is not None:
+        options["space"] = space
+    cls = SIMULATORS.load(kind)
+    stand_in = None
+    if simulator is not None and not simulator.startswith("proxy:"):
+        cls = SIMULATORS.load(simulator)
+    try:
+        sim: Simulator = cls(**options)
+    except TypeError as error:
+        raise ArchGymError(f"{kind} does not take these options ({_reason(error)}); see 'archgym describe {kind}'") from None
+    if simulator is not None and simulator.startswith("proxy:"):
+        from archgym.proxies import load_proxy
+
+        stand_in = load_proxy(simulator[len("proxy:") :], sim)
+        sim = stand_in
+    if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
+        raise UnknownNameError(f"fidelity of {kind}", fidelity, sim.fidelities)
+    workload_name = workload_name or sim.default_workload
+    try:
+        workload = sim.load_workload(workload_name, **dict(workload_options or {}))
+    except TypeError as error:
+        raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
+    made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
+    asked = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
+    asked |= {"workload_options": dict(workload_options)} if workload_options else {}
+    kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
+    return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
+
+
+def _reason(error: TypeError) -> str:
+    return str(error).split(")", 1)[-1].strip() or str(error)

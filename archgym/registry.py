@@ -1,0 +1,85 @@
+"""Names -> lazily imported simulators, agents and objectives.
+
+What comes with the package is listed here, one line each. Third parties add theirs with an entry point in the group
+``archgym.simulators``, ``archgym.agents`` or ``archgym.objectives`` (name = dotted path ``package.module:attribute``),
+or at run time with ``SIMULATORS.register("name", target)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from archgym.errors import ArchGymError, UnknownNameError
+
+
+class Registry(Mapping[str, str]):
+    """A mapping of names to dotted paths (or objects) that imports a thing when it is first asked for."""
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
+        self.kind, self.group = kind, group
+        self._targets: dict[str, Any] = dict(builtin)
+        self._scanned = False
+
+    def _all(self) -> dict[str, Any]:
+        if not self._scanned:
+            self._scanned = True
+            for point in entry_points(group=self.group):
+                self._targets.setdefault(point.name, point.value)
+        return self._targets
+
+    def register(self, name: str, target: Any) -> None:
+        """Add ``name``: a dotted path ``"package.module:attribute"`` or the object itself. Names are unique."""
+        if name in self._all():
+            raise ArchGymError(f"{self.kind} {name!r} is registered already; choose another name")
+        if "/" in name or not name:
+            raise ArchGymError(f"{name!r} cannot name a {self.kind}; use a non-empty name without a slash")
+        self._targets[name] = target
+
+    def unregister(self, name: str) -> None:
+        """Remove ``name``."""
+        self.load(name)
+        del self._targets[name]
+
+    def load(self, name: str) -> Any:
+        """The registered object; unknown names raise a sentence with the nearest match."""
+        targets = self._all()
+        if name not in targets:
+            raise UnknownNameError(self.kind, name, targets)
+        target = targets[name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = getattr(importlib.import_module(module), attribute)
+            targets[name] = target
+        return target
+
+    def __getitem__(self, name: str) -> str:
+        target = self._all()[name]
+        return target if isinstance(target, str) else f"{target.__module__}:{getattr(target, '__qualname__', target)}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+SIMULATORS = Registry(
+    "simulator",
+    "archgym.simulators",
+    {},
+)
+
+AGENTS = Registry(
+    "agent",
+    "archgym.agents",
+    {
+        "random": "archgym.agents.random_search:RandomSearch",
+        "walk": "archgym.agents.random_walk:RandomWalk",
+        "ga": "archgym.agents.genetic:GeneticAlgorithm",
+    },
+)
+
+OBJECTIVES = Registry("objective", "archgym.objectives", {})
