@@ -107,20 +107,30 @@ class Problem:
         return math.prod(self.bounds)
 
     @cached_property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Projections for the kernels: ``coef (T, A, D)``, ``axes (T,)``, ``simple (T,)``, ``read_write (T,)``.
-
-        A tensor is simple where every axis has one dim and no dim two axes: its tiles never overlap."""
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Projections for the kernels, ``info, role, weight, coef``; see :mod:`.loopnest_kernel`."""
         width = max((len(tensor.axes) for tensor in self.tensors), default=1) or 1
         coef = np.zeros((len(self.tensors), width, len(self.dims)), dtype=np.int64)
         for t, tensor in enumerate(self.tensors):
             for a, axis in enumerate(tensor.axes):
                 for dim, coefficient in axis:
                     coef[t, a, self.dims.index(dim)] += coefficient
-        uses = coef != 0
-        simple = (uses.sum(axis=2) <= 1).all(axis=1) & (uses.sum(axis=1) <= 1).all(axis=1)
-        axes = np.array([len(tensor.axes) for tensor in self.tensors], dtype=np.int64)
-        return coef, axes, simple, np.array([tensor.read_write for tensor in self.tensors], dtype=bool)
+        role = np.full((len(self.tensors), len(self.dims)), -2, dtype=np.int64)
+        info = np.zeros((len(self.tensors), 3), dtype=np.int64)
+        for t, tensor in enumerate(self.tensors):
+            uses = coef[t] != 0
+            info[t, 2] = tensor.read_write
+            if (uses.sum(axis=0) > 1).any():
+                info[t, 0] = 2
+                role[t, uses.any(axis=0)] = 0
+                continue
+            # A coefficient above 1 leaves holes between neighbouring origins, so such an axis is a window as well.
+            for a in np.flatnonzero((uses.sum(axis=1) > 1) | (coef[t].max(axis=1) > 1)):
+                role[t, uses[a]] = info[t, 1]
+                info[t, 1] += 1
+            info[t, 0] = int(info[t, 1] > 0)
+            role[t, uses.any(axis=0) & (role[t] == -2)] = -1
+        return {"info": info, "role": role, "weight": coef.max(axis=1), "coef": coef}
 
 
 def layer_tensors(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
@@ -373,40 +383,41 @@ def evaluate(
     from archgym.simulators.accelerator import loopnest_kernel as kernel
 
     dim, count, level, axis, keep = flatten(problem, mapping, len(architecture.levels))
-    coef, axes, simple, read_write = problem.arrays
+    shape = problem.arrays
     levels, tensors = keep.shape
+    dims = len(problem.dims)
     for value, place in zip(count, level, strict=True):
         if value < 1:
             raise ArchGymError(f"a loop of level {architecture.levels[place].name!r} has {value} trips; expected at least 1")
     padded = math.prod(mapping.factor(d) for d in problem.dims)
     if padded >= _MAX_WORK:
         raise ArchGymError(f"the mapping runs {padded:.3g} MACs with its padding; at most 2**53 can be counted exactly")
-    outputs = {name: np.zeros((levels, tensors), np.int64) for name in ("tile", "fills", "reads", "updates", "o", "p")}
-    instances = np.zeros(levels, np.int64)
+    nest, starts = np.zeros((7, max(len(dim), 1)), np.int64), np.zeros((2, levels + 1), np.int64)
+    kernel.pack_loops(dim, count, level, axis, nest, starts)
+    counts, instances = np.zeros((6, levels, tensors), np.int64), np.zeros(levels, np.int64)
+    reach, axes = np.zeros(dims, np.int64), shape["coef"].shape[1]
     compute = kernel.count_nest(
-        coef, axes, simple, read_write, keep, len(dim), dim, count, level, axis, rule_code(rule), elide_first_fill,
-        np.zeros(max(len(dim), 1), np.int64), np.zeros((levels + 1, len(problem.dims)), np.int64),
-        np.zeros((levels + 1, len(problem.dims)), np.int64), np.zeros((4, coef.shape[1]), np.int64),
-        outputs["tile"], outputs["fills"], outputs["reads"], outputs["updates"], outputs["o"], outputs["p"], instances,
+        shape["info"], shape["role"], shape["weight"], shape["coef"], keep, nest, starts, rule_code(rule),
+        elide_first_fill, counts, instances, reach, np.zeros((5, max(len(dim), axes, dims) + tensors), np.int64),
+        np.zeros((levels, tensors, axes), np.int64),
     )  # fmt: skip
     hw = architecture.arrays
-    code, place, margin = kernel.check_nest(
-        np.array(problem.bounds, dtype=np.int64), keep, len(dim), dim, count, level, axis, outputs["tile"],
-        hw["capacity"], hw["mesh"],
-    )  # fmt: skip
+    bounds = np.array(problem.bounds, dtype=np.int64)
+    code, place, margin = kernel.check_nest(bounds, keep, nest, starts, reach, counts, hw["capacity"], hw["mesh"])
     level_cycles = np.zeros(levels, np.int64)
-    fills, reads, updates = outputs["fills"], outputs["reads"], outputs["updates"]
-    cycles = kernel.cycles_of(compute, keep, fills, reads, updates, hw["bandwidth"], level_cycles)
+    cycles = kernel.cycles_of(compute, keep, counts, hw["bandwidth"], level_cycles)
     energy = np.array(
         [
             [
-                kernel.access_energy(
-                    keep, b, t, hw["block"][b], hw["payers"][b], fills, reads, updates, instances, *hw["energies"][b]
+                keep[b, t]
+                and kernel.access_energy(
+                    counts, b, t, hw["block"][b], hw["payers"][b], instances, *hw["energies"][b]
                 )
                 for t in range(tensors)
             ]
             for b in range(levels)
-        ]
+        ],
+        dtype=np.float64,
     )
     detail = ""
     if code:
@@ -417,10 +428,10 @@ def evaluate(
             "capacity": lambda: f"the tiles at {architecture.levels[place].name} are {margin} words too large",
         }[VIOLATIONS[code]]()
     return Result(
-        outputs["tile"],
-        fills,
-        reads,
-        updates,
+        counts[kernel.TILE],
+        counts[kernel.FILLS],
+        counts[kernel.READS],
+        counts[kernel.UPDATES],
         instances,
         int(compute),
         level_cycles,
@@ -496,8 +507,9 @@ def evaluate_batch(
     if batch.dim.shape[1] > kernel.MAX_LOOPS:
         raise ArchGymError(f"a nest has {batch.dim.shape[1]} loops; at most {kernel.MAX_LOOPS} are supported")
     arrays = [problem.arrays for problem in problems]
+    shared = ("info", "role")
     for problem, row in zip(problems, arrays, strict=True):
-        if problem.dims != problems[0].dims or any((a != b).any() for a, b in zip(row[1:], arrays[0][1:], strict=True)):
+        if problem.dims != problems[0].dims or any((row[name] != arrays[0][name]).any() for name in shared):
             raise ArchGymError("the problems of one batch differ in their dims or tensors; evaluate them apart")
     hw = dict(architectures) if isinstance(architectures, MappingOf) else stack(architectures)
     indices = [
@@ -511,8 +523,8 @@ def evaluate_batch(
     energy, utilization = np.empty(rows), np.empty(rows)
     cycles, verdict, place = (np.empty(rows, np.int64) for _ in range(3))
     kernel.evaluate_rows(
-        np.array([problem.bounds for problem in problems], dtype=np.int64), np.stack([row[0] for row in arrays]),
-        *arrays[0][1:], keep_sets, rule_code(rule), elide_first_fill,
+        np.array([problem.bounds for problem in problems], dtype=np.int64), arrays[0]["info"], arrays[0]["role"],
+        np.stack([row["weight"] for row in arrays]), np.stack([row["coef"] for row in arrays]), keep_sets, rule_code(rule), elide_first_fill,
         batch.dim, batch.count, batch.level, batch.axis,
         hw["capacity"], hw["mesh"], hw["bandwidth"], hw["block"], hw["payers"], hw["energies"], hw["leak"],
         hw["compute_pj"], indices[0], indices[1], indices[2], energy, cycles, verdict, place, utilization,
