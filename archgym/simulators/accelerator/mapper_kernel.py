@@ -15,6 +15,44 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from archgym.simulators.accelerator.hardware import (
+    BLOCK_D,
+    BLOCK_G,
+    BLOCK_I,
+    BLOCK_O,
+    BLOCK_W,
+    BWR_D,
+    BWR_G,
+    BWR_I,
+    BWR_O,
+    BWR_W,
+    BWW_D,
+    BWW_G,
+    BWW_I,
+    BWW_O,
+    BWW_W,
+    CAP_G,
+    CAP_I,
+    CAP_O,
+    CAP_W,
+    LEAK_G,
+    LEAK_PE,
+    LEAK_X,
+    MAC_PJ,
+    MESH_X,
+    MESH_Y,
+    READ_D,
+    READ_G,
+    READ_I,
+    READ_O,
+    READ_W,
+    WRITE_D,
+    WRITE_G,
+    WRITE_I,
+    WRITE_O,
+    WRITE_W,
+)
+
 N, K, C, P, Q, R, S, G = 0, 1, 2, 3, 4, 5, 6, 7
 DRAM, GLB, COLUMN, ROW, IFMAP, WEIGHT, PSUM = 0, 1, 2, 3, 4, 5, 6
 PLACES, DIMS = 7, 8
@@ -36,15 +74,8 @@ ORDERS = np.array(
     dtype=np.int64,
 )
 
-# Columns of the layer table (bounds first) and of the hardware table.
+# Columns of the layer table after the bounds; those of the hardware table are in hardware.py.
 STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
-(
-    MESH_X, MESH_Y, CAP_I, CAP_W, CAP_O, CAP_G, BLOCK_I, BLOCK_W, BLOCK_O, BLOCK_G, BLOCK_D,
-    READ_I, WRITE_I, READ_W, WRITE_W, READ_O, WRITE_O, READ_G, WRITE_G, READ_D, WRITE_D,
-    BWR_I, BWW_I, BWR_W, BWW_W, BWR_O, BWW_O, BWR_G, BWW_G, BWR_D, BWW_D,
-    LEAK_PE, LEAK_X, LEAK_G, MAC_PJ,
-) = range(35)  # fmt: skip
-HARDWARE_COLUMNS = 35
 
 ENERGY, DELAY, EDP = 0, 1, 2
 
