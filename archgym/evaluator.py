@@ -105,7 +105,8 @@ class Evaluator:
             for key, value in wanted.items():
                 if info.get(key) != value:
                     raise ArchGymError(
-                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; resume it with the same settings"
+                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; "
+                        "resume it with the same settings"
                     )
             if batches:
                 self._replay = _Replay(self._schema, batches)
@@ -144,6 +145,8 @@ class Evaluator:
         if self.exhausted:
             raise BudgetExhausted
         designs = self.problem.space.check(designs)
+        if self._cache is None and self._replay is None:
+            return self._evaluate_all(designs)
         new, source, keys = self._plan(designs)
         if len(source) < len(designs):
             designs = designs[: len(source)]
@@ -185,8 +188,33 @@ class Evaluator:
                 )
             )
         self._note_best(start_index, before, cached, designs, evaluation, rewards)
-        if self._cache is None:
-            self._rows.clear()
+        if self.on_trials is not None:
+            self.on_trials(self)
+        return designs, evaluation, rewards
+
+    def _evaluate_all(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+        """Without a cache every design is simulated: the short way, for environments."""
+        if len(designs) > self.remaining:
+            designs = designs[: int(self.remaining)]
+        n = len(designs)
+        start = time.perf_counter()
+        evaluation = self.problem.simulator.evaluate(
+            designs, self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
+        )
+        rewards = self.problem.objective(evaluation)
+        seconds = time.perf_counter() - start
+        self.simulation_s += seconds
+        first, before = self.trials, self.used
+        self.trials += n
+        self.used += n
+        if self._writer is not None:
+            assert self._schema is not None
+            never = np.zeros(n, dtype=bool)
+            self._writer.append(
+                self._schema.batch(first, designs, evaluation, rewards, never, seconds / max(n, 1), time.time())
+            )
+        if n and (self.best is None or rewards.max() > self.best.reward):
+            self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
@@ -196,10 +224,12 @@ class Evaluator:
         cache keys of the new rows."""
         limit = self.remaining
         if self._cache is None:
+            # A resumed log without a cache: everything is new, and nothing has to be kept.
+            self._rows.clear()
             n = int(min(len(designs), limit))
             return np.arange(n), np.arange(n), None
         canonical = self.problem.space.canonical(designs)
-        keys = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
+        keys: list[Any] = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
         known, base = self._cache, self._rows.count
         fresh: dict[bytes, int] = {}
         new: list[int] = []

@@ -177,18 +177,16 @@ def make_problem(
     if space is not None:
         options["space"] = space
     cls = SIMULATORS.load(kind)
-    stand_in = None
     if simulator is not None and not simulator.startswith("proxy:"):
         cls = SIMULATORS.load(simulator)
     try:
         sim: Simulator = cls(**options)
     except TypeError as error:
-        raise ArchGymError(f"{kind} does not take these options ({_reason(error)}); see 'archgym describe {kind}'") from None
+        raise ArchGymError(f"{kind} does not take these options ({_reason(error)})") from None
     if simulator is not None and simulator.startswith("proxy:"):
         from archgym.proxies import load_proxy
 
-        stand_in = load_proxy(simulator[len("proxy:") :], sim)
-        sim = stand_in
+        sim = load_proxy(simulator[len("proxy:") :], sim)
     if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
         raise UnknownNameError(f"fidelity of {kind}", fidelity, sim.fidelities)
     workload_name = workload_name or sim.default_workload
@@ -197,7 +195,7 @@ def make_problem(
     except TypeError as error:
         raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
     made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
-    asked = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
+    asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
     asked |= {"workload_options": dict(workload_options)} if workload_options else {}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)

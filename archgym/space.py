@@ -152,6 +152,7 @@ class DesignSpace:
         self.dimension = len(self.parameters)
         self.size = math.prod(int(count) for count in self.nvec)
         self._inactive_positions = tuple(self.position(rule.parameter) for rule in self.inactive)
+        self._unsigned = self.nvec.astype(np.uint64)
         self._unit_step = 1.0 / np.maximum(self.nvec - 1, 1)
         # Values as arrays, for vectorised decoding; object arrays keep Python types.
         self._values = tuple(_value_array(parameter.values) for parameter in self.parameters)
@@ -181,6 +182,11 @@ class DesignSpace:
         array = np.asarray(designs)
         if array.ndim == 1:
             array = array[None, :]
+        if array.dtype == np.int64 and array.ndim == 2 and array.shape[1] == self.dimension:
+            # The usual case. A negative index is a huge unsigned one: a single comparison finds both ends.
+            array = np.ascontiguousarray(array)
+            if not (array.view(np.uint64) >= self._unsigned).any():
+                return array
         if array.ndim != 2 or array.shape[1] != self.dimension:
             raise ArchGymError(
                 f"designs have shape {np.shape(designs)}; expected (n, {self.dimension}), one index a parameter"
@@ -255,7 +261,8 @@ class DesignSpace:
     def columns(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
         """Values a parameter as arrays of length n (int64, float64, bool, or object for strings)."""
         array = self.check(designs)
-        return {name: values[array[:, j]] for j, (name, values) in enumerate(zip(self.names, self._values, strict=True))}
+        pairs = enumerate(zip(self.names, self._values, strict=True))
+        return {name: values[array[:, j]] for j, (name, values) in pairs}
 
     # --- encodings ---------------------------------------------------------------------------------------------
 
@@ -361,7 +368,7 @@ class DesignSpace:
 
     # --- sub-spaces --------------------------------------------------------------------------------------------
 
-    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> "SubSpace":
+    def restrict(self, allowed: Mapping[str, Sequence[Value]]) -> SubSpace:
         """The sub-space in which the named parameters take only the given values; its rules are this space's."""
         return SubSpace(self, allowed)
 
@@ -381,15 +388,12 @@ class SubSpace(DesignSpace):
             Parameter(p.name, tuple(p.values[i] for i in index), p.ordered, p.unit, p.description)
             for p, index in zip(parent.parameters, self._maps, strict=True)
         ]
-        constraints = [
-            Constraint(c.name, c.sentence, lambda designs, rule=c.satisfied: rule(self.lift(designs)))
-            for c in parent.constraints
-        ]
-        inactive = [
-            Inactive(rule.parameter, lambda designs, when=rule.when: when(self.lift(designs)), rule.sentence)
-            for rule in parent.inactive
-        ]
+        constraints = [Constraint(c.name, c.sentence, self._lifted(c.satisfied)) for c in parent.constraints]
+        inactive = [Inactive(rule.parameter, self._lifted(rule.when), rule.sentence) for rule in parent.inactive]
         super().__init__(parameters, constraints, inactive)
+
+    def _lifted(self, rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
+        return lambda designs: rule(self.lift(designs))
 
     def lift(self, designs: ArrayLike) -> Designs:
         """Designs of this space as designs of the parent."""

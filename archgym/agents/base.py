@@ -15,13 +15,15 @@ from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.registry import AGENTS
 from archgym.simulator import Evaluation
-from archgym.space import Designs, DesignSpace
+from archgym.space import Designs
 
 if TYPE_CHECKING:
     from archgym.evaluator import Evaluator
 
 
-def hyper(default: Any, *, low: Any = None, high: Any = None, log: bool = False, choices: Sequence[Any] = (), doc: str) -> Any:
+def hyper(
+    default: Any, *, low: Any = None, high: Any = None, log: bool = False, choices: Sequence[Any] = (), doc: str
+) -> Any:
     """A hyperparameter: default, its sensible range (``low``..``high``, or ``choices``) and a sentence. Studies draw
     their grids from the ranges; values outside are refused."""
     about = {"low": low, "high": high, "log": log, "choices": tuple(choices), "doc": doc}
@@ -60,8 +62,9 @@ def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, An
 class Agent(ABC):
     """A search algorithm.
 
-    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell``. An agent that must drive the
-    search itself (reinforcement learning through an environment) overrides ``drive`` instead.
+    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and
+    ``tell``. An agent that must drive the search itself (reinforcement learning through an environment) sets
+    ``drives`` and overrides ``drive`` instead.
 
     Attributes:
         problem: the problem (its space, metrics and directions; never its simulator).

@@ -2,7 +2,8 @@
 
 | columns | type | role |
 | --- | --- | --- |
-| ``problem, workload, objective, space, simulator_version, fidelity, agent, hyperparameters, hyperparameter_hash, study, run`` | dictionary(string) | run |
+| ``problem, workload, objective, space, simulator_version, fidelity`` | dictionary(string) | run |
+| ``agent, hyperparameters, hyperparameter_hash, study, run`` | dictionary(string) | run |
 | ``seed`` | int64 | run |
 | ``index`` | int64 | trial: position in the run, from 0 |
 | one a parameter, by its name | int64, float64, bool or string | parameter: the *value*, not the index |
@@ -123,8 +124,7 @@ class TrialSchema:
             pa.array([str(value) for value in parameter.values], pa.string()) for parameter in space.parameters
         ]
         self._values = [np.array(p.values) for p in space.parameters]
-        constraints = [constraint.name for constraint in space.constraints]
-        self._violations: list[str] = ["", *dict.fromkeys([*constraints, *getattr(problem.simulator, "violations", ())])]
+        self._violations = ["", *(constraint.name for constraint in space.constraints)]
         about_run = {"format": FORMAT, **self.run, "options": self.options}
         self.schema = pa.schema(fields, metadata={"archgym": json.dumps(about_run, sort_keys=True)})
 
@@ -175,7 +175,7 @@ class TrialSchema:
         for parameter in self.problem.space.parameters:
             if parameter.name not in table.column_names:
                 raise ArchGymError(f"the trials lack the column {parameter.name!r} of {self.problem.name}")
-            index = {(value if not isinstance(value, str) else str(value)): i for i, value in enumerate(parameter.values)}
+            index = {value: i for i, value in enumerate(parameter.values)}
             values = table.column(parameter.name).to_pylist()
             try:
                 columns.append(np.array([index[value] for value in values], dtype=np.int64))

@@ -1,0 +1,42 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out
+
+.PHONY: run test test-fast lint bench docs install install-all clean
+
+install: $(VENV)/.installed
+install-all: $(VENV)/.installed-all
+
+# torch goes first and by its pin: a plain 'torch' brings gigabytes of CUDA libraries.
+$(VENV)/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[plot]'
+	touch $@
+
+$(VENV)/.installed-all: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test]'
+	touch $@
+
+run: install
+	$(BIN)/archgym run dram/gzip --agent random,walk,ga --budget 2000 --seeds 3 --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
+
+test: install-all
+	$(BIN)/python -m pytest -n 2 --timeout 900
+
+test-fast: install-all
+	$(BIN)/python -m pytest -n 2 -m 'not slow' --timeout 300
+
+lint: install-all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --diff . || true
+	$(BIN)/mypy
+
+bench: install-all
+	for name in dram accelerator soc nas agents proxy env; do $(BIN)/archgym bench $$name; done
+
+clean:
+	rm -rf $(VENV) $(OUT) runs .numba

@@ -1,0 +1,602 @@
+"""The command line: ``archgym list | describe | run | enumerate | validate | bench | study | ...``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from archgym import __version__
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.problem import Problem, make_problem
+from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
+
+out = Console()
+err = Console(stderr=True)
+
+
+class Commands(click.Group):
+    """A group whose bad-input errors are one sentence and exit code 2, and whose sub-groups are imported lazily."""
+
+    lazy: Mapping[str, str] = {
+        "study": "archgym.studies.cli:study",
+        "dataset": "archgym.datasets.cli:dataset",
+        "proxy": "archgym.proxies.cli:proxy",
+        "report": "archgym.reports.cli:report",
+        "show": "archgym.reports.cli:show",
+        "nas": "archgym.simulators.nas.cli:nas",
+        "doctor": "archgym.doctor:doctor",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *(name for name in self.lazy if self._exists(name))])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        known = super().get_command(ctx, name)
+        if known is not None or name not in self.lazy or not self._exists(name):
+            return known
+        module, _, attribute = self.lazy[name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def _exists(self, name: str) -> bool:
+        return importlib.util.find_spec(self.lazy[name].partition(":")[0]) is not None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            raise UnknownNameError("command", args[0], self.list_commands(ctx)) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ArchGymError as error:
+            err.print(f"archgym: {error}", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(2)
+        except OSError as error:
+            # A full disk or a file that vanished: what was written before stays.
+            where = f"{error.filename}: " if error.filename else ""
+            err.print(f"archgym: {where}{error.strerror or error}", markup=False, highlight=False, soft_wrap=True)
+            sys.exit(2)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="archgym")
+def main() -> None:
+    """Design hardware with machine learning: simulators, search agents, datasets, proxies and studies."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object for programs; infinities and NaN become null, as JSON has neither."""
+    click.echo(json.dumps(_finite(value)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("mode=physical", "batch=4")`` as a dictionary; values are JSON where they can be, else text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ArchGymError(f"cannot read the option {pair!r}; write name=value")
+        try:
+            options[name.replace("-", "_")] = json.loads(text)
+        except ValueError:
+            options[name.replace("-", "_")] = text
+    return options
+
+
+def problem_options(command: Any) -> Any:
+    """Options that choose a problem, shared by the commands that take one."""
+    for option in (
+        click.option("--objective", help="objective text, e.g. edp, total_time_ns, energy_pj@total_time_ns<=50000"),
+        click.option("--space", help="design space of the simulator"),
+        click.option("--fidelity", help="fidelity of the simulator"),
+        click.option("--simulator", help="stand-in: proxy:FILE or the name of another back-end"),
+        click.option("--requests", type=int, help="window of a memory trace: its first N requests (0 = all)"),
+        click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload"),
+        click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator"),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_problem(
+    name: str,
+    objective: str | None,
+    space: str | None,
+    fidelity: str | None,
+    simulator: str | None,
+    requests: int | None,
+    workload_option: tuple[str, ...],
+    option: tuple[str, ...],
+) -> Problem:
+    """The problem that the shared options describe."""
+    workload_options = parse_options(workload_option)
+    if requests is not None:
+        workload_options["requests"] = requests
+    return make_problem(
+        name,
+        objective=objective,
+        space=space,
+        fidelity=fidelity,
+        simulator=simulator,
+        workload_options=workload_options,
+        **parse_options(option),
+    )
+
+
+# --- looking around ----------------------------------------------------------------------------------------------
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def list_(as_json: bool) -> None:
+    """List the problems, agents and environments."""
+    from archgym.envs.registration import ENVIRONMENTS
+
+    rows = []
+    for name in SIMULATORS:
+        cls = SIMULATORS.load(name)
+        simulator = cls()
+        rows.append(
+            {
+                "simulator": name,
+                "version": cls.version,
+                "workloads": list(simulator.workloads()),
+                "spaces": list(cls.spaces),
+                "fidelities": list(cls.fidelities),
+                "default_objective": cls.default_objective,
+                "environment": next((env for env, kind in ENVIRONMENTS.items() if kind == name), None),
+            }
+        )
+    if as_json:
+        print_json({"simulators": rows, "agents": list(AGENTS), "objectives": list(OBJECTIVES)})
+        return
+    table = Table(title="problems: <simulator>/<workload>")
+    for column in ("simulator", "workloads", "spaces", "objective", "environment"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["simulator"], ", ".join(row["workloads"]), ", ".join(row["spaces"]), row["default_objective"],
+            row["environment"] or "",
+        )  # fmt: skip
+    out.print(table)
+    out.print("agents: " + ", ".join(AGENTS))
+    out.print("look closer with 'archgym describe dram/gzip' or 'archgym describe ga'", highlight=False)
+
+
+@main.command()
+@click.argument("name")
+@problem_options
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def describe(name: str, as_json: bool, **options: Any) -> None:
+    """Describe a problem (dram/gzip) or an agent (ga)."""
+    if name in AGENTS and "/" not in name:
+        _describe_agent(name, as_json)
+        return
+    problem = chosen_problem(name, **options)
+    space, workload = problem.space, problem.workload
+    optimum = problem.optimum
+    canonical = sum(1 for _ in space.inactive)
+    if as_json:
+        print_json(
+            {
+                "problem": problem.name,
+                "workload": {
+                    "name": workload.name,
+                    "description": workload.description,
+                    "features": workload.features(),
+                },
+                "objective": {"name": problem.objective.name, "description": problem.objective.description},
+                "objectives": list(problem.simulator.objectives(workload)),
+                "space": {
+                    "name": problem.simulator.space_name,
+                    "designs": space.size,
+                    "parameters": [
+                        {"name": p.name, "values": list(p.values), "ordered": p.ordered, "unit": p.unit,
+                         "description": p.description} for p in space.parameters
+                    ],
+                    "constraints": {c.name: c.sentence for c in space.constraints},
+                },
+                "metrics": [vars(metric) for metric in problem.metrics],
+                "optimum": None if optimum is None else vars(optimum),
+            }
+        )  # fmt: skip
+        return
+    out.print(f"[bold]{escape(problem.name)}[/bold]  {escape(workload.description)}")
+    out.print(f"objective [bold]{escape(problem.objective.name)}[/bold]: {escape(problem.objective.description)}")
+    own = list(problem.simulator.objectives(workload))
+    if own:
+        out.print("other objectives: " + escape(", ".join(own)))
+    out.print(f"space [bold]{problem.simulator.space_name}[/bold]: {space.size:,} designs" if space.size < 10**15
+              else f"space [bold]{problem.simulator.space_name}[/bold]: {space.size:.3g} designs")  # fmt: skip
+    table = Table()
+    for column in ("parameter", "values", "unit", "meaning"):
+        table.add_column(column, overflow="fold")
+    for p in space.parameters:
+        shown = list(map(str, p.values))
+        values = ", ".join(shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]])
+        table.add_row(p.name, f"{values} ({len(shown)})", p.unit, escape(p.description))
+    out.print(table)
+    for c in space.constraints:
+        out.print(f"constraint [bold]{c.name}[/bold]: {escape(c.sentence)}")
+    if canonical:
+        for rule in space.inactive:
+            out.print(f"[bold]{rule.parameter}[/bold] can be inactive: {escape(rule.sentence)}")
+    table = Table()
+    for column in ("metric", "unit", "better", "meaning"):
+        table.add_column(column, overflow="fold")
+    better = {"min": "lower", "max": "higher", "none": "-"}
+    for metric in problem.metrics:
+        table.add_row(metric.name, metric.unit, better[metric.direction], escape(metric.description))
+    out.print(table)
+    if optimum is not None:
+        what = "known optimum (exhaustive)" if optimum.exhaustive else "best known"
+        out.print(f"{what}: reward {optimum.reward:.6f} with " + escape(str(dict(optimum.design))))
+
+
+def _describe_agent(name: str, as_json: bool) -> None:
+    from archgym.agents.base import hyperparameter_ranges, load_agent
+
+    cls = load_agent(name)
+    ranges = hyperparameter_ranges(cls)
+    if as_json:
+        print_json({"agent": name, "doc": cls.__doc__, "hyperparameters": ranges})
+        return
+    out.print(f"[bold]{name}[/bold]  {escape(' '.join((cls.__doc__ or '').split()))}")
+    table = Table()
+    for column in ("hyperparameter", "default", "range", "meaning"):
+        table.add_column(column, overflow="fold")
+    for key, about in ranges.items():
+        span = ", ".join(map(str, about["choices"])) if about["choices"] else f"{about['low']}..{about['high']}"
+        table.add_row(key, str(about["default"]), span, escape(about["doc"]))
+    out.print(table)
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    """A click callback: whole numbers from 1."""
+    if value is not None and value < 1:
+        raise ArchGymError(f"--{parameter.name} is {value}; expected a positive whole number")
+    return value
+
+
+@main.command()
+@click.argument("problem_name", metavar="PROBLEM")
+@problem_options
+@click.option("--agent", "agents", default="random,walk,ga", show_default=True, help="agents, separated by commas")
+@click.option("--hyper", multiple=True, metavar="[AGENT.]NAME=VALUE", help="hyperparameter (of one agent)")
+@click.option(
+    "--budget", type=int, default=1000, show_default=True, callback=positive, help="simulator evaluations a run"
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="first seed")
+@click.option("--seeds", type=int, default=1, show_default=True, callback=positive, help="how many seeds an agent")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for trials and results")
+@click.option("--resume", is_flag=True, help="continue an interrupted run in --out")
+@click.option("--report/--no-report", "with_report", default=False, help="write the HTML report beside the trials")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def run(
+    problem_name: str,
+    agents: str,
+    hyper: tuple[str, ...],
+    budget: int,
+    seed: int,
+    seeds: int,
+    folder: Path | None,
+    resume: bool,
+    with_report: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search PROBLEM with one or more agents under equal budgets.
+
+    PROBLEM is <simulator>/<workload>, for instance dram/gzip, or dram/file:mine.stl for a file of your own.
+    """
+    from archgym.agents import make_agent, search
+    from archgym.progress import RunProgress
+
+    names = [name.strip() for name in agents.split(",") if name.strip()]
+    if not names:
+        raise ArchGymError("--agent is empty; name at least one agent, for instance --agent ga")
+    if seed < 0:
+        raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
+    problem = chosen_problem(problem_name, **options)
+    settings = {name: agent_hyperparameters(name, hyper, names) for name in names}
+    for name in names:  # every name and value is checked before the first run starts
+        make_agent(name, problem, seed, **settings[name])
+    folder = folder or Path("runs") / f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    results = []
+    with RunProgress(err, enabled=not as_json) as progress:
+        for name in names:
+            for s in range(seed, seed + seeds):
+                agent = make_agent(name, problem, s, **settings[name])
+                with progress.run(f"{name}, seed {s}", budget) as follow:
+                    results.append(
+                        search(
+                            problem, agent, budget, log=folder / "trials" / f"{name}-s{s}.arrows", resume=resume,
+                            run=f"{name}-s{s}", on_trials=follow,
+                        )
+                    )  # fmt: skip
+    summary = _summary(problem, results, budget, folder)
+    _write_text(folder / "run.json", json.dumps(_finite(summary), indent=1))
+    if with_report:
+        from archgym.reports import write_report
+
+        summary["report"] = str(write_report(folder))
+    if as_json:
+        print_json(summary)
+        return
+    _print_results(problem, results)
+    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({summary['trials']:,} rows)")
+    if with_report:
+        out.print(f"report: [bold]{summary['report']}[/bold]")
+
+
+def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -> dict[str, Any]:
+    """The hyperparameters meant for one agent: ``ga.population=64`` for that agent, ``population=64`` for all."""
+    mine: dict[str, Any] = {}
+    for pair in hyper:
+        left, _, _ = pair.partition("=")
+        agent, dot, _ = left.partition(".")
+        if not dot:
+            mine |= parse_options((pair,))
+        elif agent == name:
+            mine |= parse_options((pair[len(agent) + 1 :],))
+        elif agent not in names:
+            raise UnknownNameError("agent of this run", agent, names)
+    return mine
+
+
+def _file_name(problem: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in problem)
+
+
+def _write_text(path: Path, text: str) -> None:
+    from archgym.datasets.shards import unwritable
+
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def _summary(problem: Problem, results: list[Any], budget: int, folder: Path) -> dict[str, Any]:
+    optimum = problem.optimum
+    runs = []
+    for result in results:
+        best = result.best
+        runs.append(
+            {
+                "agent": result.agent.name,
+                "hyperparameters": result.agent.p.as_dict(),
+                "seed": result.seed,
+                "reward": best.reward,
+                "regret": result.regret,
+                "quantile": None if optimum is None else optimum.quantile_of(best.reward),
+                "evaluations": result.evaluations,
+                "trials": result.trials,
+                "best_found_after": best.evaluations,
+                "design": problem.space.decode(best.design)[0],
+                "metrics": best.metrics,
+                "simulation_s": result.simulation_s,
+                "agent_s": result.agent_s,
+                "log": str(result.log),
+            }
+        )
+    return {
+        "problem": problem.name,
+        "options": problem.options,
+        "objective": problem.objective.name,
+        "budget": budget,
+        "optimum": None if optimum is None else vars(optimum),
+        "runs": runs,
+        "trials": sum(result.trials for result in results),
+        "out": str(folder),
+        "dataset": str(folder / "trials"),
+    }
+
+
+def _print_results(problem: Problem, results: list[Any]) -> None:
+    optimum = problem.optimum
+    table = Table(title=f"{escape(problem.name)}: {escape(problem.objective.name)}, higher is better")
+    for column in ("agent", "seed", "best reward", "regret", "found after", "evaluations", "simulator", "agent"):
+        table.add_column(column, justify="left" if column == "agent" else "right")
+    for result in results:
+        regret = "-" if result.regret is None else f"{result.regret:.4f}"
+        table.add_row(
+            result.agent.name, str(result.seed), f"{result.best.reward:.4f}", regret, f"{result.best.evaluations:,}",
+            f"{result.evaluations:,}", f"{result.simulation_s:.2f} s", f"{result.agent_s:.2f} s",
+        )  # fmt: skip
+    if optimum is not None:
+        what = "optimum" if optimum.exhaustive else "best known"
+        table.add_row(what, "", f"{optimum.reward:.4f}", "0.0000", "", f"{optimum.designs:,}", "", "", style="dim")
+    out.print(table)
+    best = max(results, key=lambda r: r.best.reward)
+    table = Table(title=f"best design, by {best.agent.name}")
+    table.add_column("parameter")
+    table.add_column("value", justify="right")
+    for p, value in zip(problem.space.parameters, problem.space.decode(best.best.design)[0].values(), strict=True):
+        table.add_row(p.name, f"{value} {p.unit}".strip())
+    table.add_section()
+    for metric in problem.metrics:
+        if metric.direction != "none":
+            table.add_row(metric.name, f"{best.best.metrics[metric.name]:.6g}")
+    out.print(table)
+
+
+@main.command("enumerate")
+@click.argument("problem_name", metavar="PROBLEM")
+@problem_options
+@click.option("--objectives", help="several objectives, separated by commas (one simulation serves all)")
+@click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for the shards")
+@click.option("--update", type=click.Path(path_type=Path, dir_okay=False), help="optima table to put the result into")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def enumerate_(
+    problem_name: str, objectives: str | None, folder: Path | None, update: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Evaluate every design of PROBLEM's space (resumable) and print the optimum and quantiles of the reward."""
+    from archgym.enumeration import enumerate_problem, update_optima
+    from archgym.progress import count_progress
+
+    problem = chosen_problem(problem_name, **options)
+    texts = [text.strip() for text in (objectives or problem.objective.name).split(",")]
+    folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
+    command = " ".join(["archgym", "enumerate", problem_name, *(["--objectives", objectives] if objectives else [])])
+    with count_progress(err, "designs", enabled=not as_json) as follow:
+        rows = enumerate_problem(problem, texts, folder, command=command, progress=follow)
+    if update is not None:
+        update_optima(update, rows)
+    if as_json:
+        print_json({"problem": problem.name, "out": str(folder), "optima": rows})
+        return
+    for row in rows:
+        table = Table(title=f"{problem.name}, {row['objective']}: {row['designs']:,} designs")
+        table.add_column("share of the space")
+        table.add_column("reward", justify="right")
+        for share, reward in row["quantiles"].items():
+            table.add_row(share, f"{reward:.6f}")
+        table.add_row("optimum", f"{row['reward']:.6f}", style="bold")
+        out.print(table)
+        out.print(escape(str(row["design"])))
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+PARTS = {"agents": "agents", "proxy": "proxies", "env": "envs", "dataset": "datasets"}
+"""Things to measure beside the simulators -> their package."""
+
+
+def _module_of(name: str, part: str) -> Any:
+    """The module ``validate`` or ``bench`` of a simulator or another part of the package."""
+    places = {part: f"archgym.{folder}" for part, folder in PARTS.items()}
+    known = [*SIMULATORS, *places]
+    if name in places:
+        package = places[name]
+    elif name in SIMULATORS:
+        package = SIMULATORS[name].partition(":")[0]
+        if not _is_package(package):
+            package = package.rpartition(".")[0]
+    else:
+        raise UnknownNameError("thing to measure", name, known)
+    if importlib.util.find_spec(f"{package}.{part}") is None:
+        raise ArchGymError(f"{name} has no {part}; try another name")
+    return importlib.import_module(f"{package}.{part}")
+
+
+def _is_package(module: str) -> bool:
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.submodule_search_locations is not None
+
+
+def default_reference(name: str) -> Path:
+    """Where the reference data of a simulator is by default: ``../shared/ref/NAME`` from the working folder, or
+    under the folder that the environment variable ARCHGYM_REF names."""
+    return Path(os.environ.get("ARCHGYM_REF", Path("..") / "shared" / "ref")) / name
+
+
+@main.command()
+@click.argument("name")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/NAME]")
+@click.option("--show-worst", type=int, default=0, metavar="K", help="list the K worst rows of each group")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def validate(name: str, ref: Path | None, show_worst: int, as_json: bool) -> None:
+    """Compare a simulator with reference data; exit code 1 where a group falls short."""
+    module = _module_of(name, "validate")
+    folder = ref or default_reference(getattr(module, "REFERENCE", name))
+    if not folder.is_dir():
+        raise ArchGymError(f"there is no reference data at {folder}; give a folder with --ref")
+    groups = []
+    with err.status(f"validating {name} against {folder}") if not as_json else nullcontext():
+        for group in module.validate(folder):
+            groups.append(group)
+    if not groups:
+        raise ArchGymError(f"{folder} holds no reference files that 'validate {name}' knows")
+    holds = all(group.holds for group in groups)
+    if as_json:
+        print_json({"name": name, "groups": [group.as_json() for group in groups], "holds": holds})
+    else:
+        table = Table(title=f"{name} against {folder}")
+        for column in ("group", "rows", "exact", "mean error", "worst error", "required", "holds"):
+            table.add_column(column, justify="left" if column in ("group", "required") else "right", overflow="fold")
+        for group in groups:
+            required = ", ".join(
+                f"{key} {'<=' if 'error' in key else '>='} {bound:g}" for key, bound in group.required.items()
+            )
+            extra = "".join(f"\n{key} {value:.4f}" for key, value in group.statistics.items())
+            table.add_row(
+                group.group + extra, f"{group.rows:,}", _percent(group.exact), f"{group.mean_error:.2g}",
+                f"{group.worst_error:.2g}", required or "-", "yes" if group.holds else "[red]no[/red]",
+            )  # fmt: skip
+        out.print(table)
+    if show_worst and not as_json:
+        for group in groups:
+            for row in list(group.worst)[:show_worst]:
+                out.print(f"{group.group}: " + escape(", ".join(f"{k}={v}" for k, v in row.items())), highlight=False)
+    if not holds:
+        sys.exit(1)
+
+
+def _percent(share: float) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:.2f} %"
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--threads", type=int, default=None, callback=positive, help="threads to measure with [default: all cores]"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def bench(name: str, threads: int | None, as_json: bool) -> None:
+    """Measure speed after compilation."""
+    from archgym.measure import machine
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    threads = threads or available
+    if threads > available:
+        raise ArchGymError(f"--threads is {threads}, this machine has {available} cores; give at most that many")
+    os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    module = _module_of(name, "bench")
+    figures = []
+    table = Table(title=f"{name} on {machine()}")
+    for column in ("figure", "value", "unit", "threads"):
+        table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
+    with err.status(f"measuring {name}") if not as_json else nullcontext():
+        for figure in module.bench(threads):
+            figures.append(vars(figure))
+            value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.4g}"
+            table.add_row(figure.figure, value, figure.unit, str(figure.threads))
+    if as_json:
+        print_json({"name": name, "machine": machine(), "figures": figures})
+    else:
+        out.print(table)
+
+
+if __name__ == "__main__":
+    main()

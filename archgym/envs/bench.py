@@ -1,0 +1,42 @@
+"""What the environments cost above the simulator, measured as differences in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from archgym.envs.design_env import DesignEnv
+from archgym.envs.vector_env import DesignVectorEnv
+from archgym.measure import Figure
+from archgym.problem import make_problem
+
+
+def _seconds(call: Callable[[], object], repeat: int, rounds: int = 5) -> float:
+    """Seconds a call: the least of several rounds."""
+    best = np.inf
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        best = min(best, (time.perf_counter() - start) / repeat)
+    return float(best)
+
+
+def bench(threads: int) -> Iterator[Figure]:
+    """Microseconds of ``step`` above the simulator's own time, single and a design of 1,024 sub-environments."""
+    problem = make_problem("dram/gzip", workload_options={"requests": 1})
+    space, workload, simulator = problem.space, problem.workload, problem.simulator
+    one, many = space.sample(1, 0), space.sample(1024, 0)
+    simulator.evaluate(many, workload)
+    env = DesignEnv(problem=problem, episode_length=10**9)
+    env.reset(seed=0)
+    step = _seconds(lambda: env.step(one[0]), 2000)
+    alone = _seconds(lambda: simulator.evaluate(one, workload), 2000)
+    yield Figure("step_overhead_us", (step - alone) * 1e6, "us", threads)
+    vector = DesignVectorEnv(problem=problem, num_envs=1024, episode_length=10**9)
+    vector.reset(seed=0)
+    step = _seconds(lambda: vector.step(many), 50)
+    alone = _seconds(lambda: simulator.evaluate(many, workload), 50)
+    yield Figure("vector_overhead_us_per_design/1024", (step - alone) / 1024 * 1e6, "us", threads)

@@ -1,0 +1,257 @@
+"""What the single and the vector environment share: action modes, observations and the state of n episodes.
+
+Everything is vectorised over n sub-environments; :class:`~archgym.envs.design_env.DesignEnv` is the case n = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.evaluator import Evaluator
+from archgym.objective import Rewards
+from archgym.problem import Problem, make_problem
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+ACTION_MODES = ("design", "construct", "edit")
+LOG_RANGE = 5.0
+"""Natural logarithms of metric / reference that fill the observation's range [-1, 1] on either side."""
+
+
+class Episodes:
+    """The state of n episodes of one problem and what happens to it.
+
+    Action modes:
+        ``design``: an action is a whole design (``MultiDiscrete``); the episode is truncated after
+            ``episode_length`` designs.
+        ``construct``: an action chooses the value of one parameter after the other (``Discrete(max levels)``, an
+            index beyond a parameter's list counts from its start again); the reward comes with the last one, which
+            ends the episode.
+        ``edit``: an action is one (parameter, value) pair (``Discrete(sum of levels)``) and changes that parameter
+            of the current design; truncated after ``episode_length`` changes.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        count: int,
+        workload: str | None,
+        action_mode: str,
+        episode_length: int | None,
+        reward_mode: str,
+        workload_features: bool,
+        log: Path | str | None,
+        problem: Problem | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        if action_mode not in ACTION_MODES:
+            raise UnknownNameError("action mode", action_mode, ACTION_MODES)
+        if reward_mode not in ("absolute", "improvement"):
+            raise UnknownNameError("reward mode", reward_mode, ("absolute", "improvement"))
+        if episode_length is not None and episode_length < 1:
+            raise ArchGymError(f"episode_length is {episode_length}; expected a positive number of steps")
+        if count < 1:
+            raise ArchGymError(f"num_envs is {count}; expected a positive number of environments")
+        self.kind, self.count, self.action_mode, self.reward_mode = kind, count, action_mode, reward_mode
+        self._options = dict(options)
+        self._log, self._logs = log, 0
+        self._with_features = workload_features
+        self.problem = problem if problem is not None else self._make(workload)
+        space = self.problem.space
+        self.nvec = space.nvec
+        self.dimension = space.dimension
+        self._unit_step = 1.0 / np.maximum(self.nvec - 1, 1)
+        self.length = space.dimension if action_mode == "construct" else (episode_length or 16)
+        self._use(self.problem)
+        self.action_space = self._action_space()
+        self._offsets = np.concatenate([[0], np.cumsum(self.nvec)])
+        self._edit_parameter = np.repeat(np.arange(self.dimension), self.nvec)
+        self._edit_value = np.concatenate([np.arange(k) for k in self.nvec])
+        low, high = self._bounds()
+        self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._width = len(low)
+        # State: the current design, step counts, best rewards and the last evaluation of each episode.
+        self.design = np.zeros((count, self.dimension), dtype=np.int64)
+        self.steps = np.zeros(count, dtype=np.int64)
+        self.best = np.full(count, -np.inf)
+        self.metrics = {metric.name: np.full(count, np.nan) for metric in self.problem.metrics}
+        self.feasible = np.zeros(count, dtype=bool)
+        self.violation = np.full(count, "", dtype=object)
+        self.rewards = np.full(count, np.nan)
+
+    # --- set-up ------------------------------------------------------------------------------------------------
+
+    def _make(self, workload: str | None) -> Problem:
+        name = self.kind if workload is None else f"{self.kind}/{workload}"
+        return make_problem(name, **self._options)
+
+    def _use(self, problem: Problem) -> None:
+        """Make ``problem`` the one that is evaluated."""
+        if not np.array_equal(problem.space.nvec, self.nvec):
+            raise ArchGymError(
+                f"workload {problem.workload.name!r} has another design space than {self.problem.workload.name!r}; "
+                "make an environment of its own for it"
+            )
+        self.problem = problem
+        log = None
+        if self._log is not None:
+            log = Path(self._log) / f"env-{self._logs:04d}.arrows"
+            self._logs += 1
+        self.evaluator = Evaluator(problem, cache=False, log=log, run={"agent": f"env-{self.action_mode}"})
+        features = problem.workload.features() if self._with_features else {}
+        self._features = np.clip(np.array(list(features.values()), dtype=np.float64), -10.0, 10.0)
+        self._names = [metric.name for metric in problem.metrics]
+        self._scale: NDArray[np.float64] | None = None
+
+    def switch(self, workload: str) -> None:
+        """Go on with another workload of the same simulator and space."""
+        self.evaluator.close()
+        self._use(self._make(workload))
+
+    def _action_space(self) -> gymnasium.spaces.Space[Any]:
+        if self.action_mode == "design":
+            return gymnasium.spaces.MultiDiscrete(self.nvec)
+        if self.action_mode == "construct":
+            return gymnasium.spaces.Discrete(int(self.nvec.max()))
+        return gymnasium.spaces.Discrete(int(self.nvec.sum()))
+
+    def _bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        d, m, f = self.dimension, len(self.problem.metrics), len(self._features)
+        if self.action_mode == "construct":
+            low = np.concatenate([np.full(d, -1.0), np.zeros(d), np.full(f, -10.0)])
+            high = np.concatenate([np.ones(2 * d), np.full(f, 10.0)])
+        else:
+            low = np.concatenate([np.zeros(d), np.full(m, -1.0), [0.0, -1.0, 0.0], np.full(f, -10.0)])
+            high = np.concatenate([np.ones(d + m + 3), np.full(f, 10.0)])
+        return low.astype(np.float32), high.astype(np.float32)
+
+    # --- observing ---------------------------------------------------------------------------------------------
+
+    def observe(self) -> NDArray[np.float32]:
+        """Observations ``(n, width)``, float32; see :class:`DesignEnv` for the table."""
+        d, n = self.dimension, self.count
+        out = np.empty((n, self._width), dtype=np.float32)
+        if self.action_mode == "construct":
+            chosen = np.arange(d) < self.steps[:, None]
+            out[:, :d] = np.where(chosen, self.design * self._unit_step, -1.0)
+            out[:, d : 2 * d] = np.arange(d) == self.steps[:, None]
+            out[:, 2 * d :] = self._features
+            return out
+        if self._scale is None:
+            references = self.problem.references
+            values = np.array([references.get(metric.name, 1.0) for metric in self.problem.metrics])
+            self._scale = np.log(values)[:, None]
+        m = len(self._names)
+        out[:, :d] = self.design * self._unit_step
+        columns = np.array([self.metrics[name] for name in self._names])
+        with np.errstate(all="ignore"):
+            logs = (np.log(np.abs(columns)) - self._scale) * (1.0 / LOG_RANGE)
+            # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
+            logs = np.minimum(np.maximum(logs, -1.0), 1.0)
+        logs[logs != logs] = 0.0
+        out[:, d : d + m] = logs.T
+        out[:, d + m] = self.feasible
+        out[:, d + m + 1] = self.best / (1.0 + np.abs(self.best))
+        out[:, d + m + 2] = 1.0 - self.steps / self.length
+        out[:, d + m + 3 :] = self._features
+        return out
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Valid actions: ``(n, actions)`` in ``construct`` and ``edit``, ``(n, sum of levels)``, all True, in
+        ``design`` (the form MaskablePPO wants for MultiDiscrete)."""
+        if self.action_mode == "construct":
+            position = np.minimum(self.steps, self.dimension - 1)
+            mask: NDArray[np.bool_] = np.arange(self.nvec.max()) < self.nvec[position][:, None]
+            return mask
+        mask = np.ones((self.count, int(self.nvec.sum())), dtype=bool)
+        if self.action_mode == "edit" and (self.nvec > 1).any():
+            # Choosing the value that a parameter has is no edit.
+            mask[np.arange(self.count)[:, None], self._offsets[:-1] + self.design] = False
+        return mask
+
+    # --- moving ------------------------------------------------------------------------------------------------
+
+    def begin(
+        self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator], initial: Designs | None
+    ) -> None:
+        """Start new episodes in the given rows, from ``initial`` designs or uniform ones."""
+        self.steps[rows] = 0
+        self.best[rows] = -np.inf
+        if self.action_mode == "construct":
+            self.design[rows] = 0
+            self._forget(rows)
+            return
+        if initial is None:
+            initial = np.stack([generator.integers(0, self.nvec) for generator in generators])
+        self.design[rows] = initial
+        self._evaluate(rows)
+
+    def _forget(self, rows: NDArray[np.int64]) -> None:
+        for column in self.metrics.values():
+            column[rows] = np.nan
+        self.feasible[rows], self.violation[rows] = False, ""
+        self.best[rows] = 0.0
+        self.rewards[rows] = np.nan
+
+    def _evaluate(self, rows: NDArray[np.int64] | slice) -> Rewards:
+        evaluation: Evaluation
+        _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
+        if isinstance(rows, slice):
+            # A fresh copy of the columns: observers may keep the old ones.
+            self.metrics = dict(evaluation.metrics)
+            self.feasible, self.violation, self.rewards = evaluation.feasible, evaluation.violation, rewards
+        else:
+            self.metrics = {name: column.copy() for name, column in self.metrics.items()}
+            for name, column in self.metrics.items():
+                column[rows] = evaluation.metrics[name]
+            self.feasible, self.violation = self.feasible.copy(), self.violation.copy()
+            self.rewards = self.rewards.copy()
+            self.feasible[rows], self.violation[rows] = evaluation.feasible, evaluation.violation
+            self.rewards[rows] = rewards
+        self.best[rows] = np.maximum(self.best[rows], rewards)
+        return rewards
+
+    def advance(self, actions: NDArray[np.int64]) -> tuple[Rewards, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Apply one action an episode; returns rewards, terminated and truncated, each ``(n,)``."""
+        n = self.count
+        never = np.zeros(n, dtype=bool)
+        before = self.best.copy() if self.reward_mode == "improvement" else None
+        if self.action_mode == "construct":
+            if actions.shape != (n,) or (actions < 0).any() or (actions >= self.nvec.max()).any():
+                raise self._bad(actions)
+            position = np.minimum(self.steps, self.dimension - 1)
+            self.design = self.design.copy()
+            self.design[np.arange(n), position] = actions % self.nvec[position]
+            self.steps = self.steps + 1
+            done = self.steps >= self.dimension
+            rewards = np.zeros(n)
+            if done.any():
+                rows = np.flatnonzero(done)
+                rewards[rows] = self._evaluate(rows)
+                self.best[rows] = rewards[rows]
+            return rewards, done, never
+        if self.action_mode == "design":
+            if actions.shape != (n, self.dimension):
+                raise self._bad(actions)
+            # Copied, since an observer may keep the old ones; the evaluator checks the indices.
+            self.design = actions.copy()
+        else:
+            if actions.shape != (n,) or (actions < 0).any() or (actions >= len(self._edit_value)).any():
+                raise self._bad(actions)
+            self.design = self.design.copy()
+            self.design[np.arange(n), self._edit_parameter[actions]] = self._edit_value[actions]
+        rewards = self._evaluate(slice(None))
+        if before is not None:
+            rewards = np.maximum(rewards - before, 0.0)
+        self.steps = self.steps + 1
+        return rewards, never, self.steps >= self.length
+
+    def _bad(self, actions: NDArray[Any]) -> ArchGymError:
+        return ArchGymError(f"the action {actions.tolist()} is not in {self.action_space}")

@@ -1,0 +1,175 @@
+"""The contracts of DESIGN in executable form."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from archgym.agents.base import Agent, hyperparameter_ranges
+from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.objective import Objective
+from archgym.problem import Problem
+from archgym.simulator import Evaluation, Simulator, Workload
+from archgym.space import Designs, DesignSpace
+
+
+def _require(condition: object, sentence: str) -> None:
+    if not condition:
+        raise AssertionError(sentence)
+
+
+def same_evaluation(a: Evaluation, b: Evaluation) -> bool:
+    """True where two evaluations are equal bit by bit (NaN equals NaN)."""
+    return (
+        list(a.metrics) == list(b.metrics)
+        and all(np.array_equal(a.metrics[k], b.metrics[k], equal_nan=True) for k in a.metrics)
+        and np.array_equal(a.feasible, b.feasible)
+        and a.violation.tolist() == b.violation.tolist()
+    )
+
+
+def check_space(space: DesignSpace, samples: int = 200, seed: int = 0) -> None:
+    """Encodings round-trip, every level is reachable, ``canonical`` is idempotent and stays inside."""
+    designs = space.sample(samples, seed)
+    # Make sure that every level of every parameter occurs at least once.
+    levels = []
+    for j, count in enumerate(space.nvec):
+        rows = np.repeat(designs[:1], count, axis=0)
+        rows[:, j] = np.arange(count)
+        levels.append(rows)
+    designs = np.concatenate([designs, *levels])
+    _require(np.array_equal(space.encode(space.decode(designs)), designs), "encode(decode(x)) differs from x")
+    _require(np.array_equal(space.from_unit(space.to_unit(designs)), designs), "from_unit(to_unit(x)) differs from x")
+    canonical = space.canonical(designs)
+    space.check(canonical)
+    _require(np.array_equal(space.canonical(canonical), canonical), "canonical() is not idempotent")
+    features = space.features(designs)
+    _require(features.shape == (len(designs), len(space.feature_names)), "features() and feature_names disagree")
+    _require(np.isfinite(features).all(), "features() are not all finite")
+    _require(features.min() >= 0 and features.max() <= 1, "features() leave [0, 1]")
+    names = space.violations(designs)
+    known = {"", *(constraint.name for constraint in space.constraints)}
+    _require(set(names.tolist()) <= known, "violations() names a constraint that the space does not have")
+    if space.has_repair:
+        repaired = space.repair(designs)
+        _require((space.violations(repaired) == "").all(), "repair() leaves a constraint broken")
+        _require(np.array_equal(space.repair(repaired), repaired), "repair() is not idempotent")
+    for constraint in space.constraints:
+        _require(constraint.sentence, f"constraint {constraint.name!r} has no sentence")
+
+
+def check_simulator(
+    simulator: Simulator, workload: Workload | None = None, *, samples: int = 32, seed: int = 0
+) -> None:
+    """A simulator keeps its contract on one workload: shapes, units, determinism in any batch order, canonical
+    designs with equal metrics, NaN metrics and a named violation where infeasible."""
+    _require(simulator.name and simulator.version, "name or version is empty")
+    _require(simulator.default_objective, "default_objective is empty")
+    workloads = simulator.workloads()
+    _require(workloads, "there are no workloads")
+    if workload is None:
+        workload = simulator.load_workload(simulator.default_workload or next(iter(workloads)))
+    _require(workload.description, f"workload {workload.name!r} has no description")
+    _require(workload.fingerprint == workload.fingerprint, "the fingerprint changes between calls")
+    _require(all(np.isfinite(v) for v in workload.features().values()), "a workload feature is not finite")
+    space = simulator.space(workload)
+    check_space(space, samples, seed)
+    designs = space.sample(samples, seed)
+    metrics = simulator.metrics_for(workload)
+    names = [metric.name for metric in metrics]
+    _require(len(set(names)) == len(names), "a metric is listed twice")
+    first = simulator.evaluate(designs, workload, seed=seed)
+    _require(list(first.metrics) == names, f"evaluate() returns {list(first.metrics)}, metrics_for() says {names}")
+    for name, column in first.metrics.items():
+        _require(column.shape == (samples,), f"metric {name!r} has shape {column.shape}, expected ({samples},)")
+        _require(column.dtype == np.float64, f"metric {name!r} is {column.dtype}, expected float64")
+        _require(np.isnan(column[~first.feasible]).all(), f"metric {name!r} of an infeasible design is not NaN")
+        _require(not np.isinf(column).any(), f"metric {name!r} is infinite")
+    _require(
+        ((first.violation == "") == first.feasible).all(), "violation is not empty exactly where a design is feasible"
+    )
+    before = designs.copy()
+    again = simulator.evaluate(designs, workload, seed=seed)
+    _require(same_evaluation(first, again), "two evaluations of the same designs differ")
+    _require(np.array_equal(before, designs), "evaluate() changes the designs it is given")
+    order = np.random.default_rng(seed).permutation(samples)
+    shuffled = simulator.evaluate(designs[order], workload, seed=seed)
+    _require(same_evaluation(first.take(order), shuffled), "the result depends on the order of the batch")
+    single = Evaluation.concatenate([simulator.evaluate(row, workload, seed=seed) for row in designs[:4]])
+    _require(same_evaluation(first.take(slice(0, 4)), single), "a batch differs from single designs")
+    canonical = simulator.evaluate(space.canonical(designs), workload, seed=seed)
+    _require(same_evaluation(first, canonical), "a design and its canonical form evaluate differently")
+    empty = simulator.evaluate(np.empty((0, space.dimension), dtype=np.int64), workload, seed=seed)
+    _require(len(empty) == 0 and list(empty.metrics) == names, "an empty batch is not answered by empty columns")
+    references = simulator.references(workload)
+    for metric in metrics:
+        value = references.get(metric.name, 1.0)
+        _require(np.isfinite(value) and value > 0, f"the reference of {metric.name!r} is {value}")
+    for objective in simulator.objectives(workload).values():
+        check_objective(objective, first)
+
+
+def check_objective(objective: Objective, evaluation: Evaluation) -> None:
+    """Rewards are finite, and an infeasible design never scores like a feasible one."""
+    n = len(evaluation)
+    rewards = objective(evaluation)
+    _require(rewards.shape == (n,) and rewards.dtype == np.float64, f"{objective.name}: rewards have the wrong form")
+    _require(np.isfinite(rewards).all(), f"{objective.name}: a reward is not finite")
+    failed = Evaluation(
+        {name: np.full(n, np.nan) for name in evaluation.metrics},
+        np.zeros(n, dtype=bool),
+        np.full(n, "test", dtype=object),
+    )
+    penalties = objective(failed)
+    _require(np.isfinite(penalties).all(), f"{objective.name}: the penalty is not finite")
+    defined = evaluation.feasible & np.all(
+        [np.isfinite(evaluation.metrics[name]) for name in objective.needs] or [np.ones(n, dtype=bool)], axis=0
+    )
+    if defined.any() and n:
+        _require(penalties.max() < rewards[defined].min(), f"{objective.name}: failure can score like success")
+
+
+def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch: int = 64) -> tuple[Designs, int]:
+    """All designs a default agent tries within a budget, and the evaluations it used; checks every ask."""
+    agent = cls(problem, seed)
+    evaluator = Evaluator(problem, budget=budget, seed=seed)
+    tried: list[Designs] = []
+    evaluator_evaluate = evaluator.evaluate
+
+    def recorded(designs: Designs):  # type: ignore[no-untyped-def]
+        answer = evaluator_evaluate(designs)
+        tried.append(answer[0].copy())
+        return answer
+
+    evaluator.evaluate = recorded  # type: ignore[method-assign, assignment]
+    try:
+        if agent.drives:
+            agent.drive(evaluator)
+        else:
+            while not evaluator.exhausted:
+                want = int(min(batch, evaluator.remaining))
+                asked = agent.ask(want)
+                _require(asked.dtype == np.int64 and asked.ndim == 2, f"{cls.name}: ask() gives no int64 (m, d) array")
+                _require(1 <= len(asked) <= want, f"{cls.name}: ask({want}) gives {len(asked)} designs")
+                problem.space.check(asked)
+                agent.tell(*evaluator.evaluate(asked))
+    except BudgetExhausted:
+        pass
+    _require(evaluator.used <= budget, f"{cls.name}: used {evaluator.used} evaluations of {budget}")
+    return np.concatenate(tried), evaluator.used
+
+
+def check_agent(cls: type[Agent], problem: Problem, *, budget: int = 200, seed: int = 0) -> None:
+    """An agent keeps its contract on a problem: equal seeds, equal designs; the budget is kept exactly and used up
+    (unless the space is smaller); nothing outside the space; hyperparameters are documented and JSON-able."""
+    _require(cls.__doc__, f"{cls.name}: no docstring")
+    for name, about in hyperparameter_ranges(cls).items():
+        _require(about.get("doc"), f"{cls.name}: hyperparameter {name!r} has no sentence")
+    json.dumps(cls.hyperparameters().as_dict())
+    first, used = trajectory(cls, problem, seed, budget)
+    again, _ = trajectory(cls, problem, seed, budget)
+    _require(np.array_equal(first, again), f"{cls.name}: equal seeds give different designs")
+    distinct = len(np.unique(problem.space.canonical(first), axis=0))
+    _require(used in (budget, distinct), f"{cls.name}: stopped after {used} of {budget} evaluations")
+    _require(used == budget or problem.space.size <= 4 * budget, f"{cls.name}: gave up after {used} evaluations")

@@ -1,0 +1,166 @@
+"""Environments over the small problem: Gymnasium's and SB3's checks, modes, equality of single and vector."""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from archgym.datasets import read_trials
+from archgym.envs import DesignEnv, DesignVectorEnv
+from archgym.errors import ArchGymError
+
+MODES = ["design", "construct", "edit"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_check_env_passes_without_a_warning(bowl, mode):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(DesignEnv(problem=bowl, action_mode=mode), skip_render_check=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_sb3_check_env_passes(bowl, mode):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker.check_env(DesignEnv(problem=bowl, action_mode=mode, workload_features=True), warn=True)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
+    n = 5
+    vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3)
+    singles = [DesignEnv(problem=bowl, action_mode=mode, episode_length=3) for _ in range(n)]
+    observations, infos = vector.reset(seed=10)
+    firsts = [env.reset(seed=10 + i) for i, env in enumerate(singles)]
+    assert np.array_equal(observations, [obs for obs, _ in firsts])
+    for _ in range(9):
+        actions = np.array([vector.single_action_space.sample() for _ in range(n)])
+        observations, rewards, terminated, truncated, infos = vector.step(actions)
+        for i, env in enumerate(singles):
+            obs, reward, term, trunc, info = env.step(actions[i])
+            assert (reward, term, trunc) == (rewards[i], terminated[i], truncated[i])
+            if term or trunc:
+                assert np.array_equal(infos["final_obs"][i], obs)
+                obs, info = env.reset()
+            assert np.array_equal(observations[i], obs)
+            assert np.array_equal(infos["indices"][i], info["indices"])
+            assert vector.observation_space.contains(observations)
+
+
+def test_construct_gives_its_reward_at_the_end_and_masks_what_does_not_exist(bowl):
+    env = DesignEnv(problem=bowl, action_mode="construct")
+    _, info = env.reset(seed=0)
+    assert info["design"] == dict.fromkeys(bowl.space.names)
+    counts = []
+    for choice in (10, 3, 1, 2):
+        counts.append(int(env.action_masks().sum()))
+        _, reward, terminated, _, info = env.step(choice)
+    assert counts == [16, 4, 2, 4]
+    assert terminated and info["metrics"]["time_ns"] == 10.0
+    assert reward == bowl.evaluate([[10, 3, 1, 2]])[1][0]
+
+
+def test_edit_changes_one_parameter(bowl):
+    env = DesignEnv(problem=bowl, action_mode="edit")
+    env.reset(options={"design": {"size": 1, "speed_mhz": 100.0, "policy": "eager", "patience": 1}})
+    assert env.action_space.n == 26 and env.action_masks().sum() == 22
+    _, _, _, _, info = env.step(16 + 2)
+    assert info["design"] == {"size": 1, "speed_mhz": 400.0, "policy": "eager", "patience": 1}
+
+
+def test_info_has_the_same_keys_at_reset_and_step_and_nothing_random(bowl):
+    env = DesignEnv(problem=bowl)
+    one, two = env.reset(seed=4)[1], env.step(env.action_space.sample())[4]
+    assert one.keys() == two.keys()
+    again = DesignEnv(problem=bowl).reset(seed=4)[1]
+    assert {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in again.items()}
+
+
+def test_the_workload_changes_through_reset(bowl):
+    env = DesignEnv("bowl", "deep", workload_features=True)
+    deep, _ = env.reset(seed=0)
+    flat, _ = env.reset(seed=0, options={"workload": "flat"})
+    assert env.problem.name == "bowl/flat"
+    assert (deep[-1], flat[-1]) == (4.0, 1.0)
+    with pytest.raises(ArchGymError, match="unknown reset option 'workloads'"):
+        env.reset(options={"workloads": "flat"})
+
+
+def test_improvement_rewards_add_up_to_the_gain(bowl):
+    env = DesignEnv(problem=bowl, reward_mode="improvement", episode_length=50)
+    _, info = env.reset(seed=0)
+    start, total, best = info["reward"], 0.0, info["reward"]
+    env.action_space.seed(0)
+    for _ in range(50):
+        _, reward, _, truncated, info = env.step(env.action_space.sample())
+        total, best = total + reward, max(best, info["reward"])
+        assert reward >= 0
+    assert truncated and total == pytest.approx(best - start)
+
+
+def test_environments_log_every_trial(bowl, tmp_path):
+    env = DesignVectorEnv(problem=bowl, num_envs=8, log=tmp_path)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    env.close()
+    assert len(read_trials(tmp_path)) == 16
+
+
+def test_next_step_autoreset_ignores_the_action_after_an_end(bowl):
+    env = DesignVectorEnv(problem=bowl, num_envs=2, episode_length=2, autoreset_mode="NextStep")
+    env.reset(seed=0)
+    ends = [env.step(env.action_space.sample())[3].all() for _ in range(6)]
+    assert ends == [False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "sentence"),
+    [
+        ({"action_mode": "constructt"}, "did you mean 'construct'"),
+        ({"episode_length": 0}, "episode_length is 0"),
+        ({"reward_mode": "best"}, "unknown reward mode"),
+        ({"render_mode": "human"}, "unknown render mode"),
+    ],
+)
+def test_bad_arguments_get_one_sentence(bowl, kwargs, sentence):
+    with pytest.raises(ArchGymError, match=sentence):
+        DesignEnv(problem=bowl, **kwargs)
+
+
+def test_actions_outside_the_space_are_refused(bowl):
+    env = DesignEnv(problem=bowl)
+    env.reset(seed=0)
+    with pytest.raises(ArchGymError, match="index 99"):
+        env.step([99, 0, 0, 0])
+    edit = DesignEnv(problem=bowl, action_mode="edit")
+    edit.reset(seed=0)
+    with pytest.raises(ArchGymError, match="not in Discrete"):
+        edit.step(26)
+
+
+@pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
+def test_rendering(bowl, mode):
+    env = DesignEnv(problem=bowl, render_mode=mode)
+    env.reset(seed=0)
+    picture = env.render()
+    if mode == "ansi":
+        assert "speed_mhz" in picture and "MHz" in picture
+    else:
+        assert picture.ndim == 3 and picture.shape[2] == 3 and picture.std() > 10
+
+
+def test_stable_baselines3_runs_on_the_adapter(bowl):
+    sb3 = pytest.importorskip("stable_baselines3")
+    from archgym.envs.sb3 import SB3VecEnv
+
+    venv = SB3VecEnv(DesignVectorEnv(problem=bowl, num_envs=4, episode_length=4))
+    model = sb3.PPO("MlpPolicy", venv, n_steps=16, batch_size=32, n_epochs=1, seed=0, device="cpu")
+    model.learn(128)
+    assert len(model.ep_info_buffer) == 32
+    assert gymnasium.spaces.MultiDiscrete([16, 4, 2, 4]) == venv.action_space

@@ -1,0 +1,159 @@
+"""The single door: budgets, cache, trials on disk, resume after a real kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from archgym.agents import make_agent, search
+from archgym.datasets import read_shard, read_trials
+from archgym.datasets.schema import CLOCK_COLUMNS
+from archgym.errors import ArchGymError
+from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.problem import make_problem
+
+
+def test_the_budget_counts_new_canonical_designs_only(bowl):
+    evaluator = Evaluator(bowl, budget=3)
+    # The first two are the same design: patience is inactive under the eager policy.
+    designs, evaluation, rewards = evaluator.evaluate([[0, 0, 0, 1], [0, 0, 0, 3], [1, 0, 1, 1]])
+    assert evaluator.used == 2 and evaluator.trials == 3
+    assert rewards[0] == rewards[1]
+    designs, evaluation, rewards = evaluator.evaluate([[1, 0, 1, 1], [2, 0, 1, 1], [3, 0, 1, 1], [1, 0, 1, 1]])
+    assert designs.tolist() == [[1, 0, 1, 1], [2, 0, 1, 1]], "a prefix as long as the budget allows"
+    assert evaluator.exhausted
+    with pytest.raises(BudgetExhausted):
+        evaluator.evaluate([[0, 0, 0, 0]])
+    for budget in (0, -1):
+        with pytest.raises(ArchGymError, match=f"the budget is {budget}"):
+            Evaluator(bowl, budget=budget)
+
+
+def test_cached_answers_equal_fresh_ones(bowl):
+    designs = bowl.space.sample(500, 0)
+    fresh, rewards = bowl.evaluate(designs)
+    evaluator = Evaluator(bowl)
+    for _ in range(2):
+        _, evaluation, cached = evaluator.evaluate(designs)
+        assert np.array_equal(cached, rewards)
+        for name, column in fresh.metrics.items():
+            assert np.array_equal(evaluation.metrics[name], column, equal_nan=True)
+        assert evaluation.violation.tolist() == fresh.violation.tolist()
+
+
+def test_an_agent_that_only_repeats_itself_ends(bowl):
+    evaluator = Evaluator(bowl, budget=100, stall_limit=50)
+    with pytest.raises(BudgetExhausted):
+        while True:
+            evaluator.evaluate([[0, 0, 0, 0]])
+    assert evaluator.used == 1 and evaluator.trials == 51
+
+
+def test_trials_hold_all_that_is_needed_to_repeat_them(bowl, tmp_path):
+    result = search(bowl, make_agent("walk", bowl, 3, walkers=4), 60, log=tmp_path / "a.arrows", study="s", run="r")
+    table = read_trials(tmp_path)
+    assert len(table) == result.trials
+    frame = table.to_pandas()
+    assert set(frame["problem"]) == {"bowl/deep"} and set(frame["seed"]) == {3} and set(frame["agent"]) == {"walk"}
+    assert frame["index"].tolist() == list(range(len(frame)))
+    assert (~frame["cached"]).sum() == result.evaluations == 60
+    named = frame[list(bowl.space.names)].to_dict("records")
+    evaluation, rewards = bowl.evaluate(bowl.space.encode(named))
+    assert np.array_equal(rewards, frame["reward"])
+    assert np.array_equal(evaluation.metrics["time_ns"], frame["time_ns"], equal_nan=True)
+    assert (frame["violation"] == "too_hot").equals(~frame["feasible"]) or frame["feasible"].all()
+
+
+def assert_same_trials(one, two):
+    frames = [read_trials(path).drop_columns(list(CLOCK_COLUMNS)).to_pandas() for path in (one, two)]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+
+
+@pytest.mark.parametrize("agent", ["random", "walk", "ga"])
+def test_a_torn_shard_resumes_to_the_same_result(bowl, agent, tmp_path):
+    whole = tmp_path / "whole.arrows"
+    first = search(bowl, make_agent(agent, bowl, 1), 150, log=whole, batch=20)
+    data = whole.read_bytes()
+    for cut in (len(data) - 1, len(data) // 2, len(data) // 3):
+        torn = tmp_path / f"torn{cut}.arrows"
+        torn.write_bytes(data[:cut])
+        again = search(bowl, make_agent(agent, bowl, 1), 150, log=torn, resume=True, batch=20)
+        assert again.best.reward == first.best.reward and again.evaluations == first.evaluations
+        assert_same_trials(torn, whole)
+
+
+def test_a_run_is_resumed_only_with_its_own_settings(bowl, tmp_path):
+    log = tmp_path / "a.arrows"
+    search(bowl, make_agent("ga", bowl, 1), 50, log=log)
+    with pytest.raises(ArchGymError, match="exists already"):
+        search(bowl, make_agent("ga", bowl, 1), 50, log=log)
+    with pytest.raises(ArchGymError, match="seed = 1, not 2"):
+        search(bowl, make_agent("ga", bowl, 2), 50, log=log, resume=True)
+    with pytest.raises(ArchGymError, match="hyperparameter"):
+        search(bowl, make_agent("ga", bowl, 1, population=8), 50, log=log, resume=True)
+    with pytest.raises(ArchGymError, match="offset"):
+        other = make_problem("bowl/deep", offset=1.0)
+        search(other, make_agent("ga", other, 1), 50, log=log, resume=True)
+
+
+def test_foreign_files_are_refused(bowl, tmp_path):
+    (tmp_path / "a.arrows").write_bytes(b"not arrow at all, not even close")
+    with pytest.raises(ArchGymError, match="is not an Arrow stream"):
+        read_trials(tmp_path)
+    with pytest.raises(ArchGymError, match="does not exist"):
+        read_trials(tmp_path / "nothing")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ArchGymError, match="holds no trials"):
+        read_trials(empty)
+
+
+_RUN = """
+import sys, time
+sys.path.insert(0, {root!r})
+from archgym.registry import SIMULATORS
+SIMULATORS.register("bowl", "tests.bowl:BowlSimulator")
+from archgym.problem import make_problem
+from archgym.agents import make_agent, search
+problem = make_problem("bowl/deep")
+def slow(evaluator):
+    print(evaluator.trials, flush=True)
+    time.sleep(0.01)
+search(problem, make_agent("ga", problem, 7), 150, log={log!r}, resume=True, batch=4, on_trials=slow)
+"""
+
+
+def test_sigkill_loses_nothing_that_was_told(bowl, tmp_path):
+    root, log = str(Path(__file__).parents[2]), tmp_path / "killed.arrows"
+    whole = tmp_path / "whole.arrows"
+    search(bowl, make_agent("ga", bowl, 7), 150, log=whole, batch=4)
+    code = _RUN.format(root=root, log=str(log))
+    told = 0
+    for wait in (0.02, 0.04, 0.03):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        first = process.stdout.readline()
+        time.sleep(wait)
+        os.kill(process.pid, signal.SIGKILL)
+        lines = [first, *process.stdout.read().splitlines()]
+        process.wait()
+        told = int(lines[-1])
+        _, batches, _ = read_shard(log)
+        assert sum(len(batch) for batch in batches) >= told > 0
+    result = search(bowl, make_agent("ga", bowl, 7), 150, log=log, resume=True, batch=4)
+    assert result.evaluations == 150
+    assert_same_trials(log, whole)
+
+
+def test_an_unwritable_folder_gets_one_sentence(bowl, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(ArchGymError, match="cannot write"):
+        search(bowl, make_agent("random", bowl, 0), 10, log=blocked / "a.arrows")

@@ -1,0 +1,86 @@
+"""Objectives: direction, finiteness, budgets that punish on one side only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archgym.errors import ArchGymError
+from archgym.objective import ArchGymTarget, Budget, Budgets, Constrained, LogRatio, RelativeImprovement, Term, Value
+from archgym.problem import make_problem
+from archgym.simulator import Evaluation, Metric
+from archgym.testing import check_objective
+
+_columns = st.lists(st.floats(1e-30, 1e30), min_size=2, max_size=20)
+
+
+def _evaluation(**columns):
+    return Evaluation.build({name: np.array(column, dtype=float) for name, column in columns.items()})
+
+
+OBJECTIVES = [
+    LogRatio([Term("t", 2.0)]),
+    LogRatio([Term("t", 2.0), Term("e", 3.0, weight=0.5)]),
+    LogRatio([Term("t", 1.0, sign=-1.0)]),
+    Value(Metric("t", "ns", "min"), worst=-1e31),
+    Budgets([Budget("t", 5.0), Budget("e", 2.0)], worst=-1e32),
+    Budgets([Budget("t", 5.0)], tie=LogRatio([Term("e", 1.0)]), worst=-1e32),
+    Constrained(LogRatio([Term("e", 1.0)]), [Budget("t", 5.0)]),
+    RelativeImprovement("t", 90.0, "mean"),
+    ArchGymTarget({"t": 5.0}),
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{type(o).__name__}-{o.name}")
+@given(column=_columns)
+def test_rewards_are_finite_and_failure_never_wins(objective, column):
+    check_objective(objective, _evaluation(t=column, e=column[::-1]))
+
+
+def test_a_log_ratio_is_a_relative_difference_and_higher_is_better():
+    rewards = LogRatio([Term("t", 100.0)])(_evaluation(t=[100.0, 50.0, 200.0]))
+    assert rewards == pytest.approx([0.0, np.log(2), -np.log(2)])
+    assert LogRatio([Term("t", 1.0, sign=-1.0)])(_evaluation(t=[2.0, 1.0]))[0] == pytest.approx(np.log(2))
+
+
+def test_better_than_the_budget_is_never_punished():
+    objective = Budgets([Budget("t", 10.0)])
+    rewards = objective(_evaluation(t=[1.0, 10.0, 15.0, 20.0]))
+    assert rewards.tolist() == [0.0, 0.0, -0.5, -1.0]
+    tied = Budgets([Budget("t", 10.0)], tie=LogRatio([Term("t", 10.0)]))(_evaluation(t=[1.0, 10.0, 10.001]))
+    assert tied[0] > tied[1] > 0 > tied[2]
+
+
+def test_archgym_target_punishes_better_designs_as_the_original_does():
+    rewards = ArchGymTarget({"t": 10.0})(_evaluation(t=[1.0, 9.0, 10.0]))
+    assert rewards[0] < rewards[1] < rewards[2] == 1e6
+
+
+@given(t=_columns)
+def test_a_design_that_meets_the_budgets_always_beats_one_that_does_not(t):
+    objective = Constrained(LogRatio([Term("e", 1.0)]), [Budget("t", 5.0)])
+    evaluation = _evaluation(t=t, e=np.array(t) ** 0.5)
+    rewards, met = objective(evaluation), np.array(t) <= 5.0
+    if met.any() and (~met).any():
+        assert rewards[met].min() > rewards[~met].max()
+
+
+def test_objective_texts(bowl):
+    evaluation, _ = bowl.evaluate(bowl.space.sample(100, 0, feasible=True))
+    both = make_problem("bowl/deep", objective="time_ns*power_mw").objective(evaluation)
+    one = make_problem("bowl/deep", objective="time_ns").objective(evaluation)
+    two = make_problem("bowl/deep", objective="power_mw").objective(evaluation)
+    assert both == pytest.approx(one + two)
+    under = make_problem("bowl/deep", objective="time_ns@power_mw<=2").objective(evaluation)
+    met = evaluation.metrics["power_mw"] <= 2
+    assert met.any() and under[met].min() > under[~met].max()
+    for text, sentence in [
+        ("time", "unknown objective"),
+        ("time_ns@power<=2", "unknown metric"),
+        ("time_ns@power_mw<2", "write metric<=number"),
+        ("time_ns@power_mw<=0", "other than 0"),
+    ]:
+        with pytest.raises(ArchGymError, match=sentence):
+            make_problem("bowl/deep", objective=text)

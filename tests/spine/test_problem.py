@@ -1,0 +1,92 @@
+"""Problems by name, registries, import weight and layers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import archgym
+from archgym.errors import ArchGymError
+from archgym.problem import make_problem
+from archgym.registry import AGENTS, SIMULATORS, Registry
+
+PACKAGE = Path(archgym.__file__).parent
+# A layer imports only from layers before it.
+LAYERS = [
+    ["errors", "measure"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
+    ["evaluator", "enumeration"], ["simulators"], ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"],
+    ["testing"], ["progress"], ["cli", "__main__", "doctor"],
+]  # fmt: skip
+
+
+def test_no_import_goes_upward():
+    rank = {name: i for i, names in enumerate(LAYERS) for name in names}
+    # The registry is asked by the objective texts, and commands of a layer may stand beside it (cli.py).
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts == ("__init__",) or parts[-1] in ("cli", "bench", "validate", "__main__"):
+            continue
+        layer = rank.get(parts[0])
+        assert layer is not None, f"{path.name} belongs to no layer"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        lazy = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        for node in ast.walk(tree):
+            if id(node) in lazy:
+                continue
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                inside = name.split(".")
+                if inside[0] == "archgym" and len(inside) > 1:
+                    assert rank[inside[1]] <= layer, f"{'/'.join(parts)} imports {name}, a layer above it"
+
+
+def test_import_is_light():
+    code = (
+        "import time, sys; t = time.process_time(); import archgym; t = time.process_time() - t;"
+        "heavy = ('torch', 'sklearn', 'numba', 'stable_baselines3', 'matplotlib', 'pandas');"
+        "heavy = [m for m in heavy if m in sys.modules];"
+        "print(t, *heavy)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[1:] == []
+    assert float(out[0]) < 0.5
+
+
+def test_names(bowl, tmp_path):
+    assert bowl.name == "bowl/deep"
+    assert make_problem("bowl").workload.name == "deep"
+    assert make_problem("bowl/flat", space="fast").space.size == 16 * 2 * 2 * 4
+    mine = tmp_path / "some folder" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("2.5")
+    assert make_problem(f"bowl/file:{mine}").workload.depth == 2.5
+    assert make_problem(f"bowl/file:{mine}", workload_options={"depth": 3}).workload.depth == 3
+    assert make_problem("bowl/deep", offset=5.0).evaluate([[10, 3, 1, 2]])[0].metrics["time_ns"][0] == 15.0
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: make_problem("bowll/deep"), "unknown simulator 'bowll'; did you mean 'bowl'"),
+        (lambda: make_problem("bowl/deap"), "unknown workload of bowl 'deap'; did you mean 'deep'"),
+        (lambda: make_problem("bowl/deep", space="fest"), "did you mean 'fast'"),
+        (lambda: make_problem("bowl/deep", colour="red"), "does not take these options"),
+        (lambda: make_problem("bowl/deep", workload_options={"n": 1}), "no workload option 'n'"),
+        (lambda: make_problem("bowl/file:nowhere"), "does not exist"),
+        (lambda: AGENTS.load("gaa"), "did you mean 'ga'"),
+        (lambda: SIMULATORS.register("bowl", "x:y"), "registered already"),
+        (lambda: Registry("thing", "none", {}).register("a/b", "x:y"), "cannot name a thing"),
+    ],
+)
+def test_unknown_names_get_the_nearest_match(bowl, call, sentence):
+    with pytest.raises(ArchGymError, match=sentence) as caught:
+        call()
+    assert "\n" not in str(caught.value)

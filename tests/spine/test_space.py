@@ -1,0 +1,106 @@
+"""Design spaces: encodings, canonical forms, constraints, enumeration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archgym.errors import ArchGymError
+from archgym.space import Constraint, DesignSpace, Inactive, Parameter, boolean, linear_grid, log_grid
+from archgym.testing import check_space
+
+_values = st.one_of(
+    st.lists(st.integers(-1000, 1000), min_size=1, max_size=9, unique=True),
+    st.lists(st.floats(-1e6, 1e6).map(lambda x: x + 0.5), min_size=1, max_size=9, unique=True),
+    st.lists(st.text("abcdefgh_", min_size=1, max_size=6), min_size=1, max_size=5, unique=True),
+    st.just([False, True]),
+)
+
+
+@st.composite
+def spaces(draw):
+    lists = draw(st.lists(_values, min_size=1, max_size=6))
+    return DesignSpace([Parameter(f"p{i}", tuple(v), ordered=draw(st.booleans())) for i, v in enumerate(lists)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_encodings_round_trip_over_random_spaces(space, seed):
+    check_space(space, samples=20, seed=seed)
+    ranks = np.random.default_rng(seed).integers(0, space.size, 20)
+    assert np.array_equal(space.rank(space.unrank(ranks)), ranks)
+
+
+@settings(max_examples=50, deadline=None)
+@given(spaces(), st.integers(0, 2**32))
+def test_every_level_has_equal_volume_in_the_unit_cube(space, seed):
+    points = (np.arange(2520) + 0.5) / 2520  # divisible by every count up to 10
+    for j, count in enumerate(space.nvec):
+        cube = np.full((2520, space.dimension), 0.5)
+        cube[:, j] = points
+        levels = np.bincount(space.from_unit(cube)[:, j], minlength=count)
+        assert (levels == 2520 // count).all()
+
+
+def test_enumeration_visits_every_design_once():
+    space = DesignSpace([Parameter("a", (1, 2, 3)), boolean("b"), Parameter("c", ("x", "y"))])
+    rows = np.concatenate(list(space.batches(5)))
+    assert len(rows) == space.size == 12
+    assert len(np.unique(rows, axis=0)) == 12
+    assert np.array_equal(rows, space.unrank(np.arange(12)))
+
+
+def test_canonical_follows_inactive_rules_and_subspaces_inherit_them():
+    space = DesignSpace(
+        [Parameter("policy", ("off", "on"), ordered=False), Parameter("limit", (1, 2, 4))],
+        inactive=[Inactive("limit", lambda x: x[:, 0] == 0)],
+        constraints=[Constraint("no_four", "limit 4 needs off", lambda x: (x[:, 1] < 2) | (x[:, 0] == 0))],
+    )
+    assert space.canonical([[0, 2], [1, 2]]).tolist() == [[0, 0], [1, 2]]
+    assert space.violations([[0, 2], [1, 2]]).tolist() == ["", "no_four"]
+    sub = space.restrict({"limit": [2, 4]})
+    assert sub.size == 4
+    assert sub.lift([[1, 1]]).tolist() == [[1, 2]]
+    assert sub.violations([[1, 1]]).tolist() == ["no_four"]
+    assert sub.canonical([[0, 1]]).tolist() == [[0, 0]]
+    assert (space.sample(500, 0, feasible=True)[:, 1] < 2).any()
+    assert (space.violations(space.sample(500, 0, feasible=True)) == "").all()
+
+
+def test_neighbours_differ_in_one_parameter():
+    space = DesignSpace([Parameter("a", tuple(range(5))), Parameter("b", ("x", "y", "z"), ordered=False)])
+    near = space.neighbours([2, 0])
+    assert len(near) == 4 + 2
+    assert ((near != [2, 0]).sum(axis=1) == 1).all()
+    steps = space.neighbours([2, 0], ordered_steps=True)
+    assert sorted(map(tuple, steps.tolist())) == [(1, 0), (2, 1), (2, 2), (3, 0)]
+
+
+def test_grids_are_declared():
+    assert linear_grid("v", 0.0, 1.0, 5).values == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert log_grid("f", 1.0, 100.0, 3).values == pytest.approx((1.0, 10.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Parameter("p", ()), "no values"),
+        (lambda: Parameter("p", (1, 2, 1)), "twice"),
+        (lambda: DesignSpace([]), "at least one"),
+        (lambda: DesignSpace([boolean("a"), boolean("a")]), "'a' is listed twice"),
+        (lambda: DesignSpace([boolean("a")]).check([[2]]), "index 2 for 'a'"),
+        (lambda: DesignSpace([boolean("a")]).check([[-1]]), "expected 0..1"),
+        (lambda: DesignSpace([boolean("a")]).check([[0, 1]]), r"shape \(1, 2\)"),
+        (lambda: DesignSpace([boolean("a")]).check([[0.5]]), "dtype float64"),
+        (lambda: DesignSpace([Parameter("size", ("big", "small"))]).encode({"size": "bigg"}), "did you mean 'big'"),
+        (lambda: DesignSpace([boolean("alpha")]).encode({"alpa": True}), "did you mean 'alpha'"),
+        (lambda: DesignSpace([boolean("a")]).encode({}), "lacks 'a'"),
+        (lambda: DesignSpace([boolean("a")]).repair([[0]]), "no repair"),
+    ],
+)
+def test_bad_input_gets_one_sentence(make, sentence):
+    with pytest.raises(ArchGymError, match=sentence) as caught:
+        make()
+    assert "\n" not in str(caught.value)
