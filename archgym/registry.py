@@ -69,7 +69,11 @@ class Registry(Mapping[str, str]):
 SIMULATORS = Registry(
     "simulator",
     "archgym.simulators",
-    {},
+    {
+        "dram": "archgym.simulators.dram:DramSimulator",
+        "mapping": "archgym.simulators.mapping:MappingSimulator",
+        "systolic": "archgym.simulators.systolic:SystolicSimulator",
+    },
 )
 
 AGENTS = Registry(
