@@ -181,12 +181,18 @@ def list_(as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(
-            row["simulator"], ", ".join(row["workloads"]), ", ".join(row["spaces"]), row["default_objective"],
+            row["simulator"], _shortened(row["workloads"]), ", ".join(row["spaces"]), row["default_objective"],
             row["environment"] or "",
         )  # fmt: skip
     out.print(table)
     out.print("agents: " + ", ".join(AGENTS))
     out.print("look closer with 'archgym describe dram/gzip' or 'archgym describe ga'", highlight=False)
+
+
+def _shortened(names: list[str], most: int = 12) -> str:
+    """The first names and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all; see --json)"
 
 
 @main.command()
