@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import Stagnation
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -24,6 +25,7 @@ class AntColonyHyperparameters(Hyperparameters):
     )
     elite: int = hyper(4, low=1, high=64, doc="best ants of an iteration that leave pheromone, by rank")
     memory: float = hyper(0.3, low=0.0, high=1.0, doc="share of the pheromone that the best ant of all iterations leaves")
+    patience: int = hyper(3, low=1, high=1000, log=True, doc="iterations without new designs after which a new colony starts")
     floor: float = hyper(0.02, low=0.0001, high=1.0, log=True, doc="least pheromone of a choice, as a share of an even spread")
 
 
@@ -33,7 +35,9 @@ class AntColony(GenerationalAgent):
     evaporates, and the best ants of the iteration (by rank) and of the whole run leave theirs on their choices.
 
     Only the order of rewards counts, so that one setting fits rewards of any scale. The pheromone of a parameter
-    sums to one and has a floor, as in max-min ant systems, so that no choice dies out.
+    sums to one and has a floor, as in max-min ant systems, so that no choice dies out. After ``patience`` iterations
+    in which nearly all ants (three of four) took ways met before, the pheromone is spread evenly again, and the best
+    design so far is forgotten: another colony starts.
     """
 
     name = "aco"
@@ -47,6 +51,7 @@ class AntColony(GenerationalAgent):
         self._even = np.where(self._exists, 1.0 / nvec[:, None], 0.0)
         self.pheromone = self._even.copy()
         self._best: tuple[float, Designs] | None = None
+        self._stagnates = Stagnation(self.p.patience)
 
     def propose(self) -> Designs:
         n, d = self.p.ants, self.space.dimension
@@ -61,6 +66,9 @@ class AntColony(GenerationalAgent):
         return np.where(greedy, np.argmax(self.pheromone, axis=1), ants)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        if self._stagnates(designs):
+            self.pheromone, self._best = self._even.copy(), None
+            return
         order = np.argsort(-rewards, kind="stable")[: self.p.elite]
         if self._best is None or rewards[order[0]] > self._best[0]:
             self._best = float(rewards[order[0]]), designs[order[0]].copy()

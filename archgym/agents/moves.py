@@ -65,3 +65,25 @@ def tournament(rewards: NDArray[np.float64], winners: int, size: int, rng: np.ra
     """Rows of the best of ``size`` members drawn with replacement, for each of ``winners`` tournaments."""
     drawn = rng.integers(0, len(rewards), (winners, size))
     return drawn[np.arange(winners), np.argmax(rewards[drawn], axis=1)]
+
+
+class Stagnation:
+    """Notices when a distribution that designs are drawn from has collapsed.
+
+    Args:
+        patience: generations in a row of which three quarters were met before.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._stale = patience, 0
+        self._met: set[bytes] = set()
+
+    def __call__(self, designs: Designs) -> bool:
+        """Note a generation; True where it is the last straw (the count then starts again)."""
+        before = len(self._met)
+        self._met.update(row.tobytes() for row in designs)
+        self._stale = self._stale + 1 if 4 * (len(self._met) - before) < len(designs) else 0
+        if self._stale < self._patience:
+            return False
+        self._stale = 0
+        return True

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import Stagnation
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -22,11 +23,13 @@ class ReinforceHyperparameters(Hyperparameters):
     learning_rate: float = hyper(0.1, low=0.001, high=1.0, log=True, doc="step of Adam on the logits")
     entropy: float = hyper(0.01, low=0.0, high=1.0, doc="weight of the entropy bonus")
     baseline: float = hyper(0.9, low=0.0, high=0.999, doc="decay of the moving mean and variance that normalise rewards")
+    patience: int = hyper(20, low=1, high=1000, log=True, doc="batches without new designs after which a new policy starts")
 
 
 class Reinforce(GenerationalAgent):
     """One softmax a parameter, all independent; the gradient of the expected reward is estimated from ``batch``
-    samples, with rewards normalised by a moving mean and deviation, and an entropy bonus against early collapse."""
+    samples, with rewards normalised by a moving mean and deviation, and an entropy bonus against early collapse. A policy that
+    has collapsed (nearly all its designs met before, for ``patience`` batches) makes room for a new one."""
 
     name = "reinforce"
 
@@ -36,6 +39,10 @@ class Reinforce(GenerationalAgent):
         super().__init__(*args, **kwargs)
         nvec = self.space.nvec
         self._exists = np.arange(int(nvec.max())) < nvec[:, None]
+        self._stagnates = Stagnation(self.p.patience)
+        self._start()
+
+    def _start(self) -> None:
         self._logits = np.zeros(self._exists.shape)
         # Adam's moments (Kingma, Ba, 2015).
         self._first, self._second, self._steps = np.zeros_like(self._logits), np.zeros_like(self._logits), 0
@@ -58,6 +65,9 @@ class Reinforce(GenerationalAgent):
         return np.minimum(designs, self.space.nvec - 1)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        if self._stagnates(designs):
+            self._start()
+            return
         # Rewards of infeasible designs are far below the rest; the clip keeps them from deciding the scale alone.
         keep = self.p.baseline
         self._mean = keep * self._mean + (1 - keep) * float(rewards.mean())
