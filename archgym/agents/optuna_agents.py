@@ -123,11 +123,9 @@ class CMAES(OptunaAgent):
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         start = self.space.sample(1, self.rng)[0].tolist()
         free = [j for j, count in enumerate(self.space.nvec) if count > 1]
-        spans = [int(self.space.nvec[j]) - 1 for j in free]
         return optuna.samplers.CmaEsSampler(
             x0={self.space.names[j]: start[j] for j in free},
-            # One deviation for all: relative to the typical range, as the sampler works on the integers themselves.
-            sigma0=max(self.p.deviation * float(np.median(spans)) if spans else 1.0, 0.1),
+            sigma0=self.p.deviation,  # the sampler scales every range to [0, 1]
             popsize=self.p.population,
             with_margin=self.p.margin,
             seed=seed,
