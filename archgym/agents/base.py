@@ -45,9 +45,9 @@ class Hyperparameters:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
                 whole = isinstance(field.default, int)
                 if not number or not about["low"] <= value <= about["high"] or (whole and value != int(value)):
-                    kind = "a whole number in " if whole else ""
+                    kind = ", a whole number" if whole else ""
                     raise ArchGymError(
-                        f"hyperparameter {field.name} is {value!r}; expected {kind}{about['low']}..{about['high']}"
+                        f"hyperparameter {field.name} is {value!r}; expected {about['low']}..{about['high']}{kind}"
                     )
                 # 32.0 from a file and 32 are one value: they must give one hash.
                 object.__setattr__(self, field.name, int(value) if whole else float(value))

@@ -116,7 +116,7 @@ def test_every_level_of_every_parameter_is_reached(name):
 
 def test_hyperparameters_out_of_range_are_refused_in_one_sentence():
     problem = make_problem("synthetic/separable")
-    with pytest.raises(ArchGymError, match="population is 1; expected a whole number in 2..1024"):
+    with pytest.raises(ArchGymError, match="population is 1; expected 2..1024, a whole number"):
         make_agent("ga", problem, population=1)
     with pytest.raises(ArchGymError, match="whole number"):
         make_agent("ga", problem, population=2.5)
