@@ -95,6 +95,11 @@ AGENTS = Registry(
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "tpe": "archgym.agents.optuna_agents:TPE",
         "cmaes": "archgym.agents.optuna_agents:CMAES",
+        "ppo": "archgym.agents.sb3_agents:PPO",
+        "maskable-ppo": "archgym.agents.sb3_agents:MaskablePPO",
+        "a2c": "archgym.agents.sb3_agents:A2C",
+        "dqn": "archgym.agents.sb3_agents:DQN",
+        "sac": "archgym.agents.sb3_agents:SAC",
     },
 )
 
