@@ -36,8 +36,8 @@ from numba import njit, prange
 
 K, C, P, Q, R, S = range(6)
 #: Columns of the result of :func:`evaluate`.
-RUNTIME, INPUT_READS, WEIGHT_READS, OUTPUT_WRITES, MACS, L2_WORDS, L1_WORDS = range(7)
-COLUMNS = 7
+RUNTIME, INPUT_READS, WEIGHT_READS, OUTPUT_WRITES, MACS, L2_WORDS, L1_WORDS, L1_FILLS = range(8)
+COLUMNS = 8
 
 
 @njit(cache=True, inline="never")
@@ -205,12 +205,13 @@ def _ingress(
 @njit(cache=True, inline="never")
 def _walk(
     innermost, dims, reuse_dims, tile, order, spread, units, shape, depthwise, noc_words, offchip_words, maestro,
-    known, result,
+    known, fills, slot, result,
 ):
     """Run time in cycles of one cluster on a tile of size ``dims``; the outermost level also fills ``result``.
 
     ``known[key]`` is the run time of the next level by the dims that have their edge size (one bit a dim, K the
-    highest), see :func:`_next_level`.
+    highest), ``fills[key]`` the words that it moves into its units; see :func:`_next_level`. The innermost level puts
+    its own words at ``fills[slot]``.
     """
     edge_tile = np.empty(6, np.int64)
     states = np.empty(6, np.int64)
@@ -233,6 +234,7 @@ def _walk(
     output_coupled[C] = depthwise
     output_coupled[K] = not depthwise
     runtime = 0
+    moved = 0
     l2_inputs = 0
     l2_outputs = 0
     first = True
@@ -289,13 +291,19 @@ def _walk(
                     key = 2 * key + (1 if at_edge[d, case[d]] and edge_tile[d] != tile[d] else 0)
                 else:
                     key = 2 * key
-            lone = rounds[k, 6] != tile[spread]
             bit = 1 << (5 - spread)
-            compute = known[key + bit if lone else key]
+            unit = key + bit if rounds[k, 6] != tile[spread] else key
+            compute = known[unit]
+            moved += count * fills[unit]
+            if rounds[k, 2] > 0:
+                moved += count * rounds[k, 2] * fills[key]
             if rounds[k, 3] > 0:
-                compute = max(compute, known[key + bit if edge_tile[spread] != tile[spread] else key])
+                unit = key + bit if edge_tile[spread] != tile[spread] else key
+                compute = max(compute, known[unit])
+                moved += count * fills[unit]
         else:
             compute = macs_first
+            moved += count * (inputs + weights)
         ingress_delay = -(-(inputs + weights) // noc_words)
         delay = compute + ingress_delay if initial else max(compute, max(ingress_delay, -(-egress // noc_words)))
         if not innermost:
@@ -310,12 +318,16 @@ def _walk(
             i -= 1
         if i < 0:
             break
+    if innermost:
+        fills[slot] = moved
+    else:
+        result[L1_FILLS] = moved
     return runtime
 
 
 @njit(cache=True, inline="never")
 def _next_level(
-    dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, maestro, known, result
+    dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, maestro, known, fills, result
 ):
     """Run times of the inner level for every tile size that the outer level hands down, by the key of ``_walk``."""
     tile, spread = tiles[0], spreads[0]
@@ -361,7 +373,7 @@ def _next_level(
         if wanted:
             known[key] = _walk(
                 True, inner, tile if maestro else inner, tiles[1], orders[1], spreads[1], units[1], shape, depthwise,
-                noc_words, offchip_words, maestro, known, result,
+                noc_words, offchip_words, maestro, known, fills, key, result,
             )
 
 
@@ -381,23 +393,24 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         maestro: whether the edge rule is ``maestro``.
 
     Returns:
-        int64 (n, 7): run time in cycles, L2 reads of I and W, L2 writes of O in words, multiply-accumulates counted,
-        words of L2 and of L1 a PE (double-buffered).
+        int64 (n, 8): run time in cycles, L2 reads of I and W, L2 writes of O in words, multiply-accumulates counted,
+        words of L2 and of L1 a PE (double-buffered), words of I and W that enter PEs.
     """
     n = tiles.shape[0]
     results = np.zeros((n, COLUMNS), np.int64)
     depthwise = layer[10] == 1
     bounds = layer[:6]
     for row in prange(n):
-        known = np.full(64, -1, np.int64)
+        known = np.zeros(64, np.int64)
+        fills = np.zeros(64, np.int64)
         result = results[row]
         _next_level(
             bounds, tiles[row], orders[row], spreads[row], units[row], layer, depthwise, bandwidths[row, 0],
-            bandwidths[row, 1], maestro, known, result,
+            bandwidths[row, 1], maestro, known, fills, result,
         )
         result[RUNTIME] = _walk(
             False, bounds, bounds, tiles[row, 0], orders[row, 0], spreads[row, 0], units[row, 0], layer, depthwise,
-            bandwidths[row, 0], bandwidths[row, 1], maestro, known, result,
+            bandwidths[row, 0], bandwidths[row, 1], maestro, known, fills, 0, result,
         )
         size = tiles[row, 1]
         rows = (size[P] - 1) * layer[6] + (size[R] - 1) * layer[8] + 1

@@ -161,7 +161,7 @@ class MappingSimulator(Simulator):
         self,
         space: str | None = None,
         *,
-        noc_words_per_cycle: int = 64,
+        noc_words_per_cycle: int = 32,
         offchip_words_per_cycle: int = 16,
         l2_words: int | None = None,
         l1_words: int | None = None,
@@ -362,7 +362,9 @@ class MappingSimulator(Simulator):
         inputs = channels * layer.input_rows * layer.input_columns
         weights = (layer.G if work.depthwise else layer.K * layer.C) * layer.R * layer.S
         l2 = (reads + inputs + weights + counts[:, clusters.OUTPUT_WRITES]).astype(np.float64)
-        l1 = reads + 4.0 * layer_macs
+        # Both operands are read, the partial sum is read and written. The tool takes the L2 reads for the words that
+        # enter the PEs; the covering rule counts what the inner level moves.
+        l1 = (reads if self.edges == "maestro" else counts[:, clusters.L1_FILLS]) + 4.0 * layer_macs
         cycles = runtime * repeats
         energy_uj = (_L2_PJ * l2 + _L1_PJ * l1) * repeats * 1e-6
         latency_ms = cycles / (self.clock_ghz * 1e6)

@@ -53,6 +53,8 @@ def one_run(A, B, dataflow, ifmap_half, filter_half, ofmap_half, bandwidth, pixe
     row_folds = -(-rows // A)
     col_folds = -(-columns // B)
     folds = row_folds * col_folds
+    # A stride beyond the filter leaves inputs untouched.
+    inputs = min(inputs, pixels * products)
     weights, outputs = products * filters, pixels * filters
     if dataflow == OS:
         fold_cycles = steps + A + B - 2
