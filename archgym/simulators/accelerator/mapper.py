@@ -137,3 +137,86 @@ def goal_code(goal: str) -> int:
     if goal not in GOALS:
         raise UnknownNameError("goal of the mapper", goal, GOALS)
     return GOALS.index(goal)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard the mapper searches.
+
+    Attributes:
+        options: most spatial factorisations a layer and mesh that are filled in.
+        least_share: an option has to use at least this share of the elements that the best one uses.
+        starts: how many of the filled-in mappings are improved by local search.
+        exchange: the local search also tries pairs of opposite moves.
+    """
+
+    options: int
+    least_share: float
+    starts: int
+    exchange: bool
+
+
+EFFORTS = {
+    "effort1": Effort(16, 0.7, 1, False),
+    "effort2": Effort(48, 0.5, 4, True),
+    "effort3": Effort(256, 0.25, 64, True),
+}
+_CHUNK = 8192
+
+
+class OptionCache:
+    """Spatial options by (layer, mesh, effort), the least recently used dropped first."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._known: dict[tuple[Any, ...], NDArray[np.int64]] = {}
+
+    def get(self, layer: NDArray[np.int64], mesh_x: int, mesh_y: int, effort: Effort) -> NDArray[np.int64]:
+        from archgym.simulators.accelerator import mapper_kernel as kernel
+
+        key = (layer[: len(DIMS)].tobytes(), mesh_x, mesh_y, effort.options, effort.least_share)
+        found = self._known.pop(key, None)
+        if found is None:
+            found = kernel.spatial_options(layer[: len(DIMS)], mesh_x, mesh_y, effort.options, effort.least_share)
+            if len(self._known) >= self._most:
+                self._known.pop(next(iter(self._known)))
+        self._known[key] = found
+        return found
+
+
+def find_mappings(
+    layers: Sequence[Layer],
+    table: NDArray[np.float64],
+    layer_of: NDArray[np.int64],
+    hardware_of: NDArray[np.int64],
+    *,
+    goal: Goal = "edp",
+    effort: Effort = EFFORTS["effort2"],
+    cache: OptionCache | None = None,
+) -> Mappings:
+    """The best mapping found for every row: layer ``layer_of[i]`` on hardware ``table[hardware_of[i]]``.
+
+    Deterministic: no random numbers, no clock, ties by order of enumeration; every row is searched by itself, so that
+    results do not depend on the batch or on the number of threads.
+    """
+    from archgym.simulators.accelerator import mapper_kernel as kernel
+
+    cache = OptionCache() if cache is None else cache
+    rows = np.stack([layer_row(layer) for layer in layers])
+    n = len(layer_of)
+    factors = np.ones((n, 7, len(DIMS)), np.int64)
+    orders = np.zeros((n, 4), np.int64)
+    best = np.full(n, np.inf)
+    mesh = table[:, [hardware.MESH_X, hardware.MESH_Y]].astype(np.int64)
+    for start in range(0, n, _CHUNK):
+        part = slice(start, min(start + _CHUNK, n))
+        y, h = layer_of[part], hardware_of[part]
+        keys = np.stack([y, mesh[h, 0], mesh[h, 1]], axis=1)
+        unique, options_of = np.unique(keys, axis=0, return_inverse=True)
+        sets = [cache.get(rows[i], int(x), int(yy), effort) for i, x, yy in unique]
+        starts = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
+        kernel.search_rows(
+            rows, np.concatenate(sets), starts, table, y, options_of.reshape(-1), h, goal_code(goal), effort.starts,
+            effort.exchange, factors[part], orders[part], best[part],
+        )  # fmt: skip
+    return Mappings(factors, orders, np.isfinite(best))
