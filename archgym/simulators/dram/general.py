@@ -892,11 +892,12 @@ def power_counters(log, n_log, first_bank, ranks, banks, scalars, out, extra):
     for k in order:
         t, command, b = times[k], commands[k], targets[k]
         if command == ACT:
-            out[8] += 1
-            if n_open == 0:
-                out[13 + 1] += max(t - closed_since, 0)
-                open_since = t
+            # A bank that is held open (see PDXA) takes no further ACT.
             if not is_open[b]:
+                out[8] += 1
+                if n_open == 0:
+                    out[14] += max(t - closed_since, 0)
+                    open_since = t
                 is_open[b] = 1
                 n_open += 1
         elif command == PREPB:
