@@ -269,7 +269,7 @@ CLASS_RULES = {
 }
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def scatter(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """splitmix64's finalizer: a fixed bijection of 64-bit numbers that scatters them."""
     with np.errstate(over="ignore"):
         values = values + np.uint64(0x9E3779B97F4A7C15)
@@ -288,7 +288,7 @@ def _function_hashes(pool_linear: bool) -> NDArray[np.uint64]:
     """
     table = all_rows()
     with np.errstate(over="ignore"):
-        nodes = [_mix(np.full(CELLS, 1, dtype=np.uint64))]
+        nodes = [scatter(np.full(CELLS, 1, dtype=np.uint64))]
         for target in (1, 2, 3):
             total = np.zeros(CELLS, dtype=np.uint64)
             for edge, (source, to) in enumerate(EDGES):
@@ -296,7 +296,7 @@ def _function_hashes(pool_linear: bool) -> NDArray[np.uint64]:
                     continue
                 op, value = table[:, edge], nodes[source]
                 zero = (op == NONE) | (value == 0)
-                term = _mix(value + _mix(np.uint64(100) + op.astype(np.uint64)))
+                term = scatter(value + scatter(np.uint64(100) + op.astype(np.uint64)))
                 if pool_linear:
                     term = np.where(op == POOL, value * np.uint64(0xD1342543DE82EF95), term)
                 term = np.where(op == SKIP, value, term)
