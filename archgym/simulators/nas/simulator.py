@@ -27,6 +27,7 @@ LARGE_BATCH = 2048
 """Batches from this size on take the compiled look-up."""
 
 _NO_VIOLATION = np.array("", dtype=object)
+_VIOLATIONS = np.array(["not-in-table", ""], dtype=object)
 
 _ACCURACY = Metric("accuracy_percent", "%", "max", "accuracy of the cell's network under the fidelity in force")
 _SCORE = Metric("score", "", "max", "what the fidelity ranks by: the accuracy, the zero-cost score, or the parameters")
@@ -343,14 +344,15 @@ class NasSimulator(Simulator):
         names = [metric.name for metric in self.metrics_for(workload)]
         if packed is None:
             everything = self._evaluate_cells(cells.all_rows(), workload, fidelity, 0)
-            if not everything.feasible.all():
-                return None
             packed = workload.packed[fidelity] = np.stack([everything.metrics[name] for name in names], axis=1)
         n = len(array)
         out = np.empty((len(names), n))
         if not gather(array, packed, out):
             return None
         metrics = dict(zip(names, out, strict=True))
+        if workload.table.missing:
+            feasible = ~np.isnan(metrics["accuracy_percent"])
+            return Evaluation(metrics, feasible, _VIOLATIONS[feasible.astype(np.int8)])
         # One shared empty name: an array of n Python objects costs as much as the look-up itself.
         return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))
 
@@ -369,7 +371,7 @@ class NasSimulator(Simulator):
             if found.missing:
                 unknown = np.isnan(accuracy)
                 if unknown.any():
-                    violation = np.where(unknown, "not-in-table", "").astype(object)
+                    violation = _VIOLATIONS[(~unknown).astype(np.int8)]
         elif fidelity.source == "formula":
             accuracy, seconds = np.full(n, np.nan), np.zeros(n)
             score = table.cell_parameters(macro_name).take(codes)
