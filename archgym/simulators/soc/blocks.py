@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -89,7 +89,7 @@ class BlockLibrary:
         than 17), then the trip count itself."""
         if figures.iterations == 1:
             return (1,)
-        factors = [2**k for k in range(int(math.floor(math.log2(figures.iterations))) + 1)]
+        factors = [2**k for k in range(math.floor(math.log2(figures.iterations)) + 1)]
         if len(factors) > self.unroll_limit:
             factors = factors[: self.unroll_limit - 1]
         if figures.iterations not in factors:
@@ -102,7 +102,7 @@ class BlockLibrary:
         return multiplier * unroll * work / (figures.cycles / self.accelerator_clock_hz)
 
 
-@lru_cache(maxsize=None)
+@cache
 def library() -> BlockLibrary:
     """The block library that comes with the package."""
     import yaml
@@ -142,6 +142,10 @@ class MemoryTable:
         """Capacities in the table."""
         return int(self.read.shape[1])
 
+    def monotone(self) -> MemoryTable:
+        """The table with every column made to rise with capacity (running maximum)."""
+        return MemoryTable(*(np.maximum.accumulate(column, axis=1) for column in (self.read, self.write, self.area)))
+
     def lookup(self, kind: str, units: int) -> tuple[float, float, float]:
         """(read J/byte, write J/byte, area m2) of ``units`` x 256,000 bytes."""
         k = MEMORY_KINDS.index(kind)
@@ -155,7 +159,7 @@ def _at(column: NDArray[np.float64], units: int) -> float:
     return float(column[last - 1] + (column[last - 1] - column[last - 2]) * (units - last))
 
 
-@lru_cache(maxsize=None)
+@cache
 def memory_table() -> MemoryTable:
     """The table that comes with the package (``data/memory_table.csv``: figures of CACTI 7, scaled)."""
     unit = library().capacity_unit_bytes

@@ -99,9 +99,10 @@ class SocDesign:
                 if task.name not in mapping and not (what == "task_memory" and task.name == "sink"):
                     raise ArchGymError(f"{what} lacks task {task.name!r} of {graph.name!r}; map every task")
         for pe in self.pes:
-            if isinstance(pe, Accelerator):
-                if pe.task not in graph.index or graph.tasks[graph.index[pe.task]].accelerator is None:
-                    raise ArchGymError(f"{graph.name!r} has no accelerator for a task {pe.task!r}; use one of its tasks")
+            if isinstance(pe, Accelerator) and (
+                pe.task not in graph.index or graph.tasks[graph.index[pe.task]].accelerator is None
+            ):
+                raise ArchGymError(f"{graph.name!r} has no accelerator for a task {pe.task!r}; use one of its tasks")
 
     # --- the plain form: names of blocks and lists of indices, as in JSON ---------------------------------------
 

@@ -19,8 +19,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import numpy as np
+from itertools import pairwise
 
 from archgym.simulators.soc.blocks import Accelerator, Cpu, Memory, library, memory_table
 from archgym.simulators.soc.design import SocDesign, block_name
@@ -192,7 +191,7 @@ def clusters(network: Network) -> list[Cluster]:
         if network.is_memory(memory):
             for t, d in records[memory]:
                 path = network.path(t, memory)
-                for x, y in zip(path, path[1:], strict=False):
+                for x, y in pairwise(path):
                     if (t, d) in records[y]:
                         links.setdefault((x, y, d), {})[t] = records[y][t, d]
 
@@ -353,6 +352,7 @@ def _run(
     phases = [Phase(0.0)]
     scheduled: list[int] = []
     waiting: list[int] = []
+    first_done = -1
     while True:
         dt = phases[-1].duration_s
         for t in scheduled:  # 1. advance
@@ -364,7 +364,9 @@ def _run(
         for t in scheduled:  # 2. complete
             if work[t] > 0:
                 share_left = left[t] / work[t]
-                if (share_left > complete_within) if physical else (1 - share_left < COMPLETE_SHARE):
+                unfinished = share_left > complete_within if physical else 1 - share_left < COMPLETE_SHARE
+                # The task that ended the phase is complete whatever rounding says, so that every phase ends one.
+                if unfinished and t != first_done:
                     running.append(t)
                     continue
             end[t] = clock
@@ -413,6 +415,7 @@ def _run(
         remaining = [left[t] / phase.rates[t] if work[t] > 0 else 0.0 for t in scheduled]
         # 7. advance to the first completion. FARSI takes the difference of two clock readings.
         step = min(remaining)
+        first_done = scheduled[remaining.index(step)]
         phase.duration_s = step if physical else (clock + step) - clock
         clock += step
         phases.append(phase)
@@ -628,12 +631,23 @@ def farsi_power(durations: list[float], energies: list[float], window_s: float) 
 def sliding_power(durations: list[float], energies: list[float], window_s: float) -> float:
     """Largest average power over any window of ``min(window_s, run time)``. Power is constant within a phase, so that
     the best window has one end on a phase boundary."""
-    times = np.concatenate([[0.0], np.cumsum(durations)])
-    energy = np.concatenate([[0.0], np.cumsum(energies)])
-    total = times[-1]
+    total = sum(durations)
     window = min(window_s, total)
     if window <= 0:
         return 0.0
-    starts = np.concatenate([times, times - window])
-    starts = np.clip(starts, 0.0, total - window)
-    return float(np.max(np.interp(starts + window, times, energy) - np.interp(starts, times, energy)) / window)
+    best = 0.0
+    for step in (1, -1):  # windows that start on a boundary, then windows that end on one
+        lengths, joules = durations[::step], energies[::step]
+        for first in range(len(lengths)):
+            room, inside = window, 0.0
+            for length, joule in zip(lengths[first:], joules[first:], strict=True):
+                if length >= room:
+                    inside += joule * (room / length)
+                    room = 0.0
+                    break
+                inside += joule
+                room -= length
+            # A window that would reach beyond the run is covered by the one that ends with the run.
+            if room == 0.0 or first == 0:
+                best = max(best, inside)
+    return best / window

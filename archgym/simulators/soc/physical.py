@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from functools import cache
 from importlib import resources
 
 from archgym.errors import ArchGymError, UnknownNameError
@@ -64,7 +64,7 @@ class PhysicalConstants:
         return 1 + self.bus_energy_per_port_doubling * math.log2(ports)
 
 
-@lru_cache(maxsize=None)
+@cache
 def physical_constants() -> PhysicalConstants:
     """The constants that come with the package."""
     import yaml

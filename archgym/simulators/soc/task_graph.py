@@ -11,14 +11,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulator import Workload
@@ -27,7 +26,7 @@ SOURCE, SINK = "source", "sink"
 INSTRUCTIONS_PER_CYCLE = 2.0
 """Instructions the A53 finishes a cycle; work = 2 x its cycles."""
 BURST_BYTES = 1024
-MAX_TASKS = 64
+MAX_TASKS = 62
 """Sets of tasks are single 64-bit words in the kernel."""
 
 BUILTIN = ("audio_decoder", "edge_detection", "hpvm_cava")
@@ -93,18 +92,30 @@ class TaskGraph(Workload):
         tasks: in task order, which decides ties in the schedule; ``source`` first, ``sink`` last or anywhere.
         edges: in file order, which decides the order of a task's children.
         parts: the applications whose latency counts.
+        first_accelerator: the task whose accelerator comes first in ArchGym's library, the only one its vectors can
+            use; the first task with an accelerator where None.
 
     Raises:
         ArchGymError: one sentence, for a cycle, a missing task, negative work and the like.
     """
 
     def __init__(
-        self, name: str, description: str, tasks: Sequence[Task], edges: Sequence[Edge], parts: Sequence[Part]
+        self,
+        name: str,
+        description: str,
+        tasks: Sequence[Task],
+        edges: Sequence[Edge],
+        parts: Sequence[Part],
+        first_accelerator: str | None = None,
     ) -> None:
         super().__init__(name, description)
         self.tasks, self.edges, self.parts = tuple(tasks), tuple(edges), tuple(parts)
         self.index = {task.name: i for i, task in enumerate(self.tasks)}
         _check(self)
+        accelerated = [task.name for task in self.tasks if task.accelerator is not None]
+        if first_accelerator is not None and first_accelerator not in accelerated:
+            raise UnknownNameError(f"first_accelerator of {name!r}", first_accelerator, accelerated)
+        self.first_accelerator = first_accelerator or (accelerated[0] if accelerated else None)
         order = self.index
         self.children: tuple[tuple[int, ...], ...] = tuple(
             tuple(order[e.target] for e in self.edges if e.source == task.name) for task in self.tasks
@@ -316,12 +327,13 @@ def combine(graphs: Sequence[TaskGraph]) -> TaskGraph:
         list(tasks.values()),
         [edge for graph in graphs for edge in graph.edges],
         [part for graph in graphs for part in graph.parts],
+        graphs[0].first_accelerator,
     )
 
 
 # --- files -----------------------------------------------------------------------------------------------------
 
-_KEYS = {"name", "description", "last_task", "budgets", "power_unit_w", "tasks", "edges"}
+_KEYS = {"name", "description", "last_task", "budgets", "power_unit_w", "first_accelerator", "tasks", "edges"}
 _BUDGETS = {"latency_s", "power_w", "area_mm2"}
 _ACCELERATOR = {"cycles", "power", "area_um2", "iterations"}
 
@@ -406,7 +418,9 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
         _number(budgets["power_w"], where, "power_w"),
         _number(budgets["area_mm2"], where, "area_mm2") * 1e-6,
     )
-    return TaskGraph(name, str(data.get("description") or f"task graph {name}"), tasks, edges, [part])
+    first = data.get("first_accelerator")
+    description = str(data.get("description") or f"task graph {name}")
+    return TaskGraph(name, description, tasks, edges, [part], None if first is None else str(first))
 
 
 def write_task_graph(graph: TaskGraph, path: Path) -> None:
@@ -472,28 +486,14 @@ def _known_keys(data: Mapping[Any, Any], known: Iterable[str], where: str) -> No
 # --- what comes with the package -------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def builtin(name: str) -> TaskGraph:
     """One of the task graphs that come with the package."""
     text = (resources.files(__package__) / "data" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_task_graph(text, f"{name}.yaml", name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def builtin_combination(names: tuple[str, ...]) -> TaskGraph:
     """The union of built-in task graphs, in the order given."""
     return combine([builtin(name) for name in names])
-
-
-def renamed(graph: TaskGraph, name: str, description: str) -> TaskGraph:
-    """The same graph under another name."""
-    return TaskGraph(name, description, graph.tasks, graph.edges, graph.parts)
-
-
-def with_budgets(graph: TaskGraph, latency_s: float, power_w: float, area_m2: float) -> TaskGraph:
-    """A graph of one application with other budgets."""
-    part = replace(graph.parts[0], latency_budget_s=latency_s, power_budget_w=power_w, area_budget_m2=area_m2)
-    return TaskGraph(graph.name, graph.description, graph.tasks, graph.edges, [part])
-
-
-Bytes = NDArray[np.float64]
