@@ -71,8 +71,11 @@ SIMULATORS = Registry(
     "archgym.simulators",
     {
         "dram": "archgym.simulators.dram:DramSimulator",
+        "accelerator": "archgym.simulators.accelerator.simulator:AcceleratorSimulator",
         "mapping": "archgym.simulators.mapping:MappingSimulator",
         "systolic": "archgym.simulators.systolic:SystolicSimulator",
+        "soc": "archgym.simulators.soc:SocSimulator",
+        "nas": "archgym.simulators.nas:NasSimulator",
         "synthetic": "archgym.simulators.synthetic:Synthetic",
     },
 )
