@@ -66,7 +66,9 @@ class Trace(Workload):
         for column, values in (("time", self.time), ("address", self.address)):
             if (values < 0).any():
                 i = int(np.argmax(values < 0))
-                raise ArchGymError(f"trace {name!r} has the negative {column} {values[i]} at request {i}; expected >= 0")
+                raise ArchGymError(
+                    f"trace {name!r} has the negative {column} {values[i]} at request {i}; expected >= 0"
+                )
         backwards = np.diff(self.time) < 0
         if backwards.any():
             i = int(np.argmax(backwards)) + 1
