@@ -34,7 +34,7 @@ class Prepared:
         device, ranks: of the memory.
         requests: bursts of the trace.
         timing: int64 vector of the kernel.
-        columns: arrival (int64), bank (uint8), row, line (int32) and is_write (uint8), each ``(n,)``.
+        columns: arrival (int64), bank (uint8), row, line (uint32) and is_write (uint8), each ``(n,)``.
     """
 
     device: Device
@@ -70,8 +70,8 @@ def prepare(trace: Trace, device: Device, address_map: AddressMap) -> Prepared:
     columns = (
         np.array(arrival, dtype=np.int64),
         bank.astype(np.uint8),
-        fields["row"].astype(np.int32),
-        line.astype(np.int32),
+        fields["row"].astype(np.uint32),
+        line.astype(np.uint32),
         trace.is_write.astype(np.uint8),
     )
     return Prepared(device, 1, len(trace), ddr_timing(device), columns)
@@ -158,6 +158,9 @@ def _parts(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
     return parts
 
 
+_NO_LOG = np.empty((0, 3), dtype=np.int64)
+
+
 def _work(rows: Rows, out: Rows, prepared: Prepared) -> None:
     device = prepared.device
-    c.simulate_batch(rows, prepared.timing, *prepared.columns, device.banks, device.bank_groups, out)
+    c.simulate_batch(rows, prepared.timing, *prepared.columns, device.banks, device.bank_groups, out, _NO_LOG)
