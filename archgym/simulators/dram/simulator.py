@@ -1,0 +1,206 @@
+"""The DRAM simulator: controller designs x a memory trace -> time, latency, bandwidth, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulators.dram.addressmap import AddressMap, named_map
+from archgym.simulators.dram.devices import Device, device
+from archgym.simulators.dram.energy import PARTS, energy
+from archgym.simulators.dram.spaces import SPACES, kernel_rows
+from archgym.simulators.dram.trace import Trace
+from archgym.space import DesignSpace
+
+DEFAULT_WINDOW = 1000
+"""Requests of a shipped trace that are simulated where nothing else is asked for."""
+
+METRICS = (
+    Metric("total_time_ns", "ns", "min", "time of the last response at the initiator (the makespan)"),
+    Metric("latency_mean_ns", "ns", "min", "mean over requests: response at the initiator minus arrival in the trace"),
+    Metric("latency_p50_ns", "ns", "min", "median of the same (nearest rank)"),
+    Metric("latency_p95_ns", "ns", "min", "95th percentile of the same (nearest rank)"),
+    Metric("latency_p99_ns", "ns", "min", "99th percentile of the same (nearest rank)"),
+    Metric("latency_max_ns", "ns", "min", "largest of the same"),
+    Metric("read_latency_mean_ns", "ns", "min", "mean latency of the reads; NaN without reads"),
+    Metric("read_latency_p99_ns", "ns", "min", "99th percentile of the latency of the reads; NaN without reads"),
+    Metric("bandwidth_gbps", "Gbit/s", "max", "data moved / total time"),
+    Metric("row_hit_rate", "1", "max", "share of column commands that needed no activation of their own"),
+    Metric("energy_pj", "pJ", "min", "energy of all devices of all ranks and channels, without I/O and termination"),
+    *(Metric(part, "pJ", "min", "part of energy_pj") for part in PARTS),
+    Metric("average_power_mw", "mW", "min", "energy / total time"),
+    Metric("energy_per_bit_pj", "pJ/bit", "min", "energy / data moved"),
+    Metric("n_act", "1", "none", "activate commands"),
+    Metric("n_pre", "1", "none", "precharges of a bank, those of RDA, WRA and PREA included"),
+    Metric("n_rd", "1", "none", "read commands"),
+    Metric("n_wr", "1", "none", "write commands"),
+    Metric("n_ref", "1", "none", "refresh commands"),
+)
+
+
+class DramSimulator(Simulator):
+    """A cycle-accurate memory controller and its DRAM, with the semantics of DRAMSys 4.0; see docs/simulators/dram.md.
+
+    Args:
+        space: ``archgym`` (ArchGym's ten parameters, 1,769,472 designs), ``archgym-rl`` (the same parameters as its RL
+            agents searched them, 442,368 designs) or ``wide`` (adds device, address map, channels, ranks, power-down,
+            larger buffers).
+        device: preset of the memory (``wide`` makes it a parameter).
+        address_map: name of an address map (``wide`` makes it a parameter).
+        ranks, channels: of the memory (``wide`` makes them parameters); None takes the device's own number of ranks.
+        threads: threads of a batch; None takes Numba's number.
+    """
+
+    name: ClassVar[str] = "dram"
+    version: ClassVar[str] = "1"
+    spaces: ClassVar[tuple[str, ...]] = tuple(SPACES)
+    default_objective: ClassVar[str] = "latency"
+    default_workload: ClassVar[str] = "gzip"
+    pareto: ClassVar[tuple[str, ...]] = ("total_time_ns", "energy_pj")
+    metrics = METRICS
+
+    def __init__(
+        self,
+        space: str | None = None,
+        device: str = "DDR4-2400",
+        address_map: str = "rbc",
+        ranks: int | None = None,
+        channels: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(space)
+        self.device = _device(device)
+        self.ranks = self.device.ranks if ranks is None else int(ranks)
+        self.channels = int(channels)
+        self.address_map = named_map(address_map, self.device, self.ranks, self.channels)
+        if threads is not None and threads < 1:
+            raise ArchGymError(f"threads is {threads}; expected at least 1")
+        self.threads = threads
+        self._spaces: dict[str, DesignSpace] = {}
+        self._prepared: dict[tuple[Any, ...], Any] = {}
+
+    # --- workloads ---------------------------------------------------------------------------------------------
+
+    def workloads(self) -> Mapping[str, Workload]:
+        from archgym.simulators.dram.traces import shipped_traces
+
+        return shipped_traces()
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A shipped trace by name, or ``file:PATH``. ``requests=N`` simulates the first N requests; 0 means all. A
+        shipped trace is windowed to its first 1,000 requests where nothing is said, a file is taken whole."""
+        requests = options.pop("requests", None)
+        if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
+            raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
+        own = name.startswith("file:")
+        trace = super().load_workload(name, **options)
+        assert isinstance(trace, Trace)
+        if requests is None:
+            requests = 0 if own else DEFAULT_WINDOW
+        return trace.window(requests) if requests else trace
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        from archgym.simulators.dram.traces import read_trace
+
+        if options:
+            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; leave it out")
+        return read_trace(path)
+
+    def space(self, workload: Workload) -> DesignSpace:
+        return self._space()
+
+    def _space(self) -> DesignSpace:
+        if self.space_name not in self._spaces:
+            self._spaces[self.space_name] = SPACES[self.space_name]()
+        return self._spaces[self.space_name]
+
+    # --- evaluation --------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        if fidelity is not None:
+            raise ArchGymError(f"{self.name} has no fidelity {fidelity!r}; leave it out")
+        if not isinstance(workload, Trace):
+            raise ArchGymError(f"the workload of {self.name} is a {type(workload).__name__}; expected a Trace")
+        space = self._space()
+        array = space.check(designs)
+        rows = kernel_rows(space, array)
+        metrics = self._evaluate_plain(rows, workload, self.device, self.address_map)
+        return Evaluation.build(metrics, count=len(array))
+
+    def _evaluate_plain(
+        self, rows: NDArray[np.int64], trace: Trace, device: Device, address_map: AddressMap
+    ) -> dict[str, NDArray[np.float64]]:
+        from archgym.simulators.dram import batch
+
+        prepared = self._prepare(trace, device, address_map)
+        return metrics_of(batch.run(rows, prepared, self.threads), prepared)
+
+    def _prepare(self, trace: Trace, device: Device, address_map: AddressMap) -> Any:
+        from archgym.simulators.dram import batch
+
+        key = (trace.fingerprint, device.name, address_map)
+        if key not in self._prepared:
+            if len(self._prepared) >= 8:
+                self._prepared.pop(next(iter(self._prepared)))
+            self._prepared[key] = batch.prepare(trace, device, address_map)
+        return self._prepared[key]
+
+    # --- objectives --------------------------------------------------------------------------------------------
+
+    def objectives(self, workload: Workload) -> Mapping[str, Any]:
+        from archgym.objective import ArchGymTarget, log_ratio
+
+        return {
+            "latency": log_ratio(self, workload, ["total_time_ns"], "latency"),
+            "energy": log_ratio(self, workload, ["energy_pj"], "energy"),
+            "edp": log_ratio(self, workload, ["total_time_ns", "energy_pj"], "edp"),
+            # ArchGym's own targets: 0.1 s and 1 W; it took the total time for the latency.
+            "archgym-target": ArchGymTarget(
+                {"total_time_ns": 0.1, "average_power_mw": 1.0},
+                {"total_time_ns": 1e-9, "average_power_mw": 1e-3},
+            ),
+        }
+
+
+def metrics_of(out: Mapping[str, NDArray[np.int64]], prepared: Any) -> dict[str, NDArray[np.float64]]:
+    """Metric columns from the controller's whole numbers (cycles and counts)."""
+    dev: Device = prepared.device
+    tck_ns = dev.tck_ps / 1000.0
+    reads, writes = out["rd"], out["wr"]
+    total_ns = out["total"] * tck_ns
+    bits = 8.0 * dev.burst_bytes * prepared.requests
+    parts = energy(dev, prepared.ranks, out)
+    total_pj = sum(parts.values(), start=np.zeros(len(total_ns)))
+    with np.errstate(all="ignore"):
+        return {
+            "total_time_ns": total_ns,
+            "latency_mean_ns": out["latency_sum"] * tck_ns / prepared.requests,
+            "latency_p50_ns": out["latency_p50"] * tck_ns,
+            "latency_p95_ns": out["latency_p95"] * tck_ns,
+            "latency_p99_ns": out["latency_p99"] * tck_ns,
+            "latency_max_ns": out["latency_max"] * tck_ns,
+            "read_latency_mean_ns": np.where(reads > 0, out["read_latency_sum"] * tck_ns / reads, np.nan),
+            "read_latency_p99_ns": np.where(reads > 0, out["read_latency_p99"] * tck_ns, np.nan),
+            "bandwidth_gbps": bits / total_ns,
+            "row_hit_rate": np.maximum(1.0 - out["act"] / (reads + writes), 0.0),
+            "energy_pj": total_pj,
+            **parts,
+            "average_power_mw": total_pj / total_ns,
+            "energy_per_bit_pj": total_pj / bits,
+            "n_act": out["act"].astype(np.float64),
+            "n_pre": out["pre"].astype(np.float64),
+            "n_rd": reads.astype(np.float64),
+            "n_wr": writes.astype(np.float64),
+            "n_ref": out["ref"].astype(np.float64),
+        }
+
+
+_device = device
