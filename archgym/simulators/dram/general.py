@@ -2,7 +2,7 @@
 single banks, power-down, both command multiplexers.
 
 The same passes as in :mod:`archgym.simulators.dram.controller`, written plainly: timing constraints come from tables
-(:mod:`archgym.simulators.dram.constraints`), every pass follows the steps one by one, and the energy's cycle counters
+(:mod:`archgym.simulators.dram.distances`), every pass follows the steps one by one, and the energy's cycle counters
 are read off the list of issued commands at the end. On a single channel and rank of DDR both give the same results,
 and the tests hold them against each other.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.constraints import (
+from archgym.simulators.dram.distances import (
     ACT,
     N_COMMANDS,
     NEVER,
@@ -346,7 +346,7 @@ def simulate_general(
 
     Args:
         design: int64 (12,): the ten columns of the fast controller, power-down policy and command multiplexer.
-        table_bank ... scalars: see :class:`archgym.simulators.dram.constraints.Constraints`.
+        table_bank ... scalars: see :class:`archgym.simulators.dram.distances.Distances`.
         arrival: int64 (n,). bank_of: int32 (n,), counted over all channels and ranks. row_of, line: int32 (n,).
         is_write: uint8 (n,). order_of: int32 (n,), number of the request in its channel; next_of: int32 (n,), the
             next request of the channel or -1; first_of: int32 (channels,), its first request or -1.
