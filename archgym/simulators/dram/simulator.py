@@ -172,6 +172,28 @@ class DramSimulator(Simulator):
             self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
         return self._prepared[key]
 
+    # --- pictures ----------------------------------------------------------------------------------------------
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """The timeline of a design's commands in its busiest window: title, sentence and SVG, for reports."""
+        from archgym.simulators.dram import batch
+        from archgym.simulators.dram.timeline import draw
+
+        trace = _trace(workload)
+        space = self.space(trace)
+        array = space.check(design)[:1]
+        if space.violations(array)[0]:
+            return []
+        dev, memory = self.device, (self.address_map_name, self.ranks, self.channels)
+        if self.space_name == "wide":
+            values = space.decode(array)[0]
+            dev = device(str(values["Device"]))
+            memory = str(values["AddressMap"]), int(values["Ranks"]), int(values["Channels"])
+        row = kernel_rows(space, array)[0]
+        log, names = batch.command_log(row, self._prepare(trace, dev, *memory))
+        svg, sentence = draw(log, names, dev.banks * memory[1], dev.burst_cycles, dev.tck_ps / 1000.0)
+        return [("Command timeline", sentence, svg)] if svg else []
+
     # --- objectives --------------------------------------------------------------------------------------------
 
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
