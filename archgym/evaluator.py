@@ -60,6 +60,7 @@ class Evaluator:
         used: simulator evaluations so far.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
+        improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Evaluator:
         self.problem, self.budget, self.seed = problem, budget, seed
         self.used = self.trials = self.replayed = 0
         self.best: Best | None = None
+        self.improvements: list[tuple[int, float]] = []
         self.simulation_s = 0.0
         self.on_trials: Callable[[Evaluator], None] | None = None
         self._stall = 0
@@ -123,6 +125,11 @@ class Evaluator:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def evaluated(self) -> tuple[Evaluation, Rewards]:
+        """Everything that was simulated so far, in order; empty without a cache."""
+        return self._rows.take(np.arange(self._rows.count), self._names)
+
     # --- evaluating --------------------------------------------------------------------------------------------
 
     @property
@@ -145,6 +152,8 @@ class Evaluator:
         if self.exhausted:
             raise BudgetExhausted
         designs = self.problem.space.check(designs)
+        if self._cache is None and self._replay is None:
+            return self._evaluate_all(designs)
         new, source, keys = self._plan(designs)
         if len(source) < len(designs):
             designs = designs[: len(source)]
@@ -186,8 +195,33 @@ class Evaluator:
                 )
             )
         self._note_best(start_index, before, cached, designs, evaluation, rewards)
-        if self._cache is None:
-            self._rows.clear()
+        if self.on_trials is not None:
+            self.on_trials(self)
+        return designs, evaluation, rewards
+
+    def _evaluate_all(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+        """Without a cache every design is simulated: the short way, for environments."""
+        if len(designs) > self.remaining:
+            designs = designs[: int(self.remaining)]
+        n = len(designs)
+        start = time.perf_counter()
+        evaluation = self.problem.simulator.evaluate(
+            designs, self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
+        )
+        rewards = self.problem.objective(evaluation)
+        seconds = time.perf_counter() - start
+        self.simulation_s += seconds
+        first, before = self.trials, self.used
+        self.trials += n
+        self.used += n
+        if self._writer is not None:
+            assert self._schema is not None
+            never = np.zeros(n, dtype=bool)
+            self._writer.append(
+                self._schema.batch(first, designs, evaluation, rewards, never, seconds / max(n, 1), time.time())
+            )
+        if n and (self.best is None or rewards.max() > self.best.reward):
+            self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
@@ -197,6 +231,8 @@ class Evaluator:
         cache keys of the new rows."""
         limit = self.remaining
         if self._cache is None:
+            # A resumed log without a cache: everything is new, and nothing has to be kept.
+            self._rows.clear()
             n = int(min(len(designs), limit))
             return np.arange(n), np.arange(n), None
         canonical = self.problem.space.canonical(designs)
@@ -231,6 +267,11 @@ class Evaluator:
             return
         i = int(np.argmax(rewards))
         if self.best is None or rewards[i] > self.best.reward:
+            highest = np.maximum.accumulate(rewards[: i + 1])
+            steps = np.flatnonzero(highest > np.concatenate([[-np.inf], highest[:-1]]))
+            done = before + np.cumsum(~cached[: i + 1])
+            least = -np.inf if self.best is None else self.best.reward
+            self.improvements += [(int(done[k]), float(highest[k])) for k in steps if highest[k] > least]
             metrics = {name: float(column[i]) for name, column in evaluation.metrics.items()}
             evaluations = before + int((~cached[: i + 1]).sum())
             self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, evaluations)

@@ -58,11 +58,11 @@ class Objective(ABC):
     def __call__(self, evaluation: Evaluation) -> Rewards:
         """Rewards ``(n,)``: the score where feasible and defined, else the penalty."""
         metrics = evaluation.metrics
-        for name in self.needs:
-            if name not in metrics:
-                raise UnknownNameError(f"metric of objective {self.name!r}", name, metrics)
-        with np.errstate(all="ignore"):
-            rewards = np.asarray(self.score(metrics), dtype=np.float64)
+        try:
+            with np.errstate(all="ignore"):
+                rewards = np.asarray(self.score(metrics), dtype=np.float64)
+        except KeyError as error:
+            raise UnknownNameError(f"metric of objective {self.name!r}", error.args[0], metrics) from None
         good = evaluation.feasible & np.isfinite(rewards)
         return rewards if good.all() else np.where(good, rewards, self.penalty)
 
@@ -108,8 +108,8 @@ class LogRatio(Objective):
         for term in self.terms:
             ratio = np.log(np.maximum(metrics[term.metric], _TINY) / term.reference)
             total = total - (term.sign * term.weight) * ratio
-        # NaN metrics must stay NaN so that they earn the penalty; np.clip keeps them.
-        return np.clip(total, -LIMIT, LIMIT)
+        # NaN metrics stay NaN here, so that they earn the penalty.
+        return np.minimum(np.maximum(total, -LIMIT), LIMIT)
 
 
 class Value(Objective):

@@ -152,6 +152,7 @@ class DesignSpace:
         self.dimension = len(self.parameters)
         self.size = math.prod(int(count) for count in self.nvec)
         self._inactive_positions = tuple(self.position(rule.parameter) for rule in self.inactive)
+        self._unsigned = self.nvec.astype(np.uint64)
         self._unit_step = 1.0 / np.maximum(self.nvec - 1, 1)
         # Values as arrays, for vectorised decoding; object arrays keep Python types.
         self._values = tuple(_value_array(parameter.values) for parameter in self.parameters)
@@ -181,6 +182,11 @@ class DesignSpace:
         array = np.asarray(designs)
         if array.ndim == 1:
             array = array[None, :]
+        if array.dtype == np.int64 and array.ndim == 2 and array.shape[1] == self.dimension:
+            # The usual case. A negative index is a huge unsigned one: a single comparison finds both ends.
+            array = np.ascontiguousarray(array)
+            if not (array.view(np.uint64) >= self._unsigned).any():
+                return array
         if array.ndim != 2 or array.shape[1] != self.dimension:
             raise ArchGymError(
                 f"designs have shape {np.shape(designs)}; expected (n, {self.dimension}), one index a parameter"

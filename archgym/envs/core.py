@@ -21,7 +21,7 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 ACTION_MODES = ("design", "construct", "edit")
-DECADES = 5.0
+LOG_RANGE = 5.0
 """Natural logarithms of metric / reference that fill the observation's range [-1, 1] on either side."""
 
 
@@ -67,6 +67,7 @@ class Episodes:
         space = self.problem.space
         self.nvec = space.nvec
         self.dimension = space.dimension
+        self._unit_step = 1.0 / np.maximum(self.nvec - 1, 1)
         self.length = space.dimension if action_mode == "construct" else (episode_length or 16)
         self._use(self.problem)
         self.action_space = self._action_space()
@@ -106,7 +107,8 @@ class Episodes:
         self.evaluator = Evaluator(problem, cache=False, log=log, run={"agent": f"env-{self.action_mode}"})
         features = problem.workload.features() if self._with_features else {}
         self._features = np.clip(np.array(list(features.values()), dtype=np.float64), -10.0, 10.0)
-        self._scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._names = [metric.name for metric in problem.metrics]
+        self._scale: NDArray[np.float64] | None = None
 
     def switch(self, workload: str) -> None:
         """Go on with another workload of the same simulator and space."""
@@ -138,21 +140,23 @@ class Episodes:
         out = np.empty((n, self._width), dtype=np.float32)
         if self.action_mode == "construct":
             chosen = np.arange(d) < self.steps[:, None]
-            out[:, :d] = np.where(chosen, self.design / np.maximum(self.nvec - 1, 1), -1.0)
+            out[:, :d] = np.where(chosen, self.design * self._unit_step, -1.0)
             out[:, d : 2 * d] = np.arange(d) == self.steps[:, None]
             out[:, 2 * d :] = self._features
             return out
         if self._scale is None:
             references = self.problem.references
             values = np.array([references.get(metric.name, 1.0) for metric in self.problem.metrics])
-            self._scale = np.log(values), np.full(len(values), 1.0 / DECADES)
-        m = len(self.problem.metrics)
-        out[:, :d] = self.design * (1.0 / np.maximum(self.nvec - 1, 1))
-        columns = np.array([self.metrics[metric.name] for metric in self.problem.metrics])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            logs = (np.log(np.abs(columns)) - self._scale[0][:, None]) * self._scale[1][:, None]
-        # A metric that does not exist (NaN) shows as 0; one that is exactly 0 as the lower end.
-        out[:, d : d + m] = np.clip(np.nan_to_num(logs, nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0).T
+            self._scale = np.log(values)[:, None]
+        m = len(self._names)
+        out[:, :d] = self.design * self._unit_step
+        columns = np.array([self.metrics[name] for name in self._names])
+        with np.errstate(all="ignore"):
+            logs = (np.log(np.abs(columns)) - self._scale) * (1.0 / LOG_RANGE)
+            # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
+            logs = np.minimum(np.maximum(logs, -1.0), 1.0)
+        logs[logs != logs] = 0.0
+        out[:, d : d + m] = logs.T
         out[:, d + m] = self.feasible
         out[:, d + m + 1] = self.best / (1.0 + np.abs(self.best))
         out[:, d + m + 2] = 1.0 - self.steps / self.length
@@ -236,7 +240,8 @@ class Episodes:
         if self.action_mode == "design":
             if actions.shape != (n, self.dimension):
                 raise self._bad(actions)
-            self.design = self.problem.space.check(actions).copy()
+            # Copied, since an observer may keep the old ones; the evaluator checks the indices.
+            self.design = actions.copy()
         else:
             if actions.shape != (n,) or (actions < 0).any() or (actions >= len(self._edit_value)).any():
                 raise self._bad(actions)

@@ -1,0 +1,209 @@
+"""The hardware of the accelerator problem: ArchGym's 26 parameters, and what they mean in the loop-nest model.
+
+Main memory - shared global buffer - dummy buffer - input, weight and partial-sum scratchpads - MAC (after Eyeriss, Chen
+et al. 2016). The array has ``mac_mesh_x`` columns and ``num_pes / mac_mesh_x`` rows; every element has one MAC and three
+scratchpads. Words have 16 bits everywhere, a vector access moves ``block`` words, and a buffer holds ``depth x block``
+words. The global buffer keeps inputs and outputs, weights bypass it; the dummy buffer keeps nothing and only spreads
+the columns, so that it counts for the area alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as MappingOf
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgym.simulators.accelerator.components import Technology
+from archgym.simulators.accelerator.loopnest import Architecture, Level
+from archgym.space import Designs, DesignSpace, Inactive, Parameter
+
+WORD_BITS = 16
+CLASSES = ("regfile", "smartbuffer_SRAM", "smartbuffer_RF", "SRAM")
+DEPTHS = tuple(2**i for i in range(1, 17))
+GLB_DEPTHS = tuple(2**i for i in range(10, 17))
+BLOCKS = (1, 2, 4)
+BANDWIDTHS = (2, 4, 8, 16)
+BANKS = (16, 32, 64, 128)
+SPADS = ("ifmap_spad", "psum_spad", "weights_spad")
+DRAM_BLOCK = 4
+"""Words of a main-memory access: 64 bits."""
+
+BASE_DESIGN: dict[str, Any] = {
+    "num_pes": 168,
+    "mac_mesh_x": 14,
+    **{f"ifmap_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 12, 1, 2, 2), strict=True)},  # fmt: skip
+    **{f"psum_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 16, 1, 2, 2), strict=True)},  # fmt: skip
+    **{f"weights_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 192, 1, 2, 2), strict=True)},  # fmt: skip
+    "dummy_buffer_class": "regfile",
+    "dummy_buffer_depth": 16,
+    "dummy_buffer_block": 1,
+    "shared_glb_class": "smartbuffer_SRAM",
+    "shared_glb_depth": 16384,
+    "shared_glb_n_banks": 32,
+    "shared_glb_block": 4,
+    "shared_glb_read_bw": 16,
+    "shared_glb_write_bw": 16,
+}
+"""ArchGym's starting point, from which its targets are derived. Its spad depths 12 and 192 are not in the space."""
+
+# Columns of the table that the mapper reads, one row a hardware.
+(
+    MESH_X, MESH_Y, CAP_I, CAP_W, CAP_O, CAP_G, BLOCK_I, BLOCK_W, BLOCK_O, BLOCK_G, BLOCK_D,
+    READ_I, WRITE_I, READ_W, WRITE_W, READ_O, WRITE_O, READ_G, WRITE_G, READ_D, WRITE_D,
+    BWR_I, BWW_I, BWR_W, BWW_W, BWR_O, BWW_O, BWR_G, BWW_G, BWR_D, BWW_D,
+    LEAK_PE, LEAK_X, LEAK_G, MAC_PJ,
+) = range(35)  # fmt: skip
+COLUMNS = 35
+_LETTER = {"ifmap_spad": "I", "weights_spad": "W", "psum_spad": "O", "shared_glb": "G"}
+
+
+def parameters() -> tuple[Parameter, ...]:
+    """ArchGym's 26 parameters in its order, with every value."""
+    result = [
+        Parameter("num_pes", tuple(range(14, 337, 14)), description="processing elements"),
+        Parameter("mac_mesh_x", (2, 7, 14), description="columns of the array"),
+    ]
+    for name, what in zip(SPADS, ("inputs", "partial sums", "weights"), strict=True):
+        result += [
+            Parameter(f"{name}_class", CLASSES, ordered=False, description=f"storage class of the scratchpad of {what}"),
+            Parameter(f"{name}_depth", DEPTHS, unit="rows", description=f"rows of the scratchpad of {what}"),
+            Parameter(f"{name}_block", BLOCKS, unit="words", description="words of a row"),
+            Parameter(f"{name}_read_bw", BANDWIDTHS, unit="words/cycle", description="read bandwidth"),
+            Parameter(f"{name}_write_bw", BANDWIDTHS, unit="words/cycle", description="write bandwidth"),
+        ]
+    result += [
+        Parameter("dummy_buffer_class", CLASSES, ordered=False, description="storage class of the dummy buffer"),
+        Parameter("dummy_buffer_depth", DEPTHS, unit="rows", description="rows of the dummy buffer: area alone"),
+        Parameter("dummy_buffer_block", BLOCKS, unit="words", description="words of a row: area alone"),
+        Parameter("shared_glb_class", CLASSES, ordered=False, description="storage class of the global buffer"),
+        Parameter("shared_glb_depth", GLB_DEPTHS, unit="rows", description="rows of the global buffer"),
+        Parameter("shared_glb_n_banks", BANKS, description="banks of the global buffer; without effect"),
+        Parameter("shared_glb_block", BLOCKS, unit="words", description="words of a row"),
+        Parameter("shared_glb_read_bw", BANDWIDTHS, unit="words/cycle", description="read bandwidth"),
+        Parameter("shared_glb_write_bw", BANDWIDTHS, unit="words/cycle", description="write bandwidth"),
+    ]
+    return tuple(result)
+
+
+#: Parameters without effect on any metric. A MAC reads one word of each scratchpad a cycle, writes at most one partial
+#: sum and refills at most one weight or partial sum a cycle, and no bandwidth on offer is below 2 words a cycle; with at
+#: least 16 banks of one word, banks never limit the global buffer, and the tables show no effect of their number.
+INERT = (
+    "ifmap_spad_read_bw",
+    "psum_spad_read_bw",
+    "psum_spad_write_bw",
+    "weights_spad_read_bw",
+    "weights_spad_write_bw",
+    "shared_glb_n_banks",
+)
+
+
+def _always(designs: Designs) -> NDArray[np.bool_]:
+    return np.ones(len(designs), dtype=bool)
+
+
+def design_space(library: Technology) -> DesignSpace:
+    """The space ``archgym``; its canonical form folds parameters without effect and classes the tables do not tell
+    apart."""
+    table = parameters()
+    columns = [i for i, parameter in enumerate(table) if parameter.name.endswith("_class")]
+    # Representative of each class: the first one of the same family.
+    fold = np.array([next(i for i, c in enumerate(CLASSES) if library.classes[c] == library.classes[kind]) for kind in CLASSES])
+
+    def same_family(designs: Designs) -> Designs:
+        designs[:, columns] = fold[designs[:, columns]]
+        return designs
+
+    inactive = [Inactive(name, _always, "without effect at the values on offer") for name in INERT]
+    return DesignSpace(table, inactive=inactive, canonicalize=same_family)
+
+
+@lru_cache(maxsize=32)
+def _storage_table(library: Technology, kinds: tuple[str, ...], depths: tuple[int, ...], blocks: tuple[int, ...]) -> Any:
+    """Quantities of every combination, each ``(kinds, depths, blocks)``."""
+    depth, block = np.meshgrid(depths, blocks, indexing="ij")
+    parts = [library.storage(kind, depth, block * WORD_BITS) for kind in kinds]
+    return {quantity: np.stack([part[quantity] for part in parts]) for quantity in parts[0]}
+
+
+def _lookup(library: Technology, kind: Any, depth: Any, block: Any) -> dict[str, NDArray[np.float64]]:
+    kinds, k = np.unique(np.asarray(kind, dtype=str), return_inverse=True)
+    depths, d = np.unique(depth, return_inverse=True)
+    blocks, b = np.unique(block, return_inverse=True)
+    table = _storage_table(library, tuple(kinds.tolist()), tuple(depths.tolist()), tuple(blocks.tolist()))
+    return {quantity: values[k, d, b] for quantity, values in table.items()}
+
+
+def hardware_table(
+    columns: MappingOf[str, NDArray[Any]], library: Technology, *, dram_bandwidth: float = np.inf, dummy_buffers: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Designs by value (name -> array of length n) as the mapper's table ``(n, 35)``, and their areas in mm2.
+
+    Args:
+        dram_bandwidth: words a cycle of main memory, each way.
+        dummy_buffers: their number; 0 = one a column.
+    """
+    num_pes, mesh_x = np.asarray(columns["num_pes"]), np.asarray(columns["mac_mesh_x"])
+    table = np.zeros((len(num_pes), COLUMNS))
+    table[:, MESH_X], table[:, MESH_Y] = mesh_x, num_pes // mesh_x
+    area = num_pes * library.mac_area_um2
+    for name, letter in _LETTER.items():
+        depth, block = np.asarray(columns[f"{name}_depth"]), np.asarray(columns[f"{name}_block"])
+        found = _lookup(library, columns[f"{name}_class"], depth, block)
+        table[:, globals()[f"CAP_{letter}"]] = depth * block
+        table[:, globals()[f"BLOCK_{letter}"]] = block
+        table[:, globals()[f"READ_{letter}"]] = found["read_pj"]
+        table[:, globals()[f"WRITE_{letter}"]] = found["write_pj"]
+        read_bw, write_bw = columns[f"{name}_read_bw"], columns[f"{name}_write_bw"]
+        if name == "shared_glb":
+            banks = np.asarray(columns["shared_glb_n_banks"]) * block
+            read_bw, write_bw = np.minimum(read_bw, banks), np.minimum(write_bw, banks)
+            table[:, LEAK_G] = found["leak_pj"]
+            area = area + found["area_um2"]
+        else:
+            table[:, LEAK_PE] += found["leak_pj"]
+            area = area + num_pes * found["area_um2"]
+        table[:, globals()[f"BWR_{letter}"]] = read_bw
+        table[:, globals()[f"BWW_{letter}"]] = write_bw
+    dummy = _lookup(
+        library, columns["dummy_buffer_class"], columns["dummy_buffer_depth"], columns["dummy_buffer_block"]
+    )
+    area = area + (dummy_buffers or mesh_x) * dummy["area_um2"]
+    bits = DRAM_BLOCK * WORD_BITS
+    table[:, BLOCK_D] = DRAM_BLOCK
+    table[:, READ_D] = library.dram_read_pj_per_bit * bits
+    table[:, WRITE_D] = library.dram_write_pj_per_bit * bits
+    table[:, BWR_D] = table[:, BWW_D] = dram_bandwidth
+    table[:, MAC_PJ] = library.mac_pj
+    return table, area * 1e-6
+
+
+def architecture(row: NDArray[np.float64]) -> Architecture:
+    """A row of the mapper's table as an architecture of the general model (areas left out)."""
+    x, y = int(row[MESH_X]), int(row[MESH_Y])
+
+    def level(name: str, letter: str, mesh_x: int, mesh_y: int, leak: float) -> Level:
+        value = {key: float(row[globals()[f"{key}_{letter}"]]) for key in ("BLOCK", "READ", "WRITE", "BWR", "BWW")}
+        capacity = None if letter == "D" else int(row[globals()[f"CAP_{letter}"]])
+        return Level(
+            name, int(value["BLOCK"]), capacity, mesh_x, mesh_y, value["BWR"], value["BWW"],
+            read_pj=value["READ"], write_pj=value["WRITE"], update_pj=value["WRITE"], leak_pj=leak,
+        )  # fmt: skip
+
+    return Architecture(
+        (
+            level("DRAM", "D", 1, 1, 0.0),
+            level("shared_glb", "G", 1, 1, float(row[LEAK_G])),
+            Level("dummy_buffer", mesh_x=x, leak_pj=float(row[LEAK_X])),
+            # The three scratchpads of an element leak together; the table holds their sum.
+            level("ifmap_spad", "I", x, y, float(row[LEAK_PE])),
+            level("weights_spad", "W", x, y, 0.0),
+            level("psum_spad", "O", x, y, 0.0),
+        ),
+        x,
+        y,
+        float(row[MAC_PJ]),
+    )

@@ -1,0 +1,749 @@
+"""Compiled search for the best mapping of a layer on the row-stationary hierarchy; see :mod:`.mapper`.
+
+A mapping is a table of factors ``f (7, 8)``: rows are the places a factor can be at, outermost first, columns the dims
+N K C P Q R S G; and four loop orders ``o (4,)`` for main memory, the global buffer and the two outer scratchpads.
+
+The cost of a mapping is that of the loop-nest model, written out for this hierarchy: weights bypass the global buffer,
+every scratchpad keeps one tensor. ``mapper.py`` re-evaluates what the search returns with the general model, and the
+tests compare the two.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from archgym.simulators.accelerator.hardware import (
+    BLOCK_D,
+    BLOCK_G,
+    BLOCK_I,
+    BLOCK_O,
+    BLOCK_W,
+    BWR_D,
+    BWR_G,
+    BWR_I,
+    BWR_O,
+    BWR_W,
+    BWW_D,
+    BWW_G,
+    BWW_I,
+    BWW_O,
+    BWW_W,
+    CAP_G,
+    CAP_I,
+    CAP_O,
+    CAP_W,
+    LEAK_G,
+    LEAK_PE,
+    LEAK_X,
+    MAC_PJ,
+    MESH_X,
+    MESH_Y,
+    READ_D,
+    READ_G,
+    READ_I,
+    READ_O,
+    READ_W,
+    WRITE_D,
+    WRITE_G,
+    WRITE_I,
+    WRITE_O,
+    WRITE_W,
+)
+
+N, K, C, P, Q, R, S, G = 0, 1, 2, 3, 4, 5, 6, 7
+DRAM, GLB, COLUMN, ROW, IFMAP, WEIGHT, PSUM = 0, 1, 2, 3, 4, 5, 6
+PLACES, DIMS = 7, 8
+
+#: Loop orders, innermost dim first. The access counts of a level depend on its order only through the innermost loops:
+#: which tensor stays (W: the output positions turn first; O: the reduction; I: the output channels), and along which
+#: axis the input slides.
+ORDERS = np.array(
+    [
+        (Q, P, N, S, R, C, K, G),
+        (P, Q, N, R, S, C, K, G),
+        (S, R, C, Q, P, N, K, G),
+        (R, S, C, P, Q, N, K, G),
+        (K, Q, P, N, S, R, C, G),
+        (K, P, Q, N, R, S, C, G),
+        (K, S, R, C, Q, P, N, G),
+        (K, R, S, C, P, Q, N, G),
+    ],
+    dtype=np.int64,
+)
+
+# Columns of the layer table after the bounds; those of the hardware table are in hardware.py.
+STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
+
+ENERGY, DELAY, EDP = 0, 1, 2
+
+
+@njit(cache=True, inline="always")
+def _input_words(layer, n, c, p, q, r, s, g):
+    rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
+    columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
+    return g * n * c * rows * columns
+
+
+@njit(cache=True)
+def _axis_origins(p, r, step_p, step_r):
+    """Distinct positions of i * step_p + j * step_r with i < p and j < r."""
+    if p == 1 or r == 1:
+        return p * r
+    common = math.gcd(step_p, step_r)
+    return p * r - max(0, p - step_r // common) * max(0, r - step_p // common)
+
+
+@njit(cache=True)
+def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, from_glb):
+    """Words of the input delivered to a tile of ``words`` words and ``rows x columns`` (a.4 of the model, dims of a
+    convolution). ``inside`` holds the extents inside the first loop; the walk starts at the global buffer's loops or
+    at main memory's."""
+    total, first, reach, along, size = words, 0, 0, -1, 0
+    found, straight = False, True
+    delta = words
+    for stage in range(0 if from_glb else 1, 2):
+        place = GLB if stage == 0 else DRAM
+        order = order_glb if stage == 0 else order_dram
+        for j in range(DIMS):
+            d = ORDERS[order, j]
+            n = f[place, d]
+            if n == 1:
+                continue
+            if found and not straight:
+                total *= n
+                continue
+            if d == K:
+                if found:
+                    total *= n
+                continue
+            step = inside[d] * (f[GLB, d] if (stage == 1 and from_glb) else 1)
+            axis = -1
+            if d == P or d == R:
+                axis = 0
+                step *= layer[STRIDE_P] if d == P else layer[DILATION_R]
+            elif d == Q or d == S:
+                axis = 1
+                step *= layer[STRIDE_Q] if d == Q else layer[DILATION_S]
+            if not found:
+                found = True
+                along = axis
+                first = step
+                if axis < 0:
+                    straight = False
+                else:
+                    size = rows if axis == 0 else columns
+                    if size > step:
+                        delta = words // size * step
+                total = words + (n - 1) * delta
+                reach = step
+            elif axis == along:
+                if step == reach + first:
+                    total += (n - 1) * (total - words + delta)
+                elif step == reach:
+                    total += (n - 1) * (total - words)
+                else:
+                    total *= n
+                reach += step
+            else:
+                total *= n
+                straight = False
+    return total
+
+
+@njit(cache=True, inline="always")
+def _weight_run(f, place, order):
+    """Product of the innermost loops that leave weights alone, and whether they are all."""
+    still = f[place, N] * f[place, P] * f[place, Q]
+    channel, window = f[place, K], f[place, C] * f[place, R] * f[place, S]
+    whole = channel * window * f[place, G] == 1
+    if order >= 4 and channel > 1:
+        return 1, False
+    if (order == 2 or order == 3 or order >= 6) and window > 1:
+        return 1, False
+    return still, whole
+
+
+@njit(cache=True, inline="always")
+def _output_run(f, place, order):
+    """Product of the innermost loops that leave outputs alone, and whether they are all."""
+    still = f[place, C] * f[place, R] * f[place, S]
+    channel, position = f[place, K], f[place, N] * f[place, P] * f[place, Q]
+    whole = channel * position * f[place, G] == 1
+    if order >= 4 and channel > 1:
+        return 1, False
+    if (order == 0 or order == 1 or order == 4 or order == 5) and position > 1:
+        return 1, False
+    return still, whole
+
+
+@njit(cache=True, inline="always")
+def _ceil_blocks(words, block):
+    return math.ceil(words / block)
+
+
+@njit(cache=True, inline="always")
+def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
+    slow = 1.0
+    if read > read_bandwidth:
+        slow = read_bandwidth / read
+    if write > write_bandwidth:
+        slow = min(slow, write_bandwidth / write)
+    return math.ceil(compute / slow) if slow < 1.0 else compute
+
+
+@njit(cache=True)
+def cost(layer, f, o, hw, objective, out):
+    """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles."""
+    out[0] = np.inf
+    out[1] = np.inf
+    x = f[COLUMN, 0] * f[COLUMN, 1] * f[COLUMN, 2] * f[COLUMN, 3]
+    x *= f[COLUMN, 4] * f[COLUMN, 5] * f[COLUMN, 6] * f[COLUMN, 7]
+    y = f[ROW, 0] * f[ROW, 1] * f[ROW, 2] * f[ROW, 3] * f[ROW, 4] * f[ROW, 5] * f[ROW, 6] * f[ROW, 7]
+    if x > hw[MESH_X] or y > hw[MESH_Y]:
+        return np.inf
+    # Tiles from the inside out.
+    tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
+    if tile_o > hw[CAP_O]:
+        return np.inf
+    tile_w = 1
+    for d in (K, C, R, S, G):
+        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    if tile_w > hw[CAP_W]:
+        return np.inf
+    pe = np.empty(DIMS, np.int64)
+    array = np.empty(DIMS, np.int64)
+    for d in range(DIMS):
+        pe[d] = f[IFMAP, d] * f[WEIGHT, d] * f[PSUM, d]
+        array[d] = pe[d] * f[COLUMN, d] * f[ROW, d]
+    tile_i = _input_words(layer, pe[N], pe[C], pe[P], pe[Q], pe[R], pe[S], pe[G])
+    if tile_i > hw[CAP_I]:
+        return np.inf
+    glb_n, glb_k, glb_c = array[N] * f[GLB, N], array[K] * f[GLB, K], array[C] * f[GLB, C]
+    glb_p, glb_q, glb_r = array[P] * f[GLB, P], array[Q] * f[GLB, Q], array[R] * f[GLB, R]
+    glb_s, glb_g = array[S] * f[GLB, S], array[G] * f[GLB, G]
+    tile_gi = _input_words(layer, glb_n, glb_c, glb_p, glb_q, glb_r, glb_s, glb_g)
+    tile_go = glb_n * glb_k * glb_p * glb_q * glb_g
+    if tile_gi + tile_go > hw[CAP_G]:
+        return np.inf
+    # Trip counts in time outside each tile.
+    out_dram, out_glb, out_ifmap, out_weight, inner = 1, 1, 1, 1, 1
+    output, outputs_apart = 1, 1
+    for d in range(DIMS):
+        out_dram *= f[DRAM, d]
+        out_glb *= f[GLB, d]
+        out_ifmap *= f[IFMAP, d]
+        out_weight *= f[WEIGHT, d]
+        inner *= f[PSUM, d]
+        if d == N or d == K or d == P or d == Q or d == G:
+            output *= array[d] * f[GLB, d] * f[DRAM, d]
+            outputs_apart *= f[COLUMN, d] * f[ROW, d]
+    out_glb *= out_dram
+    out_ifmap *= out_glb
+    out_weight *= out_ifmap
+    compute = out_weight * inner
+    # Fills: everything outside multiplies, but for the innermost loops that leave the tensor alone.
+    run_w, go = _weight_run(f, IFMAP, o[2])
+    if go:
+        run, go = _weight_run(f, GLB, o[1])
+        run_w *= run
+        if go:
+            run_w *= _weight_run(f, DRAM, o[0])[0]
+    fill_w = tile_w * (out_ifmap // run_w)
+    run_o, go = _output_run(f, WEIGHT, o[3])
+    if go:
+        run, go = _output_run(f, IFMAP, o[2])
+        run_o *= run
+        if go:
+            run, go = _output_run(f, GLB, o[1])
+            run_o *= run
+            if go:
+                run_o *= _output_run(f, DRAM, o[0])[0]
+    fill_o = tile_o * (out_weight // run_o)
+    fill_go = tile_go * (out_dram // _output_run(f, DRAM, o[0])[0])
+    rows = (pe[P] - 1) * layer[STRIDE_P] + (pe[R] - 1) * layer[DILATION_R] + 1
+    columns = (pe[Q] - 1) * layer[STRIDE_Q] + (pe[S] - 1) * layer[DILATION_S] + 1
+    fill_i = _input_fills(layer, f, o[1], o[0], tile_i, rows, columns, array, True)
+    rows = (glb_p - 1) * layer[STRIDE_P] + (glb_r - 1) * layer[DILATION_R] + 1
+    columns = (glb_q - 1) * layer[STRIDE_Q] + (glb_s - 1) * layer[DILATION_S] + 1
+    for d in range(DIMS):
+        array[d] *= f[GLB, d]
+    fill_gi = _input_fills(layer, f, o[1], o[0], tile_gi, rows, columns, array, False)
+    # Distinct origins over the array: columns are laid out outside rows.
+    apart_w, apart_o = 1, outputs_apart
+    for d in (K, C, R, S, G):
+        apart_w *= f[COLUMN, d] * f[ROW, d]
+    apart_i = f[COLUMN, N] * f[ROW, N] * f[COLUMN, C] * f[ROW, C] * f[COLUMN, G] * f[ROW, G]
+    for place in (ROW, COLUMN):
+        more = place == COLUMN
+        apart_i *= _axis_origins(
+            f[place, P], f[place, R],
+            layer[STRIDE_P] * pe[P] * (f[ROW, P] if more else 1), layer[DILATION_R] * pe[R] * (f[ROW, R] if more else 1),
+        )  # fmt: skip
+        apart_i *= _axis_origins(
+            f[place, Q], f[place, S],
+            layer[STRIDE_Q] * pe[Q] * (f[ROW, Q] if more else 1), layer[DILATION_S] * pe[S] * (f[ROW, S] if more else 1),
+        )  # fmt: skip
+    used = x * y
+    share = output // outputs_apart
+    # Cycles: every level at its bandwidth, words a cycle and instance.
+    whole = float(compute)
+    cycles = max(
+        _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I]),
+        _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]),
+        _slowed(whole, (compute - share) / whole, (fill_o - share + compute) / whole, hw[BWR_O], hw[BWW_O]),
+        _slowed(
+            whole,
+            apart_i * fill_i / whole + (apart_o * fill_o - output) / whole,
+            fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole,
+            hw[BWR_G],
+            hw[BWW_G],
+        ),
+        _slowed(
+            whole,
+            apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole,
+            fill_go / whole,
+            hw[BWR_D],
+            hw[BWW_D],
+        ),
+    )
+    blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
+    blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
+    energy = used * (
+        _ceil_blocks(compute, blocks_i) * hw[READ_I] + _ceil_blocks(fill_i, blocks_i) * hw[WRITE_I]
+        + _ceil_blocks(compute, blocks_w) * hw[READ_W] + _ceil_blocks(fill_w, blocks_w) * hw[WRITE_W]
+        + _ceil_blocks(compute - share, blocks_o) * hw[READ_O]
+        + (_ceil_blocks(fill_o - share, blocks_o) + _ceil_blocks(compute, blocks_o)) * hw[WRITE_O]
+        + cycles * hw[LEAK_PE] + compute * hw[MAC_PJ]
+    )  # fmt: skip
+    energy += (
+        (_ceil_blocks(apart_i * fill_i, blocks_g) + _ceil_blocks(apart_o * fill_o - output, blocks_g)) * hw[READ_G]
+        + (_ceil_blocks(fill_gi, blocks_g) + _ceil_blocks(fill_go - output, blocks_g)) * hw[WRITE_G]
+        + _ceil_blocks(apart_o * fill_o, blocks_g) * hw[WRITE_G]
+        + cycles * (hw[LEAK_G] + x * hw[LEAK_X])
+    )  # fmt: skip
+    energy += (
+        _ceil_blocks(apart_w * fill_w, blocks_d) + _ceil_blocks(fill_gi, blocks_d)
+        + _ceil_blocks(fill_go - output, blocks_d)
+    ) * hw[READ_D] + _ceil_blocks(fill_go, blocks_d) * hw[WRITE_D]  # fmt: skip
+    out[0] = energy
+    out[1] = cycles
+    if objective == ENERGY:
+        return energy
+    if objective == DELAY:
+        # Equal cycles are told apart by energy, far below one cycle.
+        return cycles + 1e-18 * energy
+    return energy * cycles
+
+
+# --- search ------------------------------------------------------------------------------------------------------
+
+#: Dims in the order in which the first construction takes them into the scratchpads, and then into the global buffer,
+#: with the loop order it starts from (for both outer levels, and for the input scratchpad's).
+TEMPLATES = np.array(
+    [
+        ((Q, P, N, S, R, K, C, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((S, R, Q, K, C, P, N, G), (Q, P, N, S, R, K, C, G), (2, 2, 0, 0, 0, 0, 0, 0)),
+        ((S, R, C, K, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((K, C, S, R, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+    ],
+    dtype=np.int64,
+)
+
+
+@njit(cache=True)
+def primes_of(bounds, primes):
+    """Distinct prime factors of each bound into ``primes (D, 10)``, ascending and padded with 0."""
+    for d in range(DIMS):
+        rest, at, factor = bounds[d], 0, 2
+        for j in range(primes.shape[1]):
+            primes[d, j] = 0
+        while rest > 1:
+            if factor * factor > rest:
+                factor = rest
+            if rest % factor == 0:
+                primes[d, at] = factor
+                at += 1
+                while rest % factor == 0:
+                    rest //= factor
+            factor += 1
+
+
+@njit(cache=True)
+def _fits(layer, f, hw):
+    """Whether the tiles fit their buffers."""
+    tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
+    tile_w = 1
+    for d in (K, C, R, S, G):
+        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    if tile_o > hw[CAP_O] or tile_w > hw[CAP_W]:
+        return False
+    pe = np.empty(DIMS, np.int64)
+    for d in range(DIMS):
+        pe[d] = f[IFMAP, d] * f[WEIGHT, d] * f[PSUM, d]
+    if _input_words(layer, pe[N], pe[C], pe[P], pe[Q], pe[R], pe[S], pe[G]) > hw[CAP_I]:
+        return False
+    for d in range(DIMS):
+        pe[d] *= f[COLUMN, d] * f[ROW, d] * f[GLB, d]
+    words = _input_words(layer, pe[N], pe[C], pe[P], pe[Q], pe[R], pe[S], pe[G])
+    return words + pe[N] * pe[K] * pe[P] * pe[Q] * pe[G] <= hw[CAP_G]
+
+
+@njit(cache=True)
+def _construct(layer, bounds, primes, f, hw, template):
+    """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
+    for place in (GLB, IFMAP, WEIGHT, PSUM):
+        for d in range(DIMS):
+            f[place, d] = 1
+    for d in range(DIMS):
+        f[DRAM, d] = bounds[d] // (f[COLUMN, d] * f[ROW, d])
+    if not _fits(layer, f, hw):
+        return False
+    for j in range(DIMS):
+        d = TEMPLATES[template, 0, j]
+        for i in range(primes.shape[1]):
+            q = primes[d, i]
+            if q == 0:
+                break
+            while f[DRAM, d] % q == 0:
+                placed = False
+                for place in (PSUM, WEIGHT, IFMAP):
+                    if place == PSUM and (d == C or d == R or d == S):
+                        continue
+                    f[place, d] *= q
+                    f[DRAM, d] //= q
+                    if _fits(layer, f, hw):
+                        placed = True
+                        break
+                    f[place, d] //= q
+                    f[DRAM, d] *= q
+                if not placed:
+                    break
+    for j in range(DIMS):
+        d = TEMPLATES[template, 1, j]
+        for i in range(primes.shape[1]):
+            q = primes[d, i]
+            if q == 0:
+                break
+            while f[DRAM, d] % q == 0:
+                f[GLB, d] *= q
+                f[DRAM, d] //= q
+                if not _fits(layer, f, hw):
+                    f[GLB, d] //= q
+                    f[DRAM, d] *= q
+                    break
+    return True
+
+
+@njit(cache=True)
+def _tune_orders(layer, f, o, hw, objective, out, best):
+    """Improve the loop orders one level at a time until none helps."""
+    improved = True
+    while improved:
+        improved = False
+        for slot in range(3):
+            kept = o[slot]
+            for order in range(0, 8 if slot < 2 else 4, 1 if slot < 2 else 2):
+                if order == kept:
+                    continue
+                o[slot] = order
+                value = cost(layer, f, o, hw, objective, out)
+                if value < best * (1.0 - 1e-12):
+                    best, kept, improved = value, order, True
+            o[slot] = kept
+    return best
+
+
+@njit(cache=True)
+def _shift(layer, primes, f, o, hw, objective, out, best):
+    """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
+    for d in range(DIMS):
+        for i in range(primes.shape[1]):
+            q = primes[d, i]
+            if q == 0:
+                break
+            for a in range(PLACES):
+                for b in range(PLACES):
+                    if a == b or f[a, d] % q != 0:
+                        continue
+                    f[a, d] //= q
+                    f[b, d] *= q
+                    value = cost(layer, f, o, hw, objective, out)
+                    if value < best * (1.0 - 1e-12):
+                        best = value
+                    else:
+                        f[a, d] *= q
+                        f[b, d] //= q
+    return best
+
+
+@njit(cache=True)
+def _exchange(layer, primes, f, o, hw, objective, out, best):
+    """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
+    whose first move alone does not fit, which single moves cannot reach."""
+    for d in range(DIMS):
+        for i in range(primes.shape[1]):
+            q = primes[d, i]
+            if q == 0:
+                break
+            for a in range(PLACES):
+                for b in range(PLACES):
+                    if a == b or f[a, d] % q != 0:
+                        continue
+                    f[a, d] //= q
+                    f[b, d] *= q
+                    kept = False
+                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                        f[a, d] *= q
+                        f[b, d] //= q
+                        continue
+                    for e in range(DIMS):
+                        for j in range(primes.shape[1]):
+                            r = primes[e, j]
+                            if r == 0:
+                                break
+                            if (e == d and r == q) or f[b, e] % r != 0:
+                                continue
+                            f[b, e] //= r
+                            f[a, e] *= r
+                            value = cost(layer, f, o, hw, objective, out)
+                            if value < best * (1.0 - 1e-12):
+                                best, kept = value, True
+                                break
+                            f[b, e] *= r
+                            f[a, e] //= r
+                        if kept:
+                            break
+                    if not kept:
+                        f[a, d] *= q
+                        f[b, d] //= q
+    return best
+
+
+@njit(cache=True)
+def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
+    """Local search to a mapping that no move improves."""
+    while True:
+        before = best
+        best = _shift(layer, primes, f, o, hw, objective, out, best)
+        best = _tune_orders(layer, f, o, hw, objective, out, best)
+        if best < before:
+            continue
+        if exchange:
+            best = _exchange(layer, primes, f, o, hw, objective, out, best)
+            if best < before:
+                continue
+        return best
+
+
+@njit(cache=True)
+def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
+    """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
+    best = np.inf
+    orders = np.zeros(4, np.int64)
+    for template in range(len(TEMPLATES)):
+        for d in range(DIMS):
+            trial[COLUMN, d] = option[0, d]
+            trial[ROW, d] = option[1, d]
+        if _construct(layer, bounds, primes, trial, hw, template):
+            orders[0] = TEMPLATES[template, 2, 0]
+            orders[1] = orders[0]
+            orders[2] = TEMPLATES[template, 2, 1]
+            orders[3] = 2
+            value = cost(layer, trial, orders, hw, objective, out)
+            if value < best:
+                best = value
+                f[:] = trial
+                o[:] = orders
+    if best < np.inf:
+        best = _tune_orders(layer, f, o, hw, objective, out, best)
+    return best
+
+
+@njit(cache=True)
+def search(layer, options, hw, objective, starts, finals, best_f, best_o):
+    """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
+
+    ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; local search by single
+    moves improves the ``starts`` best of them, and by pairs of moves the ``finals`` best of those. No randomness: ties
+    keep the earlier one.
+    """
+    bounds = layer[:DIMS]
+    primes = np.zeros((DIMS, 10), np.int64)
+    primes_of(bounds, primes)
+    out = np.empty(2)
+    trial = np.ones((PLACES, DIMS), np.int64)
+    count = len(options)
+    f = np.ones((count, PLACES, DIMS), np.int64)
+    o = np.zeros((count, 4), np.int64)
+    value = np.empty(count)
+    for i in range(count):
+        value[i] = _fill_in(layer, bounds, primes, options[i], hw, objective, out, f[i], o[i], trial)
+    chosen = np.argsort(value, kind="mergesort")[: min(starts, count)]
+    for i in chosen:
+        if value[i] < np.inf:
+            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], False)
+    best = np.inf
+    ranks = chosen[np.argsort(value[chosen], kind="mergesort")]
+    for k in range(len(ranks)):
+        i = ranks[k]
+        if k < finals and value[i] < np.inf:
+            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], True)
+        if value[i] < best:
+            best = value[i]
+            best_f[:] = f[i]
+            best_o[:] = o[i]
+    return best
+
+
+@njit(cache=True, parallel=True)
+def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
+    """Search ``n`` rows, each a layer on a hardware, in parallel: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
+
+    ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
+    for row in prange(len(layer_of)):
+        chosen = options_of[row]
+        best[row] = search(
+            layers[layer_of[row]],
+            options[option_starts[chosen] : option_starts[chosen + 1]],
+            hardware[hardware_of[row]],
+            objective,
+            starts,
+            finals,
+            f[row],
+            o[row],
+        )
+
+
+# --- spatial options ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _axis_options(bounds, limit, store):
+    """Factors of at most two dims with a product within ``limit`` into ``store (m, 8)``; returns how many."""
+    at = 0
+    for d in range(DIMS):
+        store[at, d] = 1
+    at = 1
+    for d in range(DIMS):
+        for v in range(2, min(bounds[d], limit) + 1):
+            if bounds[d] % v != 0:
+                continue
+            if at < len(store):
+                store[at, :] = 1
+                store[at, d] = v
+                at += 1
+            for e in range(d + 1, DIMS):
+                for w in range(2, min(bounds[e], limit // v) + 1):
+                    if bounds[e] % w == 0 and at < len(store):
+                        store[at, :] = 1
+                        store[at, d] = v
+                        store[at, e] = w
+                        at += 1
+    return at
+
+
+@njit(cache=True)
+def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
+    """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
+
+    For every choice of dims on the columns and on the rows, the factors that use the most elements (the first of equal
+    ones); those that reach ``least_share`` of the best use, the best first.
+    """
+    xs = np.ones((4096, DIMS), np.int64)
+    ys = np.ones((4096, DIMS), np.int64)
+    nx = _axis_options(bounds, mesh_x, xs)
+    ny = _axis_options(bounds, mesh_y, ys)
+    # A signature is the set of dims on X and the set on Y, 8 bits each.
+    best = np.zeros(65536, np.int64)
+    who = np.empty((65536, 2), np.int64)
+    seen = np.empty(65536, np.int64)
+    signatures, top = 0, 0
+    bits_y = np.zeros(ny, np.int64)
+    use_y = np.ones(ny, np.int64)
+    for j in range(ny):
+        for d in range(DIMS):
+            use_y[j] *= ys[j, d]
+            if ys[j, d] > 1:
+                bits_y[j] |= 256 << d
+    for i in range(nx):
+        use_x, bits_x = 1, 0
+        for d in range(DIMS):
+            use_x *= xs[i, d]
+            if xs[i, d] > 1:
+                bits_x |= 1 << d
+        for j in range(ny):
+            use, bits = use_x * use_y[j], bits_x | bits_y[j]
+            if use <= best[bits]:
+                continue
+            good = True
+            for d in range(DIMS):
+                # Only a dim on both axes can fail to divide.
+                if xs[i, d] > 1 and ys[j, d] > 1 and bounds[d] % (xs[i, d] * ys[j, d]) != 0:
+                    good = False
+                    break
+            if good:
+                if best[bits] == 0:
+                    seen[signatures] = bits
+                    signatures += 1
+                best[bits] = use
+                who[bits, 0] = i
+                who[bits, 1] = j
+                top = max(top, use)
+    chosen = np.sort(seen[:signatures])
+    order = chosen[np.argsort(-best[chosen], kind="mergesort")]
+    count = 0
+    while count < min(most, len(order)) and best[order[count]] >= least_share * top:
+        count += 1
+    result = np.ones((count, 2, DIMS), np.int64)
+    for k in range(count):
+        result[k, 0] = xs[who[order[k], 0]]
+        result[k, 1] = ys[who[order[k], 1]]
+    return result
+
+
+@njit(cache=True)
+def rank_options(layer, options, samples, most):
+    """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
+    best for each sample, then the second best for each, and so on."""
+    bounds = layer[:DIMS]
+    primes = np.zeros((DIMS, 10), np.int64)
+    primes_of(bounds, primes)
+    out = np.empty(2)
+    trial = np.ones((PLACES, DIMS), np.int64)
+    f = np.ones((PLACES, DIMS), np.int64)
+    o = np.zeros(4, np.int64)
+    count = len(options)
+    ranks = np.empty((len(samples), count), np.int64)
+    value = np.empty(count)
+    for s in range(len(samples)):
+        for i in range(count):
+            value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
+        ranks[s] = np.argsort(value, kind="mergesort")
+    taken = np.zeros(count, np.bool_)
+    result = np.empty((min(most, count), 2, DIMS), np.int64)
+    at = 0
+    for k in range(count):
+        for s in range(len(samples)):
+            i = ranks[s, k]
+            if not taken[i] and at < len(result):
+                taken[i] = True
+                result[at] = options[i]
+                at += 1
+    return result
+
+
+@njit(cache=True, parallel=True)
+def option_sets(layers, keys, samples, widest, least_share, most, sets, sizes):
+    """Ranked spatial options for every key (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
+    for j in prange(len(keys)):
+        layer = layers[keys[j, 0]]
+        local = samples.copy()
+        local[:, MESH_X] = keys[j, 1]
+        local[:, MESH_Y] = keys[j, 2]
+        options = spatial_options(layer[:DIMS], keys[j, 1], keys[j, 2], widest, least_share)
+        ranked = rank_options(layer, options, local, most)
+        sizes[j] = len(ranked)
+        sets[j, : len(ranked)] = ranked

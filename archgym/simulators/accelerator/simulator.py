@@ -1,0 +1,273 @@
+"""The accelerator problem: a hardware design runs a whole network, every layer with the best mapping the mapper finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError
+from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulators.accelerator import hardware, mapper, networks
+from archgym.simulators.accelerator.components import technology
+from archgym.simulators.accelerator.layers import Network
+from archgym.space import DesignSpace
+
+_OLD_TABLES = "archgym-45nm"
+_TARGETS_OF_ARCHGYM = {"energy_uj": 29206 * 0.70, "area_mm2": 2.03 * 0.85, "latency_ms": 7.885704 * 0.80}
+_TARGET_SHARES = {"energy_uj": 0.70, "area_mm2": 0.85, "latency_ms": 0.80}
+_DESIGNS_AT_ONCE = 2048
+
+
+class AcceleratorSimulator(Simulator):
+    """Search for the hardware of a DNN accelerator.
+
+    Args:
+        space: ``archgym``, the 26 parameters of ArchGym's Timeloop environment with every value.
+        technology: component library, see :mod:`.components`; ``file:PATH`` for one of the user's own.
+        mapper_goal: what the mapper minimises for every layer: ``edp``, ``energy`` or ``delay``.
+        dram_bandwidth: words a cycle of main memory each way; None = unlimited, as in ArchGym.
+        cycle_ns: cycle time.
+        archgym_compat: count 14 dummy buffers whatever the mesh, as ArchGym does, instead of one a column.
+
+    Fidelities are mapper efforts. Violation: ``no_mapping`` (no mapping of some layer fits the buffers).
+    """
+
+    name = "accelerator"
+    version = "1"
+    spaces = ("archgym",)
+    fidelities = ("effort2", "effort1", "effort3")
+    default_objective = "edp"
+    default_workload = "resnet18"
+    pareto = ("energy_uj", "latency_cycles", "area_mm2")
+    metrics = (
+        Metric("energy_uj", "uJ", "min", "MACs, accesses to every level and leakage, all layers"),
+        Metric("latency_cycles", "cycles", "min", "all layers one after the other"),
+        Metric("latency_ms", "ms", "min", "the same at the cycle time"),
+        Metric("edp_uj_ms", "uJ*ms", "min", "energy-delay product"),
+        Metric("area_mm2", "mm2", "min", "MACs and buffers, used or not"),
+        Metric("utilization", "", "max", "multiply-accumulates a cycle and element, 1 at best"),
+        Metric("power_w", "W", "min", "energy over latency"),
+    )
+
+    def __init__(
+        self,
+        space: str | None = None,
+        *,
+        technology: str = "accelergy-45nm",
+        mapper_goal: mapper.Goal = "edp",
+        dram_bandwidth: float | None = None,
+        cycle_ns: float = 1.0,
+        archgym_compat: bool = False,
+    ) -> None:
+        super().__init__(space)
+        mapper.goal_code(mapper_goal)
+        for value, what in ((dram_bandwidth, "dram_bandwidth"), (cycle_ns, "cycle_ns")):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise ArchGymError(f"{what} is {value!r}; expected a positive number")
+        self.library = _library(technology)
+        self.mapper_goal = mapper_goal
+        self.dram_bandwidth = np.inf if dram_bandwidth is None else float(dram_bandwidth)
+        self.cycle_ns = float(cycle_ns)
+        self.archgym_compat = bool(archgym_compat)
+        self._space = hardware.design_space(self.library)
+        self._options = mapper.OptionCache()
+        self._references: dict[str, dict[str, float]] = {}
+        self._base: dict[tuple[str, str], dict[str, float]] = {}
+
+    # --- workloads -------------------------------------------------------------------------------------------------
+
+    def workloads(self) -> Mapping[str, Workload]:
+        return networks.Catalogue()
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A network by name, ``file:PATH`` for one of the user's; options ``batch`` and, for transformers,
+        ``context``."""
+        if name.startswith("file:"):
+            return self.read_workload(Path(name[len("file:") :]), **options)
+        return networks.network(name, **options)
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        from archgym.simulators.accelerator.readers import read_network
+
+        batch = options.pop("batch", 1)
+        return read_network(path, **options).with_batch(batch)
+
+    def space(self, workload: Workload) -> DesignSpace:
+        return self._space
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        network = _check(workload).merged()
+        rows = self._space.check(designs)
+        parts = [
+            self._evaluate_values(self._space.columns(rows[i : i + _DESIGNS_AT_ONCE]), network, fidelity)
+            for i in range(0, max(len(rows), 1), _DESIGNS_AT_ONCE)
+        ]
+        return Evaluation.concatenate(parts)
+
+    def evaluate_values(
+        self, values: Mapping[str, ArrayLike], workload: Workload, *, fidelity: str | None = None
+    ) -> Evaluation:
+        """Evaluate hardware given by values instead of indices, also outside the space (name -> array of length n);
+        ``hardware.BASE_DESIGN`` is one such."""
+        columns = {name: np.atleast_1d(np.asarray(values[name])) for name in self._space.names}
+        return self._evaluate_values(columns, _check(workload).merged(), fidelity)
+
+    def _evaluate_values(self, columns: Mapping[str, NDArray[Any]], network: Network, fidelity: str | None) -> Evaluation:
+        table, area = self._table(columns)
+        count = len(table)
+        # Designs that differ in nothing the mapper sees are searched once.
+        unique, back = np.unique(table, axis=0, return_inverse=True)
+        energy, cycles, found, _ = self._run(unique, network, fidelity)
+        repeats = np.array([layer.count for layer in network.layers], dtype=np.float64)
+        fits = found.all(axis=1)
+        total_pj = np.where(fits, (energy * repeats).sum(axis=1), np.nan)[back.reshape(-1)]
+        total_cycles = np.where(fits, (cycles * repeats).sum(axis=1), np.nan)[back.reshape(-1)]
+        violation = np.full(count, "", dtype=object)
+        violation[~fits[back.reshape(-1)]] = "no_mapping"
+        latency_ms = total_cycles * self.cycle_ns * 1e-6
+        energy_uj = total_pj * 1e-6
+        elements = table[:, hardware.MESH_X] * table[:, hardware.MESH_Y]
+        metrics = {
+            "energy_uj": energy_uj,
+            "latency_cycles": total_cycles,
+            "latency_ms": latency_ms,
+            "edp_uj_ms": energy_uj * latency_ms,
+            "area_mm2": area,
+            "utilization": network.macs / (total_cycles * elements),
+            "power_w": energy_uj / latency_ms * 1e-3,
+        }
+        return Evaluation.build(metrics, violation)
+
+    def _table(self, columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return hardware.hardware_table(
+            columns, self.library, dram_bandwidth=self.dram_bandwidth, dummy_buffers=14 if self.archgym_compat else 0
+        )
+
+    def _run(
+        self, table: NDArray[np.float64], network: Network, fidelity: str | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], mapper.Mappings]:
+        """Energy, cycles and success of every layer on every hardware, each ``(n, layers)``, and the mappings."""
+        n, m = len(table), len(network.layers)
+        layer_of = np.tile(np.arange(m), n)
+        hardware_of = np.repeat(np.arange(n), m)
+        effort = mapper.EFFORTS[fidelity or self.fidelities[0]]
+        mappings = mapper.find_mappings(
+            network.layers, table, layer_of, hardware_of, goal=self.mapper_goal, effort=effort, cache=self._options
+        )
+        costs = mapper.evaluate_mappings(mappings, network.layers, table, layer_of, hardware_of)
+        found = mappings.found & (costs.verdict == 0)
+        return costs.energy_pj.reshape(n, m), costs.cycles.reshape(n, m), found.reshape(n, m), mappings
+
+    def layer_details(
+        self, design: ArrayLike, workload: Workload, *, fidelity: str | None = None
+    ) -> list[dict[str, Any]]:
+        """One design layer by layer: energy, cycles, utilization of one run, repeats, energy by level and tensor, and
+        the mapping as text."""
+        from archgym.simulators.accelerator import loopnest
+
+        network = _check(workload).merged()
+        rows = self._space.check(design)
+        if len(rows) != 1:
+            raise ArchGymError(f"layer_details takes one design, not {len(rows)}; call it once a design")
+        table, _ = self._table(self._space.columns(rows))
+        _, _, found, mappings = self._run(table, network, fidelity)
+        machine = hardware.architecture(table[0])
+        details = []
+        for i, layer in enumerate(network.layers):
+            row: dict[str, Any] = {"layer": layer.name, "count": layer.count, "macs": layer.macs}
+            if not found[0, i]:
+                details.append({**row, "violation": "no_mapping"})
+                continue
+            mapping = mappings.mapping(i)
+            result = loopnest.evaluate(loopnest.Problem.from_layer(layer), machine, mapping)
+            by_place = {
+                f"{level.name}/{tensor}": float(result.energy_pj[b, t]) * 1e-6
+                for b, level in enumerate(machine.levels)
+                for t, tensor in enumerate(("W", "I", "O"))
+                if mapper.KEEP[b, t]
+            }
+            details.append(
+                {
+                    **row,
+                    "violation": result.violation,
+                    "energy_uj": result.total_pj * 1e-6,
+                    "latency_cycles": result.cycles,
+                    "utilization": result.utilization,
+                    "mac_uj": result.mac_pj * 1e-6,
+                    "leakage_uj": float(result.leakage_pj.sum()) * 1e-6,
+                    "energy_uj_by_place": by_place,
+                    "mapping": mapping.text(machine),
+                }
+            )
+        return details
+
+    # --- objectives ------------------------------------------------------------------------------------------------
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        key = workload.fingerprint
+        if key not in self._references:
+            self._references[key] = dict(super().references(workload))
+        return self._references[key]
+
+    def base_metrics(self, workload: Workload, fidelity: str | None = None) -> Mapping[str, float]:
+        """Metrics of ArchGym's starting point, by our own model."""
+        key = (workload.fingerprint, fidelity or self.fidelities[0])
+        if key not in self._base:
+            values = {name: np.array([value]) for name, value in hardware.BASE_DESIGN.items()}
+            evaluation = self.evaluate_values(values, workload, fidelity=fidelity)
+            self._base[key] = {name: float(column[0]) for name, column in evaluation.metrics.items()}
+        return self._base[key]
+
+    def targets(self, workload: Workload) -> Mapping[str, float]:
+        """ArchGym's targets. Its figures (20444.2 uJ, 1.7255 mm2, 6.3085632 ms) belong to the older tables and to
+        AlexNet's five ungrouped convolutions; elsewhere the same shares (0.70, 0.85, 0.80) of the base design."""
+        alexnet = networks.network("archgym_alexnet")
+        if self.library.name == _OLD_TABLES and workload.fingerprint == alexnet.fingerprint and self.cycle_ns == 1.0:
+            return dict(_TARGETS_OF_ARCHGYM)
+        base = self.base_metrics(workload)
+        return {name: share * base[name] for name, share in _TARGET_SHARES.items()}
+
+    def objectives(self, workload: Workload) -> Mapping[str, Objective]:
+        """``latency``, ``energy``, ``edp``, ``area`` and ``edap`` as log ratios, and ``archgym-target``: minus the sum
+        over energy, area and latency of the relative excess over ArchGym's targets, 0 where all are met, where the
+        product of the three ratios decides."""
+
+        def ratio(name: str, *metrics: str) -> LogRatio:
+            return log_ratio(self, workload, metrics, name)
+
+        targets = self.targets(workload)
+        return {
+            "latency": ratio("latency", "latency_cycles"),
+            "energy": ratio("energy", "energy_uj"),
+            "edp": ratio("edp", "energy_uj", "latency_cycles"),
+            "area": ratio("area", "area_mm2"),
+            "edap": ratio("edap", "energy_uj", "latency_cycles", "area_mm2"),
+            "archgym-target": Budgets(
+                [Budget(name, target) for name, target in targets.items()],
+                tie=LogRatio([Term(name, target) for name, target in targets.items()]),
+                name="archgym-target",
+                description="minus the relative excess over ArchGym's targets: "
+                + ", ".join(f"{name} {target:.6g}" for name, target in targets.items()),
+            ),
+        }
+
+
+def _check(workload: Workload) -> Network:
+    if not isinstance(workload, Network):
+        raise ArchGymError(f"accelerator works on a network, not on a {type(workload).__name__}; use load_workload()")
+    return workload
+
+
+@lru_cache(maxsize=16)
+def _library(name: str) -> Any:
+    return technology(name)
