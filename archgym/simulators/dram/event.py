@@ -40,8 +40,8 @@ from archgym.simulators.dram.constraints import (
     WRA,
 )  # fmt: skip
 
-# The design: columns 0-9 as in spaces.NAMES; then
-PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE, STRICT, POWER_DOWN = range(12)
+# The design: columns as in spaces.WIDE_NAMES; STRICT is CmdMux
+PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE, POWER_DOWN, STRICT = range(12)
 # the memory and what follows from both; then the kernel's scalars. All are in the vector ``k`` of the state.
 (
     CHANNELS, RANKS, BANKS, GROUPS, COLUMN_BUSES, READ_END, WRITE_END, GROUP_PLACE, RANK_PLACE, INTERVAL,
@@ -417,7 +417,7 @@ def controller_pass(s, c):
     waiting, command, rank, bank, request = select(s, c)
     if command != NONE:
         issue(s, c, command, rank, bank)
-        if command == RD or command == RDA or command == WR or command == WRA:
+        if RD <= command <= WRA:
             remove_from_buffer(s, c, bank, request)
             admit(s, c)
             put_response(s, c, request, command)
@@ -490,7 +490,7 @@ def response_head(s, c):
 def put_response(s, c, request, command):
     """A column command was issued: its response is due at the end of the data."""
     now = s.k[NOW]
-    s.requests[request, Q_END] = now + (s.k[READ_END] if command == RD or command == RDA else s.k[WRITE_END])
+    s.requests[request, Q_END] = now + (s.k[READ_END] if command in (RD, RDA) else s.k[WRITE_END])
     s.queues[c, s.scalars[c, RESP_TAIL], K_RESPONSES] = request
     s.scalars[c, RESP_TAIL] += 1
     head = response_head(s, c)
@@ -594,7 +594,7 @@ def candidate(s, c, bank):
 def closes(s, c, bank):
     """Whether the column command of a bank closes the row (auto-precharge)."""
     page = s.k[PAGE]
-    if page == OPEN or page == CLOSED:
+    if page in (OPEN, CLOSED):
         return page == CLOSED
     b = s.banks[c, bank]
     hits = 0
@@ -655,7 +655,7 @@ def earliest(s, c, command, rank, bank):
         time = max(time, last + delay)
     if s.commands[command, D_FAW] and s.ranks[c, rank, FAW_COUNT] >= 4:
         time = max(time, s.ranks[c, rank, FAW_ENDS + s.ranks[c, rank, FAW_COUNT] % 4] + s.commands[command, D_FAW])
-    column = command == RD or command == RDA or command == WR or command == WRA
+    column = RD <= command <= WRA
     return max(time, s.scalars[c, COLUMN_BUS if s.k[COLUMN_BUSES] and column else ROW_BUS])
 
 
@@ -689,7 +689,7 @@ def select(s, c):
             if command == NONE:
                 continue
             any_command = True
-            column = command == RD or command == RDA or command == WR or command == WRA
+            column = RD <= command <= WRA
             if s.k[STRICT] and column and number != s.scalars[c, NEXT_STRICT]:
                 continue
             start = max(start, now)
@@ -713,7 +713,7 @@ def issue(s, c, command, rank, bank):
     r, x = s.ranks[c, rank], s.scalars[c]
     banks = s.k[BANKS]
     b = s.banks[c, bank]
-    column = command == RD or command == RDA or command == WR or command == WRA
+    column = RD <= command <= WRA
     if command == ACT:
         b[OPEN_ROW] = s.requests[b[CANDIDATE], Q_ROW]
         r[R_OPEN] += 1
@@ -722,7 +722,7 @@ def issue(s, c, command, rank, bank):
         b[OPEN_ROW] = -1
         r[R_OPEN] -= 1
         r[PD_OPEN] -= 1
-    elif command == RDA or command == WRA:
+    elif command in (RDA, WRA):
         b[OPEN_ROW] = -1
         r[R_OPEN] -= 1  # the power-down manager's count stays, as in the reference
     elif command == REFPB:
@@ -744,7 +744,7 @@ def issue(s, c, command, rank, bank):
                 a[OPEN_ROW] = -1
             elif command == REFAB:
                 a[BLOCKED] = a[ASLEEP] = 0
-            elif command == PDXA or command == PDXP:
+            elif command in (PDXA, PDXP):
                 a[ASLEEP] = 0
             elif command != SREFEX:
                 a[ASLEEP] = 1
@@ -958,7 +958,7 @@ def count_cycles(log, channel, until, banks, cycles, out):
         count += 1
         if kind == ACT:
             last_act[b] = t
-        elif kind == RDA or kind == WRA:
+        elif kind in (RDA, WRA):
             pre = t + (cycles[C_READ_PRE] if kind == RDA else cycles[C_WRITE_PRE])
             time[count], command[count], bank[count] = max(pre, last_act[b] + cycles[C_RAS]), PREPB, b
             count += 1
@@ -977,9 +977,9 @@ def count_cycles(log, channel, until, banks, cycles, out):
             if not is_open[b]:
                 is_open[b] = True
                 n_open += 1
-        elif kind == RD or kind == RDA:
+        elif kind in (RD, RDA):
             out[_RD] += 1
-        elif kind == WR or kind == WRA:
+        elif kind in (WR, WRA):
             out[_WR] += 1
         elif kind == PREPB:
             if is_open[b]:
@@ -1033,13 +1033,13 @@ def count_cycles(log, channel, until, banks, cycles, out):
         return
     last = command[order[-1]]
     tail = np.int64(0)
-    if last == RD or last == RDA:
+    if last in (RD, RDA):
         tail = cycles[C_READ_TAIL]
-    elif last == WR or last == WRA:
+    elif last in (WR, WRA):
         tail = cycles[C_WRITE_TAIL]
     elif last == ACT:
         tail = cycles[C_ACT_TAIL]
-    elif last == PREPB or last == PREAB:
+    elif last in (PREPB, PREAB):
         tail = cycles[C_RP]
     end = time[order[-1]] + tail - 1
     if state == PDEA:

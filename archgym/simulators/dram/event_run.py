@@ -2,217 +2,150 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.simulators.dram import event as e
+from archgym.simulators.dram.batch import Columns, Prepared, Rows, _on_threads, _workers
 from archgym.simulators.dram.constraints import Constraints, constraints
-from archgym.simulators.dram.event import (
-    ANSWERED,
-    BANKS,
-    C_ACT_TAIL,
-    C_RAS,
-    C_READ_PRE,
-    C_READ_TAIL,
-    C_RFC,
-    C_RP,
-    C_WRITE_PRE,
-    C_WRITE_TAIL,
-    CANDIDATE,
-    CHANNEL_FREE,
-    CHANNELS,
-    COLUMN_BUS,
-    COLUMN_BUSES,
-    COMMAND,
-    COUNTED,
-    FAR,
-    FIRST,
-    GROUP_PLACE,
-    GROUPS,
-    HELD,
-    INCOMING,
-    INITIATOR_FREE,
-    INTERVAL,
-    LAST,
-    LAST_BANK,
-    LAST_END_REQ,
-    LAST_END_RESP,
-    LOGGED,
-    MOST_POSTPONED,
-    MOST_PULLED_IN,
-    N_BANK,
-    N_CHANNEL,
-    N_CYCLES,
-    N_K,
-    N_RANK,
-    NEVER,
-    NEXT_STRICT,
-    NO_REFRESH,
-    NONE,
-    NOW,
-    OPEN_ROW,
-    OUTGOING,
-    OUTGOING_TIME,
-    P_COMMAND,
-    P_TIME,
-    PD_ENTRY,
-    PD_IDLE,
-    PER_BANK,
-    POSTPONED,
-    POWER_DOWN,
-    PULLED_IN,
-    Q_ANSWERED,
-    Q_END,
-    Q_NEXT,
-    R_COMMAND,
-    R_TIME,
-    RANK_PLACE,
-    RANKS,
-    READ_END,
-    REFRESH,
-    ROW_BUS,
-    SCHED_FIFO,
-    SCHEDULER,
-    STRICT,
-    TIME,
-    TRIGGER,
-    UNREFRESHED,
-    WRITE_END,
-    State,
-    count_cycles,
-    simulate,
-)  # fmt: skip
+from archgym.simulators.dram.devices import Device, device
+
+_LATENCIES = (("p50", 50), ("p95", 95), ("p99", 99))
 
 
-def run_design(
-    design: NDArray[np.int64], memory: Memory, heap: int = 4096, log: int | None = None
-) -> tuple[dict[str, int], NDArray[np.int64], NDArray[np.int64]]:
+def run(rows: Rows, prepared: Prepared, threads: int | None = None) -> Columns:
+    """Simulate designs; the same columns as :func:`archgym.simulators.dram.batch.run`, ``total`` -1 for a deadlock.
+
+    Args:
+        rows: int64 ``(n, 12)``, see :func:`archgym.simulators.dram.spaces.kernel_rows`.
+        prepared: the trace.
+        threads: None takes Numba's number.
+    """
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    results: list[dict[str, int]] = [{}] * len(unique)
+
+    def one(i: int) -> None:
+        results[i] = run_design(unique[i], prepared)[0]
+
+    _on_threads(_workers(threads, len(unique)), range(len(unique)), one)
+    names = list(results[0]) if results else []
+    table = np.array([[result[name] for name in names] for result in results], np.int64)
+    return {name: table[inverse.reshape(-1), j] for j, name in enumerate(names)}
+
+
+def run_design(row: NDArray[np.int64], prepared: Prepared) -> tuple[dict[str, int], NDArray[np.int64], Rows]:
     """Simulate one design.
 
     Args:
-        design: int64 ``(12,)``: the ten parameters as in :mod:`archgym.simulators.dram.spaces`, then 1 where CmdMux is
-            Strict, 1 where the power-down policy is Staggered.
-        memory: the trace, decoded for a memory.
-        heap, log: first sizes of the event heap and the command log; both grow as needed.
+        row: int64 ``(12,)``, as in :func:`run`.
+        prepared: the trace.
 
     Returns:
-        Counts and cycles (summed over channels; ``total`` is the time of the last response), times of the responses
-        int64 ``(n,)``, and the commands int64 ``(m, 5)``: time, command, channel, rank, bank (over the ranks).
+        Counts, cycles and latencies by name, times of the responses int64 ``(n,)``, and the commands int64 ``(m, 5)``:
+        time, command, channel, rank, bank (over the ranks of the channel).
     """
-    n = len(memory)
-    log = 6 * n + 1024 if log is None else log
-    if design[STRICT] and design[SCHEDULER] != SCHED_FIFO:
-        raise ArchGymError("CmdMux Strict deadlocks with a scheduler other than Fifo; use Scheduler Fifo")
-    if design[REFRESH] == PER_BANK and not memory.device.supports_per_bank_refresh:
-        raise ArchGymError(f"{memory.device.name} has no refresh of single banks; use RefreshPolicy AllBank")
-    if design[POWER_DOWN] and not memory.device.supports_power_down:
-        raise ArchGymError(f"{memory.device.name} has no power-down times; use PowerDownPolicy NoPowerDown")
+    n, dev = prepared.requests, prepared.device
+    heap, log = 4096, 6 * n + 1024
     while True:
-        state = _state(design, memory, heap, log)
-        if simulate(state):
+        state = _state(row, prepared, heap, log)
+        if e.simulate(state):
             break
         heap, log = 2 * heap, 2 * log
-    if int(state.k[ANSWERED]) < n:
-        raise ArchGymError(f"the controller answered {int(state.k[ANSWERED])} of {n} requests and stopped")
-    commands = state.log[: int(state.k[LOGGED])].copy()
-    total = int(state.k[NOW])
-    out = np.zeros(len(COUNTED), np.int64)
-    for channel in range(memory.channels):
-        count_cycles(commands, channel, total, memory.ranks * memory.device.banks, memory.power_cycles, out)
-    return {"total": total, **dict(zip(COUNTED, out.tolist(), strict=True))}, state.requests[:, Q_ANSWERED], commands
+    commands = state.log[: int(state.k[e.LOGGED])].copy()
+    total = int(state.k[e.NOW])
+    counts = np.zeros(len(e.COUNTED), np.int64)
+    for channel in range(prepared.channels):
+        e.count_cycles(commands, channel, total, prepared.ranks * dev.banks, _power_cycles(dev.name), counts)
+    answered = state.requests[:, e.Q_ANSWERED].copy()
+    deadlock = int(state.k[e.ANSWERED]) < n
+    result = {"total": -1 if deadlock else total, **dict(zip(e.COUNTED, counts.tolist(), strict=True))}
+    latency = answered - state.requests[:, e.Q_ARRIVAL]
+    reads = latency[state.requests[:, e.Q_WRITE] == 0]
+    result["latency_sum"], result["latency_max"] = int(latency.sum()), int(latency.max())
+    for name, percent in _LATENCIES:
+        result[f"latency_{name}"] = _nearest_rank(latency, percent)
+    result["read_latency_sum"] = int(reads.sum())
+    result["read_latency_p99"] = _nearest_rank(reads, 99) if len(reads) else -1
+    return result, answered, commands
 
 
-class Memory:
-    """A trace decoded for a memory of any number of ranks and channels.
-
-    Args:
-        arrival: int64 ``(n,)``, cycles of the memory clock.
-        fields: channel, rank, bank_group, bank and row of each request, int64 ``(n,)`` each.
-        line: address of the burst; is_write: direction.
-    """
-
-    def __init__(
-        self,
-        device: Any,
-        ranks: int,
-        channels: int,
-        arrival: NDArray[np.int64],
-        fields: dict[str, NDArray[np.int64]],
-        line: NDArray[np.int64],
-        is_write: NDArray[np.bool_],
-        table: Constraints | None = None,
-    ) -> None:
-        self.device, self.ranks, self.channels = device, ranks, channels
-        self.table = constraints(device) if table is None else table
-        per_group = device.banks // device.bank_groups
-        bank = fields["bank"] + fields["bank_group"] * per_group + fields["rank"] * device.banks
-        #: The first columns of ``State.requests``.
-        self.columns = [
-            np.asarray(column, np.int64)
-            for column in (arrival, fields["channel"], fields["rank"], bank, fields["row"], line, is_write)
-        ]
-        t = device.timing
-        cycles = np.zeros(N_CYCLES, np.int64)
-        burst, rl, wl = device.burst_cycles, t["RL"], t["WL"]
-        cycles[C_READ_PRE] = t.get("AL", 0) + (max(t["RTP"], 4) if device.family == "DDR3" else t["RTP"])
-        cycles[C_WRITE_PRE] = cycles[C_WRITE_TAIL] = wl + burst + t["WR"]
-        cycles[C_RAS] = t["RAS"]
-        cycles[C_RP] = t.get("RP", t.get("RPPB", 0))
-        cycles[C_RFC] = t.get("RFC", t.get("RFCAB", 0))
-        cycles[C_READ_TAIL] = rl + t.get("DQSCK", 0) + 1 + burst
-        cycles[C_ACT_TAIL] = t.get("RCD", t.get("RCDRD", 0))
-        self.power_cycles = cycles
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
+def _nearest_rank(values: NDArray[np.int64], percent: int) -> int:
+    return int(np.sort(values)[(len(values) * percent + 99) // 100 - 1])
 
 
-def _state(design: NDArray[np.int64], memory: Memory, heap: int, log: int) -> State:
-    n, channels, ranks = len(memory), memory.channels, memory.ranks
-    device, table = memory.device, memory.table
-    banks, groups = ranks * device.banks, ranks * device.bank_groups
+@cache
+def _constraints(name: str) -> Constraints:
+    return constraints(device(name))
+
+
+@cache
+def _power_cycles(name: str) -> NDArray[np.int64]:
+    dev: Device = device(name)
+    t = dev.timing
+    cycles = np.zeros(e.N_CYCLES, np.int64)
+    burst, rl, wl = dev.burst_cycles, t["RL"], t["WL"]
+    cycles[e.C_READ_PRE] = t.get("AL", 0) + (max(t["RTP"], 4) if dev.family == "DDR3" else t["RTP"])
+    cycles[e.C_WRITE_PRE] = cycles[e.C_WRITE_TAIL] = wl + burst + t["WR"]
+    cycles[e.C_RAS] = t["RAS"]
+    cycles[e.C_RP] = t.get("RP", t.get("RPPB", 0))
+    cycles[e.C_RFC] = t.get("RFC", t.get("RFCAB", 0))
+    cycles[e.C_READ_TAIL] = rl + t.get("DQSCK", 0) + 1 + burst
+    cycles[e.C_ACT_TAIL] = t.get("RCD", t.get("RCDRD", 0))
+    return cycles
+
+
+def _state(row: NDArray[np.int64], prepared: Prepared, heap: int, log: int) -> e.State:
+    n, channels, ranks, dev = prepared.requests, prepared.channels, prepared.ranks, prepared.device
+    table = _constraints(dev.name)
+    banks, groups = ranks * dev.banks, ranks * dev.bank_groups
     commands = len(table.length)
 
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
 
-    t = device.timing
-    per_bank = design[REFRESH] == PER_BANK
-    refi = t["REFIPB" if "REFIPB" in t else "REFISB"] if per_bank else t["REFI"]
-    factor = device.banks if per_bank else 1
-    k = zeros(N_K)
-    k[: len(design)] = design
-    k[[CHANNELS, RANKS, BANKS, GROUPS]] = channels, ranks, device.banks, device.bank_groups
-    k[[COLUMN_BUSES, READ_END, WRITE_END]] = table.column_bus, table.read_end, table.write_end
-    k[[GROUP_PLACE, RANK_PLACE]] = banks, banks + groups
-    k[INTERVAL] = 0 if design[REFRESH] == NO_REFRESH else refi
-    k[[MOST_POSTPONED, MOST_PULLED_IN]] = design[POSTPONED] * factor, design[PULLED_IN] * factor
-    k[HELD], k[INITIATOR_FREE], k[LAST_END_RESP] = -1, 1, NEVER
+    t = dev.timing
+    per_bank = row[e.REFRESH] == e.PER_BANK
+    interval = t["REFIPB" if "REFIPB" in t else "REFISB"] if per_bank else t["REFI"]
+    factor = dev.banks if per_bank else 1
+    k = zeros(e.N_K)
+    k[: len(row)] = row
+    k[[e.CHANNELS, e.RANKS, e.BANKS, e.GROUPS]] = channels, ranks, dev.banks, dev.bank_groups
+    k[[e.COLUMN_BUSES, e.READ_END, e.WRITE_END]] = table.column_bus, table.read_end, table.write_end
+    k[[e.GROUP_PLACE, e.RANK_PLACE]] = banks, banks + groups
+    k[e.INTERVAL] = 0 if row[e.REFRESH] == e.NO_REFRESH else interval
+    k[[e.MOST_POSTPONED, e.MOST_PULLED_IN]] = row[e.POSTPONED] * factor, row[e.PULLED_IN] * factor
+    k[[e.HELD, e.INITIATOR_FREE, e.LAST_END_RESP]] = -1, 1, e.NEVER
 
-    requests = np.ascontiguousarray(np.stack([*memory.columns, *([zeros(n)] * 5)], axis=1))
-    requests[:, [Q_ANSWERED, Q_NEXT]] = -1
-    requests[:, Q_END] = FAR
-    scalars = zeros(channels, N_CHANNEL)
-    scalars[:, [INCOMING, OUTGOING, LAST_BANK]] = -1
-    scalars[:, [OUTGOING_TIME, LAST_END_REQ]] = FAR
-    scalars[:, [CHANNEL_FREE, NEXT_STRICT]] = 1
-    scalars[:, [ROW_BUS, COLUMN_BUS]] = table.first_cycle
-    bank_state = zeros(channels, banks, N_BANK)
-    bank_state[:, :, [OPEN_ROW, COMMAND, CANDIDATE, FIRST, LAST]] = -1
-    bank_state[:, :, TIME] = FAR
-    bank_state[:, :, UNREFRESHED] = 1
-    rank_state = zeros(channels, ranks, N_RANK)
-    rank_state[:, :, [R_COMMAND, P_COMMAND]] = NONE
-    rank_state[:, :, [R_TIME, P_TIME]] = FAR
-    rank_state[:, :, [PD_ENTRY, PD_IDLE]] = 1
+    arrival, place, rows, line, is_write = prepared.columns
+    place = place.astype(np.int64)
+    requests = zeros(n, 12)
+    requests[:, e.Q_ARRIVAL], requests[:, e.Q_ROW], requests[:, e.Q_LINE] = arrival, rows, line
+    requests[:, e.Q_WRITE] = is_write
+    requests[:, e.Q_CHANNEL], requests[:, e.Q_BANK] = place // banks, place % banks
+    requests[:, e.Q_RANK] = requests[:, e.Q_BANK] // dev.banks
+    requests[:, [e.Q_ANSWERED, e.Q_NEXT]] = -1
+    requests[:, e.Q_END] = e.FAR
+    scalars = zeros(channels, e.N_CHANNEL)
+    scalars[:, [e.INCOMING, e.OUTGOING, e.LAST_BANK]] = -1
+    scalars[:, [e.OUTGOING_TIME, e.LAST_END_REQ]] = e.FAR
+    scalars[:, [e.CHANNEL_FREE, e.NEXT_STRICT]] = 1
+    scalars[:, [e.ROW_BUS, e.COLUMN_BUS]] = table.first_cycle
+    bank_state = zeros(channels, banks, e.N_BANK)
+    bank_state[:, :, [e.OPEN_ROW, e.COMMAND, e.CANDIDATE, e.FIRST, e.LAST]] = -1
+    bank_state[:, :, e.TIME] = e.FAR
+    bank_state[:, :, e.UNREFRESHED] = 1
+    rank_state = zeros(channels, ranks, e.N_RANK)
+    rank_state[:, :, [e.R_COMMAND, e.P_COMMAND]] = e.NONE
+    rank_state[:, :, [e.R_TIME, e.P_TIME]] = e.FAR
+    rank_state[:, :, [e.PD_ENTRY, e.PD_IDLE]] = 1
     bits = ranks.bit_length() - 1
     for rank in range(ranks):
         reverse = int(f"{rank:0{bits}b}"[::-1], 2) if bits else 0
-        rank_state[:, rank, TRIGGER] = refi - reverse * refi // ranks
+        rank_state[:, rank, e.TRIGGER] = interval - reverse * interval // ranks
     messages = 64
-    return State(
+    return e.State(
         k=k,
         rows=table.rows,
         commands=np.stack([table.start[:-1], table.length, table.faw, table.window], axis=1),
@@ -226,6 +159,6 @@ def _state(design: NDArray[np.int64], memory: Memory, heap: int, log: int) -> St
         queues=zeros(channels, n + 1, 4),
         banks=bank_state,
         ranks=rank_state,
-        last=np.full((channels, commands, banks + groups + ranks), NEVER),
+        last=np.full((channels, commands, banks + groups + ranks), e.NEVER),
         log=zeros(log, 5),
     )
