@@ -60,7 +60,9 @@ def write_database(path: Path, rows: int, seed: int) -> None:
     customers = rows // 10
     base = sqlite3.connect(path)
     base.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, city TEXT, score INTEGER)")
-    base.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, customer INTEGER, item INTEGER, amount INTEGER, note TEXT)")
+    base.execute(
+        "CREATE TABLE sale (id INTEGER PRIMARY KEY, customer INTEGER, item INTEGER, amount INTEGER, note TEXT)"
+    )
     base.executemany(
         "INSERT INTO customer VALUES (?, ?, ?)",
         ((i, f"city{int(c)}", int(s)) for i, (c, s) in enumerate(random.integers(0, 500, (customers, 2)))),

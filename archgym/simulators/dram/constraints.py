@@ -61,9 +61,7 @@ class Constraints:
 class _Table:
     rows: list[tuple[int, int, int, int]] = field(default_factory=list)
 
-    def add(
-        self, commands: Iterable[int] | int, earlier: Iterable[int] | int, place: int, cycles: int
-    ) -> None:
+    def add(self, commands: Iterable[int] | int, earlier: Iterable[int] | int, place: int, cycles: int) -> None:
         for command in [commands] if isinstance(commands, int) else commands:
             for before in [earlier] if isinstance(earlier, int) else earlier:
                 self.rows.append((command, before, place, cycles))
@@ -99,9 +97,7 @@ def constraints(device: Device) -> Constraints:
         read_end, write_end = t["RL"] + burst, t["WL"] + burst
     rows = np.array(sorted(table.rows), np.int64)
     start = np.searchsorted(rows[:, 0], np.arange(len(COMMANDS) + 1)).astype(np.int64)
-    return Constraints(
-        rows, start, length, device.family == "HBM2", faw, window, read_end, write_end, first_cycle
-    )
+    return Constraints(rows, start, length, device.family == "HBM2", faw, window, read_end, write_end, first_cycle)
 
 
 def _ddr(table: _Table, device: Device) -> None:

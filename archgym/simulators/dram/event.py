@@ -970,11 +970,12 @@ def count_cycles(log, channel, until, banks, cycles, out):
     for i in order:
         t, kind, b = time[i], command[i], bank[i]
         if kind == ACT:
-            out[_ACT] += 1
-            if n_open == 0:
-                out[_P] += max(t - since_closed, 0)
-                since_open = t
+            # A bank that is held open (see PDXA) takes no further ACT.
             if not is_open[b]:
+                out[_ACT] += 1
+                if n_open == 0:
+                    out[_P] += max(t - since_closed, 0)
+                    since_open = t
                 is_open[b] = True
                 n_open += 1
         elif kind in (RD, RDA):

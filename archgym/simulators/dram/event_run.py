@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from archgym.simulators.dram import event as e
 from archgym.simulators.dram.batch import Columns, Prepared, Rows, _on_threads, _workers
-from archgym.simulators.dram.constraints import Constraints, constraints
+from archgym.simulators.dram.constraints import NONE, Constraints, constraints
 from archgym.simulators.dram.devices import Device, device
 
 _LATENCIES = (("p50", 50), ("p95", 95), ("p99", 99))
@@ -137,7 +137,7 @@ def _state(row: NDArray[np.int64], prepared: Prepared, heap: int, log: int) -> e
     bank_state[:, :, e.TIME] = e.FAR
     bank_state[:, :, e.UNREFRESHED] = 1
     rank_state = zeros(channels, ranks, e.N_RANK)
-    rank_state[:, :, [e.R_COMMAND, e.P_COMMAND]] = e.NONE
+    rank_state[:, :, [e.R_COMMAND, e.P_COMMAND]] = NONE
     rank_state[:, :, [e.R_TIME, e.P_TIME]] = e.FAR
     rank_state[:, :, [e.PD_ENTRY, e.PD_IDLE]] = 1
     bits = ranks.bit_length() - 1

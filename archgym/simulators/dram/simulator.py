@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,17 +100,19 @@ class DramSimulator(Simulator):
     # --- workloads ---------------------------------------------------------------------------------------------
 
     def workloads(self) -> Mapping[str, Workload]:
-        from archgym.simulators.dram.traces import shipped_traces
+        from archgym.simulators.dram.traces import all_traces
 
-        return shipped_traces()
+        return all_traces()
 
     def load_workload(self, name: str, **options: Any) -> Workload:
-        """A shipped trace by name, or ``file:PATH``. ``requests=N`` simulates the first N requests; 0 means all. A
-        shipped trace is windowed to its first 1,000 requests where nothing is said, a file is taken whole."""
+        """A recording by name (``gzip``), a generator (``random``, ``random:gap=2,seed=7``), or ``file:PATH``, for which
+        further options go to :func:`archgym.simulators.dram.traces.read_trace`. ``requests=N`` simulates the first N
+        requests; 0 means all. Where nothing is said, a file and a generator with arguments are taken whole, others
+        are windowed to their first 1,000 requests."""
         requests = options.pop("requests", None)
         if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
             raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
-        own = name.startswith("file:")
+        own = ":" in name
         trace = super().load_workload(name, **options)
         assert isinstance(trace, Trace)
         if requests is None:
@@ -119,9 +122,11 @@ class DramSimulator(Simulator):
     def read_workload(self, path: Path, **options: Any) -> Workload:
         from archgym.simulators.dram.traces import read_trace
 
-        if options:
-            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; leave it out")
-        return read_trace(path)
+        known = inspect.signature(read_trace).parameters
+        for option in options:
+            if option not in known or option == "path":
+                raise UnknownNameError(f"workload option of {self.name}", option, [*list(known)[1:], "requests"])
+        return read_trace(path, **options)
 
     def space(self, workload: Workload) -> DesignSpace:
         trace = _trace(workload)

@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 
 from archgym.errors import ArchGymError
 from archgym.simulator import Evaluation, Metric, Workload
-from archgym.simulators.dram.addressmap import AddressMap
+from archgym.simulators.dram.addressmap import AddressMap, named_map
 from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.simulator import DramSimulator
 from archgym.simulators.dram.trace import Trace
@@ -50,7 +50,7 @@ _ENERGY_PJ = {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3, "uJ": 1e6, "mJ": 1e9, "J": 1e12}
 _POWER_MW = {"uW": 1e-3, "mW": 1.0, "W": 1e3}
 _RATE_GBPS = {"kb/s": 1e-6, "Mb/s": 1e-3, "Gb/s": 1.0, "Tb/s": 1e3}
 #: Label as printed -> name, units, how values of several channels combine.
-_PRINTED = {
+_PRINTED: Mapping[str, tuple[str, Mapping[str, float], Callable[[list[float]], float]]] = {
     "Total Time": ("total_time_ns", _TIME_NS, max),
     "Total Energy": ("energy_pj", _ENERGY_PJ, sum),
     "Average Power": ("average_power_mw", _POWER_MW, sum),
@@ -117,9 +117,14 @@ class DramsysSimulator(DramSimulator):
             raise ArchGymError(f"workers is {workers}; expected at least 1")
         if not time_limit_s > 0:
             raise ArchGymError(f"time_limit_s is {time_limit_s}; expected more than 0 seconds")
+        self.address_map = named_map(address_map, self.device, self.ranks, self.channels)
         self.binary = binary
         self.workers = workers or len(os.sched_getaffinity(0))
         self.time_limit_s = time_limit_s
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """None: the program prints no commands."""
+        return []
 
     def program(self) -> Path:
         """The binary; an error with one sentence where there is none that can be run."""
@@ -155,7 +160,7 @@ class DramsysSimulator(DramSimulator):
         with tempfile.TemporaryDirectory(prefix="archgym-dramsys-") as shared:
             trace = write_trace(workload, Path(shared) / "trace.stl", memory_clock_mhz=self.device.clock_mhz)
             with ThreadPoolExecutor(self.workers) as pool:
-                jobs = [pool.submit(self._run, program, _values(space, row), trace) for row in array]
+                jobs = [pool.submit(self._run_program, program, _values(space, row), trace) for row in array]
                 for i, job in enumerate(jobs):
                     result = job.result()
                     if isinstance(result, str):
@@ -167,7 +172,7 @@ class DramsysSimulator(DramSimulator):
                         metrics["energy_per_bit_pj"][i] = result["energy_pj"] / bits
         return Evaluation.build(metrics, violation=violation, count=len(array))
 
-    def _run(self, program: Path, design: Mapping[str, Any], trace: Path) -> dict[str, float] | str:
+    def _run_program(self, program: Path, design: Mapping[str, Any], trace: Path) -> dict[str, float] | str:
         """One run in a scratch folder of its own; results, or the name of what went wrong."""
         with tempfile.TemporaryDirectory(prefix="archgym-dramsys-") as name:
             folder = Path(name)
