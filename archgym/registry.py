@@ -95,6 +95,7 @@ AGENTS = Registry(
         "re": "archgym.agents.regularized_evolution:RegularizedEvolution",
         "aco": "archgym.agents.ant_colony:AntColony",
         "bo": "archgym.agents.bayesian:BayesianOptimization",
+        "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "tpe": "archgym.agents.optuna_agents:TPE",
         "cmaes": "archgym.agents.optuna_agents:CMAES",

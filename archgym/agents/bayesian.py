@@ -69,7 +69,10 @@ class BayesianOptimization(GenerationalAgent):
         self._feasible = np.empty(0, dtype=bool)
         self._seen: set[bytes] = set()
         self._near, self._one = Mover(self.space, reach=0.2), Mover(self.space)
-        self._model: Surrogate = GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
+        self._model: Any = self._make_model()
+
+    def _make_model(self) -> Surrogate:
+        return GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
@@ -168,13 +171,12 @@ class GaussianProcess:
         self._kernel: Any = None
         self._noise = 1e-6
         self._fitted_at = 0
-        self._calls = 0
+        self._fits_since = 0
 
     def fit(self, x: Array, y: Array) -> None:
         from skopt.learning import GaussianProcessRegressor
         from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
 
-        self._calls += len(y) if not self._calls else 1
         if self._kernel is None or self._due(len(y)):
             # One length scale a feature needs data for each; beyond that, one for all.
             scales = np.ones(x.shape[1]) if x.shape[1] <= 20 else 1.0

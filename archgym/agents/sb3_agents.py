@@ -14,15 +14,11 @@ any scale and the penalty of infeasible designs does not blow up the value funct
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from stable_baselines3 import A2C as SB3A2C
 from stable_baselines3 import DQN as SB3DQN
@@ -30,6 +26,7 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3 import SAC as SB3SAC
 
 from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.torch_support import own_randomness
 from archgym.envs.sb3 import SB3VecEnv
 from archgym.envs.vector_env import DesignVectorEnv
 from archgym.evaluator import BudgetExhausted, Evaluator
@@ -143,7 +140,7 @@ class SB3Agent(Agent):
 
     def drive(self, evaluator: Evaluator) -> None:
         seed = int(self.rng.integers(2**31))
-        with _own_randomness():
+        with own_randomness():
             env = self.env(evaluator)
             env.seed(seed)
             total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
@@ -151,21 +148,6 @@ class SB3Agent(Agent):
             # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
             while not evaluator.exhausted:
                 model.learn(total, reset_num_timesteps=False)
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """SB3 seeds the global generators; they are put back afterwards. One thread, so that sums have one order on every
-    machine (and small networks are faster on one)."""
-    state, numpy_state, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(state)
-        np.random.set_state(numpy_state)
 
 
 def _network(width: int) -> dict[str, Any]:

@@ -41,7 +41,8 @@ import yaml
 from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.problem import Problem, make_problem
+from archgym.problem import Problem, make_problem, parse_name
+from archgym.registry import SIMULATORS
 
 LOGS = ("trials", "none")
 
@@ -229,9 +230,15 @@ def _problem(entry: Any, source: str) -> tuple[str, Mapping[str, Any]]:
         name, options = entry["problem"], {str(key): value for key, value in entry.items() if key != "problem"}
     else:
         raise ArchGymError(f"a problem of {source} is {entry!r}; expected a name or a mapping with the key 'problem'")
-    # Made once here, so that a mistake shows before hours of runs; the name is then spelled out.
-    problem = _cached_problem(name, json.dumps(options, sort_keys=True))
-    return problem.name, options
+    # Names are checked here without making the problem, which may compile a kernel; the default workload is spelled out.
+    kind, workload = parse_name(name)
+    simulator = SIMULATORS.load(kind)()
+    workload = workload or simulator.default_workload
+    if not workload.startswith("file:") and not options.get("workload_options"):
+        known = simulator.workloads()
+        if workload not in known:
+            raise UnknownNameError(f"workload of {kind}", workload, known)
+    return f"{kind}/{workload}", options
 
 
 def _settings(entry: Any, budget: int, seed: int, source: str) -> Iterator[tuple[str, Mapping[str, Any], int]]:

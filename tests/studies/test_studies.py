@@ -141,7 +141,7 @@ def test_threads_are_limited_inside_and_restored_outside():
 def test_a_bad_run_is_a_failed_record_and_does_not_end_the_study(tmp_path, monkeypatch):
     from archgym.agents.genetic import GeneticAlgorithm
 
-    monkeypatch.setattr(GeneticAlgorithm, "learn", lambda *args: 1 / 0)
+    monkeypatch.setattr(GeneticAlgorithm, "propose", lambda *args: 1 / 0)
     result = run_study(parse_spec(SPEC), tmp_path)
     assert len(result.failed) == 32 and result.done == result.runs - 32
     assert result.failed[0]["error"].startswith("ZeroDivisionError")

@@ -340,11 +340,17 @@ def cost(layer, f, o, hw, objective, out):
 
 # --- search ------------------------------------------------------------------------------------------------------
 
-#: Orders in which dims are taken into the scratchpads and into the global buffer by the first construction.
-PE_TEMPLATES = np.array(
-    [(S, R, C, K, Q, P, N, G), (Q, P, N, S, R, K, C, G), (K, C, S, R, Q, P, N, G), (S, R, Q, K, C, P, N, G)], dtype=np.int64
+#: Dims in the order in which the first construction takes them into the scratchpads, and then into the global buffer,
+#: with the loop order it starts from (for both outer levels, and for the input scratchpad's).
+TEMPLATES = np.array(
+    [
+        ((Q, P, N, S, R, K, C, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((S, R, Q, K, C, P, N, G), (Q, P, N, S, R, K, C, G), (2, 2, 0, 0, 0, 0, 0, 0)),
+        ((S, R, C, K, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((K, C, S, R, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+    ],
+    dtype=np.int64,
 )
-GLB_TEMPLATES = np.array([(Q, P, N, S, R, K, C, G), (S, R, C, K, Q, P, N, G), (K, Q, P, S, R, C, N, G)], dtype=np.int64)
 
 
 @njit(cache=True)
@@ -386,7 +392,7 @@ def _fits(layer, f, hw):
 
 
 @njit(cache=True)
-def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
+def _construct(layer, bounds, primes, f, hw, template):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
     for place in (GLB, IFMAP, WEIGHT, PSUM):
         for d in range(DIMS):
@@ -396,7 +402,7 @@ def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
     if not _fits(layer, f, hw):
         return False
     for j in range(DIMS):
-        d = PE_TEMPLATES[pe_template, j]
+        d = TEMPLATES[template, 0, j]
         for i in range(primes.shape[1]):
             q = primes[d, i]
             if q == 0:
@@ -416,7 +422,7 @@ def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
                 if not placed:
                     break
     for j in range(DIMS):
-        d = GLB_TEMPLATES[glb_template, j]
+        d = TEMPLATES[template, 1, j]
         for i in range(primes.shape[1]):
             q = primes[d, i]
             if q == 0:
@@ -475,7 +481,8 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
 
 @njit(cache=True)
 def _exchange(layer, primes, f, o, hw, objective, out, best):
-    """One sweep over all pairs of moves in opposite directions between two places, taking every improvement."""
+    """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
+    whose first move alone does not fit, which single moves cannot reach."""
     for d in range(DIMS):
         for i in range(primes.shape[1]):
             q = primes[d, i]
@@ -488,6 +495,10 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
                     f[a, d] //= q
                     f[b, d] *= q
                     kept = False
+                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                        f[a, d] *= q
+                        f[b, d] //= q
+                        continue
                     for e in range(DIMS):
                         for j in range(primes.shape[1]):
                             r = primes[e, j]
@@ -528,66 +539,67 @@ def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
 
 
 @njit(cache=True)
-def search(layer, options, hw, objective, starts, exchange, best_f, best_o):
+def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
+    """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
+    best = np.inf
+    orders = np.zeros(4, np.int64)
+    for template in range(len(TEMPLATES)):
+        for d in range(DIMS):
+            trial[COLUMN, d] = option[0, d]
+            trial[ROW, d] = option[1, d]
+        if _construct(layer, bounds, primes, trial, hw, template):
+            orders[0] = TEMPLATES[template, 2, 0]
+            orders[1] = orders[0]
+            orders[2] = TEMPLATES[template, 2, 1]
+            orders[3] = 2
+            value = cost(layer, trial, orders, hw, objective, out)
+            if value < best:
+                best = value
+                f[:] = trial
+                o[:] = orders
+    if best < np.inf:
+        best = _tune_orders(layer, f, o, hw, objective, out, best)
+    return best
+
+
+@njit(cache=True)
+def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
-    ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; the ``starts`` best
-    outcomes are improved by local search over all factors and orders. No randomness: ties keep the earlier one.
+    ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; local search by single
+    moves improves the ``starts`` best of them, and by pairs of moves the ``finals`` best of those. No randomness: ties
+    keep the earlier one.
     """
     bounds = layer[:DIMS]
     primes = np.zeros((DIMS, 10), np.int64)
     primes_of(bounds, primes)
     out = np.empty(2)
-    f = np.ones((PLACES, DIMS), np.int64)
-    o = np.zeros(4, np.int64)
-    pool_f = np.ones((starts, PLACES, DIMS), np.int64)
-    pool_o = np.zeros((starts, 4), np.int64)
-    pool = np.full(starts, np.inf)
-    for option in range(len(options)):
-        found = np.inf
-        slot = -1
-        for pe_template in range(len(PE_TEMPLATES)):
-            for glb_template in range(len(GLB_TEMPLATES)):
-                for d in range(DIMS):
-                    f[COLUMN, d] = options[option, 0, d]
-                    f[ROW, d] = options[option, 1, d]
-                if not _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
-                    continue
-                for orders in range(3):
-                    o[0] = 2 * orders
-                    o[1] = 2 * orders
-                    o[2] = 0 if orders == 0 else 2
-                    o[3] = 2
-                    value = cost(layer, f, o, hw, objective, out)
-                    if value < found:
-                        # One entry of the pool a spatial option.
-                        if slot < 0:
-                            worst = 0
-                            for k in range(1, starts):
-                                if pool[k] > pool[worst]:
-                                    worst = k
-                            if value >= pool[worst]:
-                                continue
-                            slot = worst
-                        found = value
-                        pool[slot] = value
-                        pool_f[slot] = f
-                        pool_o[slot] = o
+    trial = np.ones((PLACES, DIMS), np.int64)
+    count = len(options)
+    f = np.ones((count, PLACES, DIMS), np.int64)
+    o = np.zeros((count, 4), np.int64)
+    value = np.empty(count)
+    for i in range(count):
+        value[i] = _fill_in(layer, bounds, primes, options[i], hw, objective, out, f[i], o[i], trial)
+    chosen = np.argsort(value, kind="mergesort")[: min(starts, count)]
+    for i in chosen:
+        if value[i] < np.inf:
+            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], False)
     best = np.inf
-    for k in range(starts):
-        if pool[k] == np.inf:
-            continue
-        value = _tune_orders(layer, pool_f[k], pool_o[k], hw, objective, out, pool[k])
-        value = _descend(layer, primes, pool_f[k], pool_o[k], hw, objective, out, value, exchange)
-        if value < best:
-            best = value
-            best_f[:] = pool_f[k]
-            best_o[:] = pool_o[k]
+    ranks = chosen[np.argsort(value[chosen], kind="mergesort")]
+    for k in range(len(ranks)):
+        i = ranks[k]
+        if k < finals and value[i] < np.inf:
+            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], True)
+        if value[i] < best:
+            best = value[i]
+            best_f[:] = f[i]
+            best_o[:] = o[i]
     return best
 
 
 @njit(cache=True, parallel=True)
-def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, exchange, f, o, best):
+def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
     """Search ``n`` rows, each a layer on a hardware, in parallel: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
 
     ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
@@ -599,7 +611,7 @@ def search_rows(layers, options, option_starts, hardware, layer_of, options_of, 
             hardware[hardware_of[row]],
             objective,
             starts,
-            exchange,
+            finals,
             f[row],
             o[row],
         )
@@ -646,8 +658,16 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     ny = _axis_options(bounds, mesh_y, ys)
     # A signature is the set of dims on X and the set on Y, 8 bits each.
     best = np.zeros(65536, np.int64)
-    who = np.full((65536, 2), -1, np.int64)
-    top = 0
+    who = np.empty((65536, 2), np.int64)
+    seen = np.empty(65536, np.int64)
+    signatures, top = 0, 0
+    bits_y = np.zeros(ny, np.int64)
+    use_y = np.ones(ny, np.int64)
+    for j in range(ny):
+        for d in range(DIMS):
+            use_y[j] *= ys[j, d]
+            if ys[j, d] > 1:
+                bits_y[j] |= 256 << d
     for i in range(nx):
         use_x, bits_x = 1, 0
         for d in range(DIMS):
@@ -655,26 +675,75 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
             if xs[i, d] > 1:
                 bits_x |= 1 << d
         for j in range(ny):
-            use, bits = use_x, bits_x
+            use, bits = use_x * use_y[j], bits_x | bits_y[j]
+            if use <= best[bits]:
+                continue
             good = True
             for d in range(DIMS):
-                if bounds[d] % (xs[i, d] * ys[j, d]) != 0:
+                # Only a dim on both axes can fail to divide.
+                if xs[i, d] > 1 and ys[j, d] > 1 and bounds[d] % (xs[i, d] * ys[j, d]) != 0:
                     good = False
                     break
-                use *= ys[j, d]
-                if ys[j, d] > 1:
-                    bits |= 256 << d
-            if good and use > best[bits]:
+            if good:
+                if best[bits] == 0:
+                    seen[signatures] = bits
+                    signatures += 1
                 best[bits] = use
                 who[bits, 0] = i
                 who[bits, 1] = j
                 top = max(top, use)
-    order = np.argsort(-best, kind="mergesort")
+    chosen = np.sort(seen[:signatures])
+    order = chosen[np.argsort(-best[chosen], kind="mergesort")]
     count = 0
-    while count < most and count < len(order) and best[order[count]] > 0 and best[order[count]] >= least_share * top:
+    while count < min(most, len(order)) and best[order[count]] >= least_share * top:
         count += 1
     result = np.ones((count, 2, DIMS), np.int64)
     for k in range(count):
         result[k, 0] = xs[who[order[k], 0]]
         result[k, 1] = ys[who[order[k], 1]]
     return result
+
+
+@njit(cache=True)
+def rank_options(layer, options, samples, most):
+    """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
+    best for each sample, then the second best for each, and so on."""
+    bounds = layer[:DIMS]
+    primes = np.zeros((DIMS, 10), np.int64)
+    primes_of(bounds, primes)
+    out = np.empty(2)
+    trial = np.ones((PLACES, DIMS), np.int64)
+    f = np.ones((PLACES, DIMS), np.int64)
+    o = np.zeros(4, np.int64)
+    count = len(options)
+    ranks = np.empty((len(samples), count), np.int64)
+    value = np.empty(count)
+    for s in range(len(samples)):
+        for i in range(count):
+            value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
+        ranks[s] = np.argsort(value, kind="mergesort")
+    taken = np.zeros(count, np.bool_)
+    result = np.empty((min(most, count), 2, DIMS), np.int64)
+    at = 0
+    for k in range(count):
+        for s in range(len(samples)):
+            i = ranks[s, k]
+            if not taken[i] and at < len(result):
+                taken[i] = True
+                result[at] = options[i]
+                at += 1
+    return result
+
+
+@njit(cache=True, parallel=True)
+def option_sets(layers, keys, samples, widest, least_share, most, sets, sizes):
+    """Ranked spatial options for every key (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
+    for j in prange(len(keys)):
+        layer = layers[keys[j, 0]]
+        local = samples.copy()
+        local[:, MESH_X] = keys[j, 1]
+        local[:, MESH_Y] = keys[j, 2]
+        options = spatial_options(layer[:DIMS], keys[j, 1], keys[j, 2], widest, least_share)
+        ranked = rank_options(layer, options, local, most)
+        sizes[j] = len(ranked)
+        sets[j, : len(ranked)] = ranked

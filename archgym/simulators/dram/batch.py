@@ -8,6 +8,7 @@ limits that stay out of touch have the same result bit by bit, so that one simul
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,24 +25,36 @@ from archgym.simulators.dram.timing import ddr_timing
 from archgym.simulators.dram.trace import Trace
 
 Rows = NDArray[np.int64]
+Columns = dict[str, NDArray[np.int64]]
+
+LINE_BYTES = 64
+"""A request of a trace is one line of this size; a memory with shorter bursts takes several bursts for it."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A trace decoded for one memory: what the kernel takes.
+    """A trace decoded for one memory: what the controllers take.
 
     Attributes:
-        device, ranks: of the memory.
+        device, ranks, channels: of the memory.
         requests: bursts of the trace.
-        timing: int64 vector of the kernel.
-        columns: arrival (int64), bank (uint8), row, line (int32) and is_write (uint8), each ``(n,)``.
+        columns: arrival (int64), bank over all channels and ranks (uint8 where one rank, else int32), row, line
+            (uint32) and is_write (uint8), each ``(n,)``.
+        routes: number of the request in its channel, next request of the channel (int32 ``(n,)``), and first of each
+            channel (int32 ``(channels,)``).
     """
 
     device: Device
     ranks: int
+    channels: int
     requests: int
-    timing: NDArray[np.int64]
     columns: tuple[NDArray[Any], ...]
+    routes: tuple[NDArray[Any], ...]
+
+    @property
+    def plain(self) -> bool:
+        """True where the fast controller can run it: one channel and one rank of DDR."""
+        return self.ranks == 1 and self.channels == 1 and self.device.family in ("DDR3", "DDR4", "DDR5")
 
 
 def check_addresses(trace: Trace, capacity: int, what: str) -> None:
@@ -55,43 +68,90 @@ def check_addresses(trace: Trace, capacity: int, what: str) -> None:
         )
 
 
-def prepare(trace: Trace, device: Device, address_map: AddressMap) -> Prepared:
-    """Decode a trace for a memory of one channel and one rank."""
-    check_addresses(trace, address_map.capacity, device.name)
-    if len(trace) > c.MAX_REQUESTS:
-        raise ArchGymError(f"trace {trace.name!r} has {len(trace)} requests; at most {c.MAX_REQUESTS:,} fit; window it")
-    arrival = trace.arrival(device.clock_mhz)
-    if int(arrival[-1]) + 1000 * len(trace) + (1 << 30) >= 1 << 38:
+def prepare(
+    trace: Trace, device: Device, address_map: AddressMap, ranks: int = 1, channels: int = 1, split: bool = True
+) -> Prepared:
+    """Decode a trace for a memory. Addresses are aligned down to the burst.
+
+    Args:
+        trace: the workload.
+        device, address_map, ranks, channels: the memory.
+        split: a request is a line of 64 bytes, so that a memory with shorter bursts takes several bursts for it, all
+            with the request's arrival; False makes every request one burst, as DRAMSys does.
+    """
+    check_addresses(trace, address_map.capacity, f"{device.name} x {ranks} ranks x {channels} channels")
+    arrival, address, is_write = trace.arrival(device.clock_mhz), trace.address, trace.is_write.astype(np.uint8)
+    parts = LINE_BYTES // device.burst_bytes if split else 1
+    if parts > 1:
+        address = address & ~np.int64(LINE_BYTES - 1)
+        address = (address[:, None] + device.burst_bytes * np.arange(parts)).reshape(-1)
+        arrival, is_write = np.repeat(arrival, parts), np.repeat(is_write, parts)
+    address = address & ~np.int64(device.burst_bytes - 1)
+    n = len(address)
+    if n > c.MAX_REQUESTS:
+        raise ArchGymError(f"trace {trace.name!r} has {n} bursts; at most {c.MAX_REQUESTS:,} fit; window it")
+    if int(arrival[-1]) + 1000 * n + (1 << 30) >= 1 << 38:
         raise ArchGymError(f"trace {trace.name!r} ends at cycle {arrival[-1]}, beyond 2**38 cycles; window the trace")
-    address = trace.address & ~np.int64(device.burst_bytes - 1)
     fields = address_map.decode(address)
     bank = fields["bank"] + fields["bank_group"] * (device.banks // device.bank_groups)
-    line = np.unique(address, return_inverse=True)[1]
+    bank = bank + (fields["rank"] + fields["channel"] * ranks) * device.banks
+    order, following = np.zeros(n, dtype=np.int32), np.full(n, -1, dtype=np.int32)
+    first = np.full(channels, -1, dtype=np.int32)
+    for channel in range(channels):
+        own = np.flatnonzero(fields["channel"] == channel)
+        order[own] = np.arange(len(own))
+        following[own[:-1]] = own[1:]
+        first[channel] = own[0] if len(own) else -1
     columns = (
         np.array(arrival, dtype=np.int64),
-        bank.astype(np.uint8),
-        fields["row"].astype(np.int32),
-        line.astype(np.int32),
-        trace.is_write.astype(np.uint8),
+        bank.astype(np.uint8 if ranks * channels == 1 else np.int32),
+        fields["row"].astype(np.uint32),
+        np.unique(address, return_inverse=True)[1].astype(np.uint32),
+        is_write,
     )
-    return Prepared(device, 1, len(trace), ddr_timing(device), columns)
+    return Prepared(device, ranks, channels, n, columns, (order, following, first))
 
 
 #: Columns of the row that make up the structure of a design; the others are limits that may stay out of touch.
 _STRUCTURE = (c.PAGE, c.SCHEDULER, c.BUFFER, c.RESPONSES, c.ARBITER)
+_NO_LOG = np.empty((0, 3), dtype=np.int64)
+_OUT = {
+    "total": c.O_TOTAL,
+    "latency_sum": c.O_SUM,
+    "latency_p50": c.O_P50,
+    "latency_p95": c.O_P95,
+    "latency_p99": c.O_P99,
+    "latency_max": c.O_MAX,
+    "read_latency_sum": c.O_READ_SUM,
+    "read_latency_p99": c.O_READ_P99,
+    "act": c.O_ACT,
+    "pre": c.O_PRE,
+    "rd": c.O_RD,
+    "wr": c.O_WR,
+    "ref": c.O_REF,
+    "A": c.O_OPEN_CYCLES,
+    "P": c.O_CLOSED_CYCLES,
+}
 
 
-def run(rows: Rows, prepared: Prepared, threads: int | None = None) -> dict[str, NDArray[np.int64]]:
+def run(rows: Rows, prepared: Prepared, threads: int | None = None, fixed: bool = False) -> Columns:
     """Simulate designs; results are independent of their order, of the batch and of the number of threads.
 
     Args:
-        rows: int64 ``(n, 10)``, see :func:`archgym.simulators.dram.spaces.kernel_rows`.
+        rows: int64 ``(n, 12)``, see :func:`archgym.simulators.dram.spaces.kernel_rows`.
         prepared: the trace.
         threads: None takes Numba's number of threads.
+        fixed: count open banks for power-down as they are (the reference forgets auto-precharges).
 
     Returns:
-        Columns int64 ``(n,)``: cycles and counts.
+        Columns int64 ``(n,)``: cycles and counts; ``total`` is -1 for a deadlock.
     """
+    if prepared.plain and not rows[:, 10:].any():
+        return _run_plain(np.ascontiguousarray(rows[:, :10]), prepared, threads)
+    return _run_general(np.ascontiguousarray(rows), prepared, threads, fixed)
+
+
+def _run_plain(rows: Rows, prepared: Prepared, threads: int | None) -> Columns:
     out = np.empty((len(rows), c.N_OUT), dtype=np.int64)
     if len(rows) == 1:
         _work(rows, out, prepared)
@@ -100,33 +160,84 @@ def run(rows: Rows, prepared: Prepared, threads: int | None = None) -> dict[str,
         ordered = np.ascontiguousarray(rows[order])
         result = np.empty_like(out)
         bounds = list(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True))
-        threads = min(threads or get_num_threads(), len(os.sched_getaffinity(0)), len(bounds))
-        if threads > 1 and len(rows) * prepared.requests >= 10_000:
+        workers = _workers(threads, len(bounds))
+        if workers > 1 and len(rows) * prepared.requests >= 10_000:
             # A few parts a thread, so that a slow one does not hold up the others.
-            parts = _parts(bounds, threads * 8)
-            with ThreadPoolExecutor(threads) as pool:
-                for done in [pool.submit(_work, ordered[a:b], result[a:b], prepared) for a, b in parts]:
-                    done.result()
+            parts = _parts(bounds, workers * 8)
+            _on_threads(workers, parts, lambda part: _work(ordered[slice(*part)], result[slice(*part)], prepared))
         else:
             _work(ordered, result, prepared)
         out[order] = result
-    return {
-        "total": out[:, c.O_TOTAL],
-        "latency_sum": out[:, c.O_SUM],
-        "latency_p50": out[:, c.O_P50],
-        "latency_p95": out[:, c.O_P95],
-        "latency_p99": out[:, c.O_P99],
-        "latency_max": out[:, c.O_MAX],
-        "read_latency_sum": out[:, c.O_READ_SUM],
-        "read_latency_p99": out[:, c.O_READ_P99],
-        "act": out[:, c.O_ACT],
-        "pre": out[:, c.O_PRE],
-        "rd": out[:, c.O_RD],
-        "wr": out[:, c.O_WR],
-        "ref": out[:, c.O_REF],
-        "A": out[:, c.O_OPEN_CYCLES],
-        "P": out[:, c.O_CLOSED_CYCLES],
-    }
+    return {name: out[:, place] for name, place in _OUT.items()}
+
+
+def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: bool) -> Columns:
+    from archgym.simulators.dram import general as g
+    from archgym.simulators.dram.distances import distances
+
+    table = distances(prepared.device)
+    banks, groups = prepared.device.banks, prepared.device.bank_groups
+    arrival, bank, row, line, is_write = prepared.columns
+    out = np.zeros((len(rows), c.N_OUT), dtype=np.int64)
+    extra = np.zeros((len(rows), g.N_GENERAL), dtype=np.int64)
+    bank = bank.astype(np.int32)
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+
+    def one(i: int) -> None:
+        log, count = g.simulate_general(
+            unique[i], table.bank, table.group, table.rank, table.other, table.length, table.scalars, arrival, bank,
+            row, line, is_write, *prepared.routes, prepared.channels, prepared.ranks, banks, groups, fixed, out[i],
+        )  # fmt: skip
+        for channel in range(prepared.channels):
+            first = channel * prepared.ranks * banks
+            g.power_counters(log, count, first, prepared.ranks, banks, table.scalars, out[i], extra[i])
+
+    _on_threads(_workers(threads, len(unique)), range(len(unique)), one)
+    columns = {name: out[inverse, place] for name, place in _OUT.items()}
+    places = {"ref_bank": g.G_REF_BANK, "DA": g.G_DA, "DP": g.G_DP, "S": g.G_S, "sA": g.G_SA, "sP": g.G_SP,
+              "uA": g.G_UA, "uP": g.G_UP}  # fmt: skip
+    return {**columns, **{name: extra[inverse, place] for name, place in places.items()}}
+
+
+def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Rows, tuple[str, ...]]:
+    """The commands of one design in order: int64 ``(m, 3)`` of cycle, command and bank (the first bank of the rank for
+    a command to the whole rank, in the fast controller -1), and the commands' names by number."""
+    from archgym.simulators.dram.distances import COMMANDS, distances
+
+    if prepared.plain and not row[10:].any():
+        out = np.empty((1, c.N_OUT), dtype=np.int64)
+        rows = np.ascontiguousarray(row[None, :10])
+        banks, groups = prepared.device.banks, prepared.device.bank_groups
+        timing = ddr_timing(prepared.device)
+        _, length = c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, _NO_LOG)
+        log = np.empty((length, 3), dtype=np.int64)
+        c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, log)
+        return log, COMMANDS
+    from archgym.simulators.dram import general as g
+
+    table = distances(prepared.device)
+    arrival, bank, *others = prepared.columns
+    full, count = g.simulate_general(
+        row, table.bank, table.group, table.rank, table.other, table.length, table.scalars, arrival,
+        bank.astype(np.int32), *others, *prepared.routes, prepared.channels, prepared.ranks, prepared.device.banks,
+        prepared.device.bank_groups, fixed, np.zeros(c.N_OUT, dtype=np.int64),
+    )  # fmt: skip
+    return full[:count, :3].copy(), COMMANDS
+
+
+def _workers(threads: int | None, work: int) -> int:
+    return max(1, min(threads or get_num_threads(), len(os.sched_getaffinity(0)), work))
+
+
+def _on_threads(workers: int, work: Sequence[Any], task: Callable[[Any], None]) -> None:
+    if workers == 1:
+        for item in work:
+            task(item)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(task, work):
+            pass
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -160,4 +271,4 @@ def _parts(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
 
 def _work(rows: Rows, out: Rows, prepared: Prepared) -> None:
     device = prepared.device
-    c.simulate_batch(rows, prepared.timing, *prepared.columns, device.banks, device.bank_groups, out)
+    c.simulate_batch(rows, ddr_timing(device), *prepared.columns, device.banks, device.bank_groups, out, _NO_LOG)

@@ -45,6 +45,13 @@ ARB_SIMPLE, ARB_FIFO, ARB_REORDER = range(3)
 # --- commands ------------------------------------------------------------------------------------------------------
 NONE, ACT, PREPB, RD, WR, RDA, WRA, PREAB, REFAB = range(9)
 
+# --- state of a bank ------------------------------------------------------------------------------------------------
+# Requests: first, last, how many; the open row; requests to it: how many, writes of them, the oldest.
+HEAD, TAIL, COUNT, ROW, HITS, WRITE_HITS, FIRST_HIT = range(7)
+# Times: its own constraints; its choice: command, earliest time by its own constraints, places of terms and number.
+ACT_READY, PRE_READY, COL_READY, RDA_READY, COMMAND, LOCAL, NUMBER_AND_TERMS = range(7)
+NIL = (1 << 32) - 1  # no request, no row
+
 FAR = np.int64(1) << 61  # a time that never comes
 SHIFT = 24  # a candidate's key is earliest time << SHIFT | admission number
 NUMBER = (np.int64(1) << SHIFT) - 1
@@ -78,7 +85,8 @@ def percentile_ranks(values, n, hist, out):
     ranks = ((n * 50 + 99) // 100, (n * 95 + 99) // 100, (n * 99 + 99) // 100)
     shift0 = max(bits - 10, 0)
     # One histogram of the leading ten bits serves all three ranks; then each refines within its bin.
-    hist[:] = 0
+    for i in range(1024):
+        hist[i] = 0
     for i in range(n):
         hist[values[i] >> shift0] += 1
     place, below = 0, np.int64(0)
@@ -95,7 +103,8 @@ def percentile_ranks(values, n, hist, out):
         while shift > 0:
             step = min(shift, 10)
             low = shift - step
-            hist[:] = 0
+            for i in range(1024):
+                hist[i] = 0
             mask = (np.int64(1) << step) - 1
             for i in range(n):
                 if (values[i] >> shift) == prefix:
@@ -137,525 +146,6 @@ def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiti
         else:
             command = PREAB if open_banks > 0 else REFAB
     return tn, flex, pulled_in, forced, command, flex_high
-
-
-@njit(**_options)
-def simulate(design, timing, arrival, bank_of, row_of, line, is_write, banks, groups, I, J, B, Q, L, out, log):  # noqa: E741, N803
-    """One design over one trace.
-
-    Args:
-        design: int64 (10,).
-        timing: int64 (N_TIMING,).
-        arrival: int64 (n,), cycles, non-decreasing. bank_of: uint8 (n,). row_of, line: int32 (n,); two requests are
-            to the same address where their lines are equal. is_write: uint8 (n,).
-        banks, groups: of the rank; a group is ``bank // (banks // groups)``.
-        I: int64 (4, n) and J: int32 (2, n) scratch a request; B: int64 (14, banks) scratch a bank; Q: int64 scratch of 4 * groups + 8.
-        L: int64 (1032 + 2 * banks) scratch of the percentiles and of the touched banks.
-        out: int64 (N_OUT,).
-        log: int64 (m, 3), filled with (cycle, command, bank) from row 0 on; rows beyond it are dropped; m may be 0.
-
-    Returns:
-        Number of commands issued, which tells how long a complete log is.
-    """
-    n = arrival.shape[0]
-    page, scheduler, buffer, size = design[PAGE], design[SCHEDULER], design[BUFFER], design[SIZE]
-    in_order = design[RESPONSES] == RESP_REORDER
-    arbiter, limit = design[ARBITER], design[ACTIVE]
-    refresh, max_postponed, max_pulled = design[REFRESH] != NO_REFRESH, design[POSTPONED], design[PULLED_IN]
-    t_burst, t_rcd, t_rp, t_ras, t_rc = timing[T_BURST], timing[T_RCD], timing[T_RP], timing[T_RAS], timing[T_RC]
-    t_rl, t_wl, t_al, t_refi, t_rfc = timing[T_RL], timing[T_WL], timing[T_AL], timing[T_REFI], timing[T_RFC]
-    t_ccd_s, t_ccd_l, t_ccd_l_wr = timing[T_CCD_S], timing[T_CCD_L], timing[T_CCD_L_WR]
-    t_rrd_s, t_rrd_l, t_faw = timing[T_RRD_S], timing[T_RRD_L], timing[T_FAW]
-    read_to_pre = t_al + timing[T_RTP]
-    write_to_pre = t_wl + t_burst + timing[T_WR]
-    write_to_read_s = t_wl + t_burst + timing[T_WTR_S] - t_al
-    write_to_read_l = t_wl + t_burst + timing[T_WTR_L] - t_al
-    write_to_rda = write_to_pre - timing[T_RTP] - t_al
-    read_to_write, t_ppd = timing[T_RDWR], timing[T_PPD]
-    auto_read = t_al + timing[T_RTP_AUTO]
-
-    # Requests: doubly linked list a bank, in order of admission; when the response leaves; end of the data.
-    follower, before = J[0], J[1]
-    answered, data_end, slot_free = I[0], I[1], I[2]
-    # Banks.
-    head, tail, count, open_row = B[0], B[1], B[2], B[3]
-    hits, write_hits, first_hit = B[4], B[5], B[6]  # requests to the open row: how many, writes of them, the oldest
-    act_ready, pre_ready, col_ready, rda_ready = B[7], B[8], B[9], B[10]  # the bank's own constraints
-    command, local, number = B[11], B[12], B[13]  # the bank's choice: command, its own earliest time, admission number
-    # Terms of the groups (kind * groups + group) and of the rank (by kind): ACT, RD, WR, PREPB.
-    group_term = Q[: 4 * groups]
-    rank_term = Q[4 * groups : 4 * groups + 4]
-    group_shift = 0
-    while groups << group_shift < banks:
-        group_shift += 1
-    B[:] = 0
-    Q[:] = 0
-    for b in range(banks):
-        head[b] = -1
-        tail[b] = -1
-        open_row[b] = -1
-    if in_order or arbiter == ARB_REORDER:
-        for i in range(n):
-            data_end[i] = -1
-    act0, act1, act2, act3 = -t_faw, -t_faw, -t_faw, -t_faw  # the last four ACTs, oldest first
-    preab_ready, refab_ready = np.int64(0), np.int64(0)
-    touched = L[1032:]
-    busy = np.int64(0)  # bit mask of banks that hold requests
-    n_touched = 0
-    last_direction = np.int64(0)
-    last_bank = np.int64(-1)
-    reads_waiting, writes_waiting = np.int64(0), np.int64(0)
-    open_banks = np.int64(0)
-
-    t, bus = np.int64(0), np.int64(0)
-    best, best_bank = FAR, np.int64(-1)
-    rescan = False
-
-    # The next request: index, entry into the arbiter, time at the controller.
-    i = 0
-    entry = arrival[0]
-    x = entry
-    late, blocked, held = True, False, False
-    responses, last_response, oldest, freed = 0, np.int64(-1), 0, 0
-    issued = 0
-
-    # Refresh.
-    tn = t_refi if refresh else FAR
-    flex = np.int64(0)
-    pulled_in, forced, masked = False, False, False
-    pending = NONE
-    flex_high, flex_low = np.int64(-1), np.int64(1)
-
-    # Counters.
-    n_act, n_pre, n_rd, n_wr, n_ref = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    opened = False
-    open_since, closed_since, closing = np.int64(0), np.int64(0), np.int64(0)
-    open_cycles, closed_cycles = np.int64(0), np.int64(0)
-    last_time, last_tail, last_auto = np.int64(0), np.int64(0), np.int64(-1)
-    size_needed, active_needed = np.int64(1), np.int64(1)
-    n_log = 0
-    left, t_admitted = np.int64(-1), np.int64(-1)
-    admit, waiting, trigger = False, False, FAR
-
-    while True:
-        # --- banks that were touched choose anew -------------------------------------------------------------------
-        clamp = max(t, bus)
-        for k in range(n_touched):
-            b = touched[k]
-            g = b >> group_shift
-            if count[b] == 0:
-                busy &= ~(np.int64(1) << b)
-                if best_bank == b:
-                    rescan = True
-                continue
-            busy |= np.int64(1) << b
-            q = head[b]
-            if open_row[b] < 0:
-                command[b] = ACT
-                local[b] = act_ready[b]
-                kind, where = 0, g
-            else:
-                if scheduler == FIFO:
-                    hit = page == CLOSED or row_of[q] == open_row[b]
-                    further = count[b] > 1 and row_of[follower[q]] == open_row[b]
-                else:
-                    hit = hits[b] > 0
-                    further = hits[b] > 1
-                    if hit:
-                        q = first_hit[b]
-                        if scheduler == FRFCFS_GRP and further and 0 < write_hits[b] < hits[b]:
-                            # The first hit of the last direction that has no older hit to the same address.
-                            j = q
-                            while j >= 0:
-                                if row_of[j] == open_row[b] and is_write[j] == last_direction:
-                                    older = q
-                                    while older != j and not (
-                                        row_of[older] == open_row[b] and line[older] == line[j]
-                                    ):
-                                        older = follower[older]
-                                    if older == j:
-                                        q = j
-                                        break
-                                j = follower[j]
-                if hit:
-                    auto = page == CLOSED or (
-                        not further and (page == CLOSED_ADAPTIVE or (page == OPEN_ADAPTIVE and count[b] > 1))
-                    )
-                    local[b] = col_ready[b]
-                    if is_write[q]:
-                        command[b] = WRA if auto else WR
-                        kind, where = 2, 2 * groups + g
-                    else:
-                        command[b] = RDA if auto else RD
-                        kind, where = 1, groups + g
-                        if auto:
-                            local[b] = max(local[b], rda_ready[b])
-                else:
-                    command[b] = PREPB
-                    local[b] = pre_ready[b]
-                    kind, where = 3, 3 * groups + g
-            # The places of the terms are kept with the number: one load less in the scan.
-            number[b] = (kind << (SHIFT + 8)) | (where << SHIFT) | q
-            if not rescan:
-                key = (max(max(local[b], clamp), max(group_term[where], rank_term[kind])) << SHIFT) | q
-                if b == best_bank:
-                    if key <= best:
-                        best = key
-                    else:
-                        rescan = True
-                elif key < best:
-                    best = key
-                    best_bank = b
-        n_touched = 0
-        if rescan:
-            best, best_bank = FAR, np.int64(-1)
-            rest = busy
-            while rest:
-                b = lowest_bit(rest)
-                rest &= rest - 1
-                packed = number[b]
-                time = max(
-                    max(local[b], clamp), max(group_term[(packed >> SHIFT) & 255], rank_term[packed >> (SHIFT + 8)])
-                )
-                key = (time << SHIFT) | (packed & NUMBER)
-                if key < best:
-                    best = key
-                    best_bank = b
-            rescan = False
-
-        # --- the refresh manager looks at the state (end of a pass, or after an admission) -------------------------
-        due = FAR if masked else best >> SHIFT
-        wake = due
-        arrives = FAR if blocked else x
-        if refresh:
-            waiting = reads_waiting + writes_waiting > 0
-            if t >= tn:
-                tn, flex, pulled_in, forced, pending, flex_high = evaluate_refresh(
-                    t, tn, t_refi, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high
-                )
-            trigger = tn if pending == NONE else max(clamp, preab_ready if pending == PREAB else refab_ready)
-            wake = min(due, trigger)
-            if forced and not masked and min(wake, arrives) > t:
-                # A block works one pass late, and the pass that set it is over.
-                masked = True
-                due = FAR
-                wake = trigger
-        if issued == n and wake > last_response:
-            break
-
-        # --- the next pass -----------------------------------------------------------------------------------------
-        t = min(wake, arrives)
-        if arrives == t and not (late and wake <= t):
-            # Admission; its bank chooses anew before the commands of this pass are compared.
-            if buffer == BANKWISE:
-                level = count[last_bank] if last_bank >= 0 else np.int64(0)
-            elif buffer == READ_WRITE:
-                level = max(reads_waiting, writes_waiting)
-            else:
-                level = reads_waiting + writes_waiting
-            admit = level < size
-            if not admit:
-                blocked = True
-                size_needed = FAR
-                continue
-        else:
-            if arrives == t:
-                late = False  # the pass without it comes first
-            if refresh and pending == NONE and t == tn:
-                tn, flex, pulled_in, forced, pending, flex_high = evaluate_refresh(
-                    t, tn, t_refi, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high
-                )
-                if pending != NONE:
-                    trigger = max(t, bus, preab_ready if pending == PREAB else refab_ready)
-            masked = forced  # for the next choice; what was chosen before stays a candidate in this pass
-            if refresh and pending != NONE and trigger <= t and trigger <= due:
-                # PREAB or REFAB of the refresh manager; wins ties.
-                if pending == PREAB:
-                    for b in range(banks):
-                        if open_row[b] >= 0:
-                            open_row[b] = -1
-                            hits[b] = 0
-                            write_hits[b] = 0
-                    n_pre += open_banks
-                    open_banks = 0
-                    closing = max(closing, t)
-                    rank_term[0] = max(rank_term[0], t + t_rp)
-                    refab_ready = max(refab_ready, t + t_rp)
-                    rank_term[3] = t + t_ppd
-                    last_tail = t_rp
-                else:
-                    n_ref += 1
-                    rank_term[0] = max(rank_term[0], t + t_rfc)
-                    refab_ready = max(refab_ready, t + t_rfc)
-                    if opened:
-                        open_cycles += closing - open_since
-                        closed_since = closing
-                        opened = False
-                    closed_cycles += max(t - closed_since, 0)
-                    open_cycles += t_rfc - t_rp
-                    closed_since = t + t_rfc - t_rp
-                    closing = closed_since
-                    last_tail = 0
-                    forced = False
-                    masked = False
-                    if pulled_in:
-                        flex -= 1
-                    else:
-                        pulled_in = True
-                    flex_low = min(flex_low, flex)
-                    if flex == -max_pulled:
-                        pulled_in = False
-                        tn += t_refi
-                if n_log < log.shape[0]:
-                    log[n_log, 0], log[n_log, 1], log[n_log, 2] = t, pending, -1
-                n_log += 1
-                pending = NONE
-                last_time = t
-                bus = t + 1
-                for b in range(banks):
-                    if count[b] > 0:
-                        touched[n_touched] = b
-                        n_touched += 1
-                rescan = True
-                continue
-            if due > t:
-                continue  # only a trigger of the refresh manager
-
-            # --- issue the winner ----------------------------------------------------------------------------------
-            b = best_bank
-            g = b >> group_shift
-            cmd = command[b]
-            q = best & NUMBER
-            bus = t + 1
-            rescan = True
-            touched[0] = b
-            n_touched = 1
-            last_time = t
-            if n_log < log.shape[0]:
-                log[n_log, 0], log[n_log, 1], log[n_log, 2] = t, cmd, b
-            n_log += 1
-            if cmd == ACT:
-                n_act += 1
-                row = row_of[q]
-                open_row[b] = row
-                open_banks += 1
-                col_ready[b] = t + t_rcd - t_al
-                rda_ready[b] = 0
-                pre_ready[b] = t + t_ras
-                act_ready[b] = t + t_rc
-                act0, act1, act2, act3 = act1, act2, act3, t
-                rank_term[0] = max(rank_term[0], max(t + t_rrd_s, act0 + t_faw))
-                group_term[g] = t + t_rrd_l
-                preab_ready = max(preab_ready, t + t_ras)
-                refab_ready = max(refab_ready, t + t_rc)
-                last_tail = t_rcd
-                if not opened:
-                    closed_cycles += max(t - closed_since, 0)
-                    open_since = t
-                    opened = True
-                elif open_banks == 1 and closing <= t:
-                    open_cycles += closing - open_since
-                    closed_cycles += t - closing
-                    open_since = t
-                if scheduler != FIFO:
-                    first_hit[b] = q
-                    found, writes = np.int64(0), np.int64(0)
-                    j = q
-                    while j >= 0:
-                        if row_of[j] == row:
-                            found += 1
-                            writes += is_write[j]
-                        j = follower[j]
-                    hits[b] = found
-                    write_hits[b] = writes
-                continue
-            if cmd == PREPB:
-                n_pre += 1
-                open_row[b] = -1
-                open_banks -= 1
-                hits[b] = 0
-                write_hits[b] = 0
-                act_ready[b] = max(act_ready[b], t + t_rp)
-                refab_ready = max(refab_ready, t + t_rp)
-                rank_term[3] = t + t_ppd
-                closing = max(closing, t)
-                last_tail = t_rp
-                continue
-            # Column commands.
-            write = is_write[q]
-            if write:
-                n_wr += 1
-                writes_waiting -= 1
-                end = t + t_wl + t_burst
-                pre_ready[b] = max(pre_ready[b], t + write_to_pre)
-                preab_ready = max(preab_ready, t + write_to_pre)
-                rda_ready[b] = t + write_to_rda
-                rank_term[1] = max(rank_term[1], t + write_to_read_s)
-                rank_term[2] = max(rank_term[2], t + t_ccd_s)
-                group_term[groups + g] = t + write_to_read_l
-                group_term[2 * groups + g] = t + t_ccd_l_wr
-                last_tail = write_to_pre
-                closes = t + write_to_pre
-            else:
-                n_rd += 1
-                reads_waiting -= 1
-                end = t + t_rl + t_burst
-                pre_ready[b] = max(pre_ready[b], t + read_to_pre)
-                preab_ready = max(preab_ready, t + read_to_pre)
-                rank_term[1] = max(rank_term[1], t + t_ccd_s)
-                rank_term[2] = max(rank_term[2], t + read_to_write)
-                group_term[groups + g] = max(group_term[groups + g], t + t_ccd_l)
-                last_tail = t_rl + timing[T_DQSCK] + 1 + t_burst
-                closes = t + auto_read
-            # The request leaves the bank's list.
-            j, k = before[q], follower[q]
-            if j >= 0:
-                follower[j] = k
-            else:
-                head[b] = k
-            if k >= 0:
-                before[k] = j
-            else:
-                tail[b] = j
-            count[b] -= 1
-            if cmd == RDA or cmd == WRA:
-                n_pre += 1
-                after = (write_to_pre if write else read_to_pre) + t_rp
-                act_ready[b] = max(act_ready[b], t + after)
-                refab_ready = max(refab_ready, t + after)
-                closes = max(closes, col_ready[b] - t_rcd + t_al + t_ras)
-                closing = max(closing, closes)
-                last_auto = max(last_auto, closes)
-                open_row[b] = -1
-                open_banks -= 1
-                hits[b] = 0
-                write_hits[b] = 0
-            elif scheduler != FIFO:
-                hits[b] -= 1
-                write_hits[b] -= write
-                if q == first_hit[b] and hits[b] > 0:
-                    while row_of[k] != open_row[b]:
-                        k = follower[k]
-                    first_hit[b] = k
-            if scheduler == FRFCFS_GRP and write != last_direction:
-                for k in range(banks):
-                    if k != b and 0 < write_hits[k] < hits[k]:
-                        touched[n_touched] = k
-                        n_touched += 1
-            last_direction = write
-            # Its response, and those that waited for it.
-            issued += 1
-            if in_order:
-                data_end[q] = end
-                while oldest < n and data_end[oldest] >= 0:
-                    last_response = max(data_end[oldest], last_response + 1)
-                    answered[oldest] = last_response
-                    slot_free[oldest] = last_response
-                    oldest += 1
-                responses = oldest
-            elif arbiter == ARB_REORDER:
-                # Here the responses leave the controller as they come, and wait in the arbiter for their turn.
-                left = max(end, left + 1)
-                data_end[q] = left
-                while oldest < n and data_end[oldest] >= 0:
-                    last_response = max(data_end[oldest], last_response + 1)
-                    answered[oldest] = last_response
-                    slot_free[oldest] = last_response
-                    oldest += 1
-                responses = oldest
-            else:
-                last_response = max(end, last_response + 1)
-                answered[q] = last_response
-                slot_free[responses] = last_response
-                responses += 1
-            if held and responses > i - limit:
-                held = False
-                if slot_free[i - limit] > entry:
-                    entry = slot_free[i - limit]
-                    active_needed = FAR
-                x = max(entry, t_admitted + 1)
-                late = entry > t_admitted
-            # A request that is blocked at the controller is admitted in this very cycle, if there is space now.
-            admit = False
-            if blocked:
-                if buffer == BANKWISE:
-                    level = count[last_bank]
-                elif buffer == READ_WRITE:
-                    level = max(reads_waiting, writes_waiting)
-                else:
-                    level = reads_waiting + writes_waiting
-                admit = level < size
-
-        if admit:
-            blocked = False
-            size_needed = max(size_needed, level + 1)
-            b = bank_of[i]
-            last_bank = b
-            j = tail[b]
-            follower[i] = -1
-            before[i] = j
-            if j >= 0:
-                follower[j] = i
-            else:
-                head[b] = i
-            tail[b] = i
-            count[b] += 1
-            if is_write[i]:
-                writes_waiting += 1
-            else:
-                reads_waiting += 1
-            if scheduler != FIFO and open_row[b] == row_of[i]:
-                hits[b] += 1
-                write_hits[b] += is_write[i]
-                if hits[b] == 1:
-                    first_hit[b] = i
-            if n_touched == 0 or touched[0] != b:
-                touched[n_touched] = b
-                n_touched += 1
-            if arbiter != ARB_SIMPLE:
-                # How many requests were in flight when this one entered: a limit above that would not hold it.
-                while freed < responses and slot_free[freed] <= entry:
-                    freed += 1
-                active_needed = max(active_needed, i - freed + 1)
-            t_admitted = t
-            i += 1
-            if i == n:
-                x = FAR
-            elif arbiter == ARB_SIMPLE:
-                x = max(arrival[i], t + 1)
-                late = True
-            else:
-                entry = max(arrival[i], entry + 1)
-                k = i - limit
-                if k >= 0:
-                    if k < responses:
-                        if slot_free[k] > entry:
-                            entry = slot_free[k]
-                            active_needed = FAR
-                    else:
-                        held = True
-                if held:
-                    x = FAR
-                else:
-                    x = max(entry, t + 1)
-                    late = entry > t
-
-    # --- results -------------------------------------------------------------------------------------------------
-    end = last_auto + t_rp - 1 if last_auto > last_time else last_time + last_tail - 1
-    if not opened:
-        closed_cycles += max(end - closed_since, 0)
-    elif open_banks > 0:
-        open_cycles += max(end - open_since, 0)
-    else:
-        open_cycles += closing - open_since
-        closed_cycles += max(end - closing, 0)
-    out[O_TOTAL] = last_response
-    out[O_ACT], out[O_PRE], out[O_RD], out[O_WR], out[O_REF] = n_act, n_pre, n_rd, n_wr, n_ref
-    out[O_OPEN_CYCLES], out[O_CLOSED_CYCLES] = open_cycles, closed_cycles
-    out[O_ACTIVE_NEEDED] = active_needed
-    out[O_SIZE_NEEDED], out[O_FLEX_HIGH], out[O_FLEX_LOW] = size_needed, flex_high, flex_low
-    latency_statistics(answered, arrival, is_write, n_wr, I[3], L, out)
-    return n_log
 
 
 @njit(**_options)
@@ -713,45 +203,547 @@ def covers(run, result, design, interval):
 
 
 @njit(**_options)
-def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out):
-    """Designs int64 ``(m, 10)`` one after the other into ``out`` int64 ``(m, N_OUT)``; see :func:`simulate`.
+def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out, log):
+    """Designs over one trace, one after the other.
 
     Designs of the same structure (policies) should stand together, those with wide limits first: then the results of
-    designs that are provably equal to one before are copied.
+    designs that are provably equal to one before are copied, see :func:`covers`.
+
+    Args:
+        designs: int64 (m, 10).
+        timing: int64 (N_TIMING,).
+        arrival: int64 (n,), cycles, non-decreasing. bank_of: uint8 (n,). row_of, line: uint32 (n,); two requests are
+            to the same address where their lines are equal. is_write: uint8 (n,).
+        banks, groups: of the rank; a group is ``bank // (banks // groups)``.
+        out: int64 (m, N_OUT), filled.
+        log: int64 (k, 3), filled with (cycle, command, bank or -1) of the last design simulated; further commands are
+            dropped; k may be 0.
 
     Returns:
-        Number of simulations run.
+        Number of simulations run, and of commands in the last one, which tells how long a complete log is.
     """
     n = arrival.shape[0]
     I = np.empty((4, n), np.int64)  # noqa: E741
-    J = np.empty((2, n), np.int32)
-    B = np.empty((14, banks), np.int64)
-    Q = np.empty(4 * groups + 8, np.int64)
-    L = np.empty(1024 + 8 + 2 * banks, np.int64)
-    log = np.empty((0, 3), np.int64)
+    link = np.empty((n, 2), np.uint32)  # a bank's requests in order of admission: the one before, the one behind
+    bank = np.empty((banks, 8), np.uint32)
+    time = np.empty((banks, 8), np.int64)
+    Q = np.empty(4 * groups + 4, np.int64)
+    L = np.empty(1032, np.int64)
+    touched = np.empty(2 * banks + 2, np.uint8)
     runs = np.empty(designs.shape[0], np.int64)
-    first, n_runs = 0, 0
-    for d in range(designs.shape[0]):
-        if d > 0 and not (
-            designs[d, PAGE] == designs[d - 1, PAGE]
-            and designs[d, SCHEDULER] == designs[d - 1, SCHEDULER]
-            and designs[d, BUFFER] == designs[d - 1, BUFFER]
-            and designs[d, RESPONSES] == designs[d - 1, RESPONSES]
-            and designs[d, ARBITER] == designs[d - 1, ARBITER]
-        ):
-            first = n_runs
+    first, n_runs, n_log = 0, 0, 0
+    t_burst, t_rcd, t_rp, t_ras, t_rc = timing[T_BURST], timing[T_RCD], timing[T_RP], timing[T_RAS], timing[T_RC]
+    t_rl, t_wl, t_al, t_refi, t_rfc = timing[T_RL], timing[T_WL], timing[T_AL], timing[T_REFI], timing[T_RFC]
+    t_ccd_s, t_ccd_l, t_ccd_l_wr = timing[T_CCD_S], timing[T_CCD_L], timing[T_CCD_L_WR]
+    t_rrd_s, t_rrd_l, t_faw = timing[T_RRD_S], timing[T_RRD_L], timing[T_FAW]
+    read_to_pre = t_al + timing[T_RTP]
+    write_to_pre = t_wl + t_burst + timing[T_WR]
+    write_to_read_s = t_wl + t_burst + timing[T_WTR_S] - t_al
+    write_to_read_l = t_wl + t_burst + timing[T_WTR_L] - t_al
+    write_to_rda = write_to_pre - timing[T_RTP] - t_al
+    read_to_write, t_ppd = timing[T_RDWR], timing[T_PPD]
+    auto_read = t_al + timing[T_RTP_AUTO]
+    answered, data_end, slot_free = I[0], I[1], I[2]
+    # Terms of the groups (kind * groups + group) and of the rank (by kind): ACT, RD, WR, PREPB.
+    group_term = Q[: 4 * groups]
+    rank_term = Q[4 * groups : 4 * groups + 4]
+    group_shift = 0
+    while groups << group_shift < banks:
+        group_shift += 1
+
+    for m in range(designs.shape[0]):
+        design = designs[m]
+        # --- is the result known already? ---------------------------------------------------------------------------
+        if m > 0:
+            for k in (PAGE, SCHEDULER, BUFFER, RESPONSES, ARBITER):
+                if design[k] != designs[m - 1, k]:
+                    first = n_runs
         same = -1
         for k in range(n_runs - 1, first - 1, -1):
-            r = runs[k]
-            if covers(designs[r], out[r], designs[d], timing[T_REFI]):
-                same = r
+            if covers(designs[runs[k]], out[runs[k]], design, t_refi):
+                same = runs[k]
                 break
         if same >= 0:
-            out[d] = out[same]
+            for k in range(N_OUT):
+                out[m, k] = out[same, k]
             continue
-        runs[n_runs] = d
+        runs[n_runs] = m
         n_runs += 1
-        simulate(
-            designs[d], timing, arrival, bank_of, row_of, line, is_write, banks, groups, I, J, B, Q, L, out[d], log
-        )
-    return n_runs
+
+        # --- the state at the start ---------------------------------------------------------------------------------
+        page, scheduler, buffer, size = design[PAGE], design[SCHEDULER], design[BUFFER], design[SIZE]
+        in_order = design[RESPONSES] == RESP_REORDER
+        arbiter, limit = design[ARBITER], design[ACTIVE]
+        refresh, max_postponed, max_pulled = design[REFRESH] != NO_REFRESH, design[POSTPONED], design[PULLED_IN]
+        for k in range(4 * groups + 4):
+            Q[k] = 0
+        for b in range(banks):
+            for k in range(8):
+                bank[b, k] = 0
+                time[b, k] = 0
+            bank[b, HEAD] = NIL
+            bank[b, TAIL] = NIL
+            bank[b, ROW] = NIL
+        if in_order or arbiter == ARB_REORDER:
+            for i in range(n):
+                data_end[i] = -1
+        act0, act1, act2, act3 = -t_faw, -t_faw, -t_faw, -t_faw  # the last four ACTs, oldest first
+        preab_ready, refab_ready = np.int64(0), np.int64(0)
+        busy = np.int64(0)  # bit mask of banks that hold requests
+        n_touched = 0
+        last_direction = np.int64(0)
+        last_bank = np.int64(-1)
+        reads_waiting, writes_waiting = np.int64(0), np.int64(0)
+        open_banks = np.int64(0)
+
+        t, bus = np.int64(0), np.int64(0)
+        best, best_bank = FAR, np.int64(-1)
+        rescan = False
+
+        # The next request: index, entry into the arbiter, time at the controller.
+        i = 0
+        entry = arrival[0]
+        x = entry
+        late, blocked, held = True, False, False
+        responses, last_response, oldest, freed = 0, np.int64(-1), 0, 0
+        issued = 0
+
+        # Refresh.
+        tn = t_refi if refresh else FAR
+        flex = np.int64(0)
+        pulled_in, forced, masked = False, False, False
+        pending = NONE
+        flex_high, flex_low = np.int64(-1), np.int64(1)
+
+        # Counters.
+        n_act, n_pre, n_rd, n_wr, n_ref = np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        opened = False
+        open_since, closed_since, closing = np.int64(0), np.int64(0), np.int64(0)
+        open_cycles, closed_cycles = np.int64(0), np.int64(0)
+        last_time, last_tail, last_auto = np.int64(0), np.int64(0), np.int64(-1)
+        size_needed, active_needed = np.int64(1), np.int64(1)
+        n_log = 0
+        left, t_admitted = np.int64(-1), np.int64(-1)
+        admit, waiting, trigger = False, False, FAR
+
+        while True:
+            # --- banks that were touched choose anew -------------------------------------------------------------------
+            clamp = max(t, bus)
+            for k in range(n_touched):
+                b = np.int64(touched[k])
+                g = b >> group_shift
+                if bank[b, COUNT] == 0:
+                    busy &= ~(np.int64(1) << b)
+                    if best_bank == b:
+                        rescan = True
+                    continue
+                busy |= np.int64(1) << b
+                q = np.int64(bank[b, HEAD])
+                if bank[b, ROW] == NIL:
+                    time[b, COMMAND] = ACT
+                    time[b, LOCAL] = time[b, ACT_READY]
+                    kind, where = 0, g
+                else:
+                    if scheduler == FIFO:
+                        hit = page == CLOSED or row_of[q] == bank[b, ROW]
+                        further = bank[b, COUNT] > 1 and row_of[link[q, 1]] == bank[b, ROW]
+                    else:
+                        hit = bank[b, HITS] > 0
+                        further = bank[b, HITS] > 1
+                        if hit:
+                            q = np.int64(bank[b, FIRST_HIT])
+                            if scheduler == FRFCFS_GRP and further and 0 < bank[b, WRITE_HITS] < bank[b, HITS]:
+                                # The first hit of the last direction that has no older hit to the same address.
+                                j = q
+                                while j != NIL:
+                                    if row_of[j] == bank[b, ROW] and is_write[j] == last_direction:
+                                        older = q
+                                        while older != j and not (
+                                            row_of[older] == bank[b, ROW] and line[older] == line[j]
+                                        ):
+                                            older = np.int64(link[older, 1])
+                                        if older == j:
+                                            q = j
+                                            break
+                                    j = np.int64(link[j, 1])
+                    if hit:
+                        auto = page == CLOSED or (
+                            not further and (page == CLOSED_ADAPTIVE or (page == OPEN_ADAPTIVE and bank[b, COUNT] > 1))
+                        )
+                        time[b, LOCAL] = time[b, COL_READY]
+                        if is_write[q]:
+                            time[b, COMMAND] = WRA if auto else WR
+                            kind, where = 2, 2 * groups + g
+                        else:
+                            time[b, COMMAND] = RDA if auto else RD
+                            kind, where = 1, groups + g
+                            if auto:
+                                time[b, LOCAL] = max(time[b, LOCAL], time[b, RDA_READY])
+                    else:
+                        time[b, COMMAND] = PREPB
+                        time[b, LOCAL] = time[b, PRE_READY]
+                        kind, where = 3, 3 * groups + g
+                # The places of the terms are kept with the number: one load less in the scan.
+                time[b, NUMBER_AND_TERMS] = (kind << (SHIFT + 8)) | (where << SHIFT) | q
+                if not rescan:
+                    key = (max(max(time[b, LOCAL], clamp), max(group_term[where], rank_term[kind])) << SHIFT) | q
+                    if b == best_bank:
+                        if key <= best:
+                            best = key
+                        else:
+                            rescan = True
+                    elif key < best:
+                        best = key
+                        best_bank = b
+            n_touched = 0
+            if rescan:
+                best, best_bank = FAR, np.int64(-1)
+                rest = busy
+                while rest:
+                    b = lowest_bit(rest)
+                    rest &= rest - 1
+                    packed = time[b, NUMBER_AND_TERMS]
+                    earliest = max(
+                        max(time[b, LOCAL], clamp),
+                        max(group_term[(packed >> SHIFT) & 255], rank_term[(packed >> (SHIFT + 8)) & 3]),
+                    )
+                    key = (earliest << SHIFT) | (packed & NUMBER)
+                    if key < best:
+                        best = key
+                        best_bank = b
+                rescan = False
+
+            # --- the refresh manager looks at the state (end of a pass, or after an admission) -------------------------
+            due = FAR if masked else best >> SHIFT
+            wake = due
+            arrives = FAR if blocked else x
+            if refresh:
+                waiting = reads_waiting + writes_waiting > 0
+                if t >= tn:
+                    tn, flex, pulled_in, forced, pending, flex_high = evaluate_refresh(
+                        t, tn, t_refi, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high
+                    )
+                trigger = tn if pending == NONE else max(clamp, preab_ready if pending == PREAB else refab_ready)
+                wake = min(due, trigger)
+                if forced and not masked and min(wake, arrives) > t:
+                    # A block works one pass late, and the pass that set it is over.
+                    masked = True
+                    due = FAR
+                    wake = trigger
+            if issued == n and wake > last_response:
+                break
+
+            # --- the next pass -----------------------------------------------------------------------------------------
+            t = min(wake, arrives)
+            if arrives == t and not (late and wake <= t):
+                # Admission; its bank chooses anew before the commands of this pass are compared.
+                if buffer == BANKWISE:
+                    level = np.int64(bank[last_bank, COUNT]) if last_bank >= 0 else np.int64(0)
+                elif buffer == READ_WRITE:
+                    level = max(reads_waiting, writes_waiting)
+                else:
+                    level = reads_waiting + writes_waiting
+                admit = level < size
+                if not admit:
+                    blocked = True
+                    size_needed = FAR
+                    continue
+            else:
+                if arrives == t:
+                    late = False  # the pass without it comes first
+                if refresh and pending == NONE and t == tn:
+                    tn, flex, pulled_in, forced, pending, flex_high = evaluate_refresh(
+                        t, tn, t_refi, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high
+                    )
+                    if pending != NONE:
+                        trigger = max(t, bus, preab_ready if pending == PREAB else refab_ready)
+                masked = forced  # for the next choice; what was chosen before stays a candidate in this pass
+                if refresh and pending != NONE and trigger <= t and trigger <= due:
+                    # PREAB or REFAB of the refresh manager; wins ties.
+                    if pending == PREAB:
+                        for b in range(banks):
+                            if bank[b, ROW] != NIL:
+                                bank[b, ROW] = NIL
+                                bank[b, HITS] = 0
+                                bank[b, WRITE_HITS] = 0
+                        n_pre += open_banks
+                        open_banks = 0
+                        closing = max(closing, t)
+                        rank_term[0] = max(rank_term[0], t + t_rp)
+                        refab_ready = max(refab_ready, t + t_rp)
+                        rank_term[3] = t + t_ppd
+                        last_tail = t_rp
+                    else:
+                        n_ref += 1
+                        rank_term[0] = max(rank_term[0], t + t_rfc)
+                        refab_ready = max(refab_ready, t + t_rfc)
+                        if opened:
+                            open_cycles += closing - open_since
+                            closed_since = closing
+                            opened = False
+                        closed_cycles += max(t - closed_since, 0)
+                        open_cycles += t_rfc - t_rp
+                        closed_since = t + t_rfc - t_rp
+                        closing = closed_since
+                        last_tail = 0
+                        forced = False
+                        masked = False
+                        if pulled_in:
+                            flex -= 1
+                        else:
+                            pulled_in = True
+                        flex_low = min(flex_low, flex)
+                        if flex == -max_pulled:
+                            pulled_in = False
+                            tn += t_refi
+                    if n_log < log.shape[0]:
+                        log[n_log, 0], log[n_log, 1], log[n_log, 2] = t, pending, -1
+                    n_log += 1
+                    pending = NONE
+                    last_time = t
+                    bus = t + 1
+                    for b in range(banks):
+                        if bank[b, COUNT] > 0:
+                            touched[n_touched] = b
+                            n_touched += 1
+                    rescan = True
+                    continue
+                if due > t:
+                    continue  # only a trigger of the refresh manager
+
+                # --- issue the winner ----------------------------------------------------------------------------------
+                b = best_bank & 63
+                g = b >> group_shift
+                cmd = time[b, COMMAND]
+                q = best & NUMBER
+                bus = t + 1
+                rescan = True
+                touched[0] = b
+                n_touched = 1
+                last_time = t
+                if n_log < log.shape[0]:
+                    log[n_log, 0], log[n_log, 1], log[n_log, 2] = t, cmd, b
+                n_log += 1
+                if cmd == ACT:
+                    n_act += 1
+                    row = np.int64(row_of[q])
+                    bank[b, ROW] = row
+                    open_banks += 1
+                    time[b, COL_READY] = t + t_rcd - t_al
+                    time[b, RDA_READY] = 0
+                    time[b, PRE_READY] = t + t_ras
+                    time[b, ACT_READY] = t + t_rc
+                    act0, act1, act2, act3 = act1, act2, act3, t
+                    rank_term[0] = max(rank_term[0], max(t + t_rrd_s, act0 + t_faw))
+                    group_term[g] = t + t_rrd_l
+                    preab_ready = max(preab_ready, t + t_ras)
+                    refab_ready = max(refab_ready, t + t_rc)
+                    last_tail = t_rcd
+                    if not opened:
+                        closed_cycles += max(t - closed_since, 0)
+                        open_since = t
+                        opened = True
+                    elif open_banks == 1 and closing <= t:
+                        open_cycles += closing - open_since
+                        closed_cycles += t - closing
+                        open_since = t
+                    if scheduler != FIFO:
+                        bank[b, FIRST_HIT] = q
+                        found, writes = np.int64(0), np.int64(0)
+                        j = q
+                        while j != NIL:
+                            if row_of[j] == row:
+                                found += 1
+                                writes += is_write[j]
+                            j = np.int64(link[j, 1])
+                        bank[b, HITS] = found
+                        bank[b, WRITE_HITS] = writes
+                    continue
+                if cmd == PREPB:
+                    n_pre += 1
+                    bank[b, ROW] = NIL
+                    open_banks -= 1
+                    bank[b, HITS] = 0
+                    bank[b, WRITE_HITS] = 0
+                    time[b, ACT_READY] = max(time[b, ACT_READY], t + t_rp)
+                    refab_ready = max(refab_ready, t + t_rp)
+                    rank_term[3] = t + t_ppd
+                    closing = max(closing, t)
+                    last_tail = t_rp
+                    continue
+                # Column commands.
+                write = np.int64(is_write[q])
+                if write:
+                    n_wr += 1
+                    writes_waiting -= 1
+                    end = t + t_wl + t_burst
+                    time[b, PRE_READY] = max(time[b, PRE_READY], t + write_to_pre)
+                    preab_ready = max(preab_ready, t + write_to_pre)
+                    time[b, RDA_READY] = t + write_to_rda
+                    rank_term[1] = max(rank_term[1], t + write_to_read_s)
+                    rank_term[2] = max(rank_term[2], t + t_ccd_s)
+                    group_term[groups + g] = t + write_to_read_l
+                    group_term[2 * groups + g] = t + t_ccd_l_wr
+                    last_tail = write_to_pre
+                    closes = t + write_to_pre
+                else:
+                    n_rd += 1
+                    reads_waiting -= 1
+                    end = t + t_rl + t_burst
+                    time[b, PRE_READY] = max(time[b, PRE_READY], t + read_to_pre)
+                    preab_ready = max(preab_ready, t + read_to_pre)
+                    rank_term[1] = max(rank_term[1], t + t_ccd_s)
+                    rank_term[2] = max(rank_term[2], t + read_to_write)
+                    group_term[groups + g] = max(group_term[groups + g], t + t_ccd_l)
+                    last_tail = t_rl + timing[T_DQSCK] + 1 + t_burst
+                    closes = t + auto_read
+                # The request leaves the bank's list.
+                j, k = np.int64(link[q, 0]), np.int64(link[q, 1])
+                if j != NIL:
+                    link[j, 1] = k
+                else:
+                    bank[b, HEAD] = k
+                if k != NIL:
+                    link[k, 0] = j
+                else:
+                    bank[b, TAIL] = j
+                bank[b, COUNT] -= 1
+                if cmd == RDA or cmd == WRA:
+                    n_pre += 1
+                    after = (write_to_pre if write else read_to_pre) + t_rp
+                    time[b, ACT_READY] = max(time[b, ACT_READY], t + after)
+                    refab_ready = max(refab_ready, t + after)
+                    closes = max(closes, time[b, COL_READY] - t_rcd + t_al + t_ras)
+                    closing = max(closing, closes)
+                    last_auto = max(last_auto, closes)
+                    bank[b, ROW] = NIL
+                    open_banks -= 1
+                    bank[b, HITS] = 0
+                    bank[b, WRITE_HITS] = 0
+                elif scheduler != FIFO:
+                    bank[b, HITS] -= 1
+                    bank[b, WRITE_HITS] -= write
+                    if q == bank[b, FIRST_HIT] and bank[b, HITS] > 0:
+                        while row_of[k] != bank[b, ROW]:
+                            k = np.int64(link[k, 1])
+                        bank[b, FIRST_HIT] = k
+                if scheduler == FRFCFS_GRP and write != last_direction:
+                    for k in range(banks):
+                        if k != b and 0 < bank[k, WRITE_HITS] < bank[k, HITS]:
+                            touched[n_touched] = k
+                            n_touched += 1
+                last_direction = write
+                # Its response, and those that waited for it.
+                issued += 1
+                if in_order:
+                    data_end[q] = end
+                    while oldest < n and data_end[oldest] >= 0:
+                        last_response = max(data_end[oldest], last_response + 1)
+                        answered[oldest] = last_response
+                        slot_free[oldest] = last_response
+                        oldest += 1
+                    responses = oldest
+                elif arbiter == ARB_REORDER:
+                    # Here the responses leave the controller as they come, and wait in the arbiter for their turn.
+                    left = max(end, left + 1)
+                    data_end[q] = left
+                    while oldest < n and data_end[oldest] >= 0:
+                        last_response = max(data_end[oldest], last_response + 1)
+                        answered[oldest] = last_response
+                        slot_free[oldest] = last_response
+                        oldest += 1
+                    responses = oldest
+                else:
+                    last_response = max(end, last_response + 1)
+                    answered[q] = last_response
+                    slot_free[responses] = last_response
+                    responses += 1
+                if held and responses > i - limit:
+                    held = False
+                    if slot_free[i - limit] > entry:
+                        entry = slot_free[i - limit]
+                        active_needed = FAR
+                    x = max(entry, t_admitted + 1)
+                    late = entry > t_admitted
+                # A request that is blocked at the controller is admitted in this very cycle, if there is space now.
+                admit = False
+                if blocked:
+                    if buffer == BANKWISE:
+                        level = np.int64(bank[last_bank, COUNT])
+                    elif buffer == READ_WRITE:
+                        level = max(reads_waiting, writes_waiting)
+                    else:
+                        level = reads_waiting + writes_waiting
+                    admit = level < size
+
+            if admit:
+                blocked = False
+                size_needed = max(size_needed, level + 1)
+                b = np.int64(bank_of[i])
+                last_bank = b
+                j = np.int64(bank[b, TAIL])
+                link[i, 1] = NIL
+                link[i, 0] = j
+                if j != NIL:
+                    link[j, 1] = i
+                else:
+                    bank[b, HEAD] = i
+                bank[b, TAIL] = i
+                bank[b, COUNT] += 1
+                if is_write[i]:
+                    writes_waiting += 1
+                else:
+                    reads_waiting += 1
+                if scheduler != FIFO and bank[b, ROW] == row_of[i]:
+                    bank[b, HITS] += 1
+                    bank[b, WRITE_HITS] += is_write[i]
+                    if bank[b, HITS] == 1:
+                        bank[b, FIRST_HIT] = i
+                if n_touched == 0 or touched[0] != b:
+                    touched[n_touched] = b
+                    n_touched += 1
+                if arbiter != ARB_SIMPLE:
+                    # How many requests were in flight when this one entered: a limit above that would not hold it.
+                    while freed < responses and slot_free[freed] <= entry:
+                        freed += 1
+                    active_needed = max(active_needed, i - freed + 1)
+                t_admitted = t
+                i += 1
+                if i == n:
+                    x = FAR
+                elif arbiter == ARB_SIMPLE:
+                    x = max(arrival[i], t + 1)
+                    late = True
+                else:
+                    entry = max(arrival[i], entry + 1)
+                    k = i - limit
+                    if k >= 0:
+                        if k < responses:
+                            if slot_free[k] > entry:
+                                entry = slot_free[k]
+                                active_needed = FAR
+                        else:
+                            held = True
+                    if held:
+                        x = FAR
+                    else:
+                        x = max(entry, t + 1)
+                        late = entry > t
+
+        # --- results -------------------------------------------------------------------------------------------------
+        end = last_auto + t_rp - 1 if last_auto > last_time else last_time + last_tail - 1
+        if not opened:
+            closed_cycles += max(end - closed_since, 0)
+        elif open_banks > 0:
+            open_cycles += max(end - open_since, 0)
+        else:
+            open_cycles += closing - open_since
+            closed_cycles += max(end - closing, 0)
+        out[m, O_TOTAL] = last_response
+        out[m, O_ACT], out[m, O_PRE], out[m, O_RD], out[m, O_WR], out[m, O_REF] = n_act, n_pre, n_rd, n_wr, n_ref
+        out[m, O_OPEN_CYCLES], out[m, O_CLOSED_CYCLES] = open_cycles, closed_cycles
+        out[m, O_ACTIVE_NEEDED] = active_needed
+        out[m, O_SIZE_NEEDED], out[m, O_FLEX_HIGH], out[m, O_FLEX_LOW] = size_needed, flex_high, flex_low
+        latency_statistics(answered, arrival, is_write, n_wr, I[3], L, out[m])
+
+    return n_runs, n_log

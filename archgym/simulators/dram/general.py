@@ -2,7 +2,7 @@
 single banks, power-down, both command multiplexers.
 
 The same passes as in :mod:`archgym.simulators.dram.controller`, written plainly: timing constraints come from tables
-(:mod:`archgym.simulators.dram.constraints`), every pass follows the steps one by one, and the energy's cycle counters
+(:mod:`archgym.simulators.dram.distances`), every pass follows the steps one by one, and the energy's cycle counters
 are read off the list of issued commands at the end. On a single channel and rank of DDR both give the same results,
 and the tests hold them against each other.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.constraints import (
+from archgym.simulators.dram.distances import (
     ACT,
     N_COMMANDS,
     NEVER,
@@ -65,6 +65,14 @@ from archgym.simulators.dram.controller import (
     FIFO,
     FRFCFS_GRP,
     NO_REFRESH,
+    O_ACT,
+    O_CLOSED_CYCLES,
+    O_OPEN_CYCLES,
+    O_PRE,
+    O_RD,
+    O_REF,
+    O_TOTAL,
+    O_WR,
     OPEN_ADAPTIVE,
     PAGE,
     PER_BANK,
@@ -100,7 +108,7 @@ IDLE, ACTIVE_PDN, PRECHARGE_PDN, SELF_REFRESH, EXTRA_REFRESH = range(5)
     C_ADMITTED, C_RESP_HEAD, C_RESP_TAIL, C_RESP_LAST, C_RESP_NEXT, C_ORDER, C_FIRST, N_CHANNEL,
 ) = range(20)  # fmt: skip
 
-# Results beyond those of the fast controller's row: see ``simulate_general``.
+# Results beyond those of the fast controller's row: refreshes of single banks, cycles of power-down and self refresh.
 (
     G_REF_BANK, G_DA, G_DP, G_S, G_SA, G_SP, G_UA, G_UP, N_GENERAL,
 ) = range(9)  # fmt: skip
@@ -323,32 +331,33 @@ def choose(
 def grown(log):
     """A log of twice the length with the same rows first."""
     larger = np.empty((2 * log.shape[0], log.shape[1]), log.dtype)
-    larger[: log.shape[0]] = log
+    for i in range(log.shape[0]):
+        for k in range(log.shape[1]):
+            larger[i, k] = log[i, k]
     return larger
 
 
 @njit(**_options)
 def simulate_general(
     design, table_bank, table_group, table_rank, table_other, length, scalars, arrival, bank_of, row_of, line, is_write,
-    order_of, next_of, first_of, channels, ranks, banks, groups, fixed, out, extra, keep,
+    order_of, next_of, first_of, channels, ranks, banks, groups, fixed, out,
 ):  # fmt: skip
     """One design over one trace on any memory.
 
     Args:
         design: int64 (12,): the ten columns of the fast controller, power-down policy and command multiplexer.
-        table_bank ... scalars: see :class:`archgym.simulators.dram.constraints.Constraints`.
+        table_bank ... scalars: see :class:`archgym.simulators.dram.distances.Distances`.
         arrival: int64 (n,). bank_of: int32 (n,), counted over all channels and ranks. row_of, line: int32 (n,).
         is_write: uint8 (n,). order_of: int32 (n,), number of the request in its channel; next_of: int32 (n,), the
             next request of the channel or -1; first_of: int32 (channels,), its first request or -1.
         channels, ranks (of a channel), banks, groups (of a rank).
         fixed: True counts the open banks for power-down as they are; False as the reference does, which forgets
             auto-precharges.
-        out, extra: int64 results: the fast controller's row, and the ``G_*`` columns.
-        keep: rows of the log to return.
+        out: int64 row of the fast controller; the total time (-1 for a deadlock) and the latencies are filled here.
 
     Returns:
         The issued commands, int64 (m, 4): cycle, command, bank (first bank of the rank where it is for the rank),
-        request or -1; sorted by cycle within a channel. Empty where ``keep`` is False.
+        request or -1, in order of time; and how many rows of them are filled.
     """
     n = arrival.shape[0]
     total_ranks, total_banks = channels * ranks, channels * ranks * banks
@@ -361,16 +370,18 @@ def simulate_general(
     factor = banks if policy == PER_BANK else 1
     postponed, pulled = design[POSTPONED] * factor, design[PULLED_IN] * factor
 
-    follower = np.full(n, -1, np.int32)
-    before = np.full(n, -1, np.int32)
-    answered = np.zeros(n, np.int64)
-    entry = np.full(n, FAR, np.int64)
-    free = np.zeros(n, np.int64)  # when the k-th response was completed
-    data_end = np.full(n, -1, np.int64)  # by place in the channel's response queue
+    follower = np.empty(n, np.int32)
+    before = np.empty(n, np.int32)
+    answered = np.empty(n, np.int64)
+    entry = np.empty(n, np.int64)
+    free = np.empty(n, np.int64)  # when the k-th response was completed
+    data_end = np.empty(n, np.int64)  # by place in the channel's response queue
     data_request = np.empty(n, np.int32)
-    number = np.zeros(n, np.int64)
+    number = np.empty(n, np.int64)
     waiting = np.empty(n, np.int32)  # responses in the arbiter (Simple, Fifo)
-    arrived = np.zeros(n, np.uint8)  # responses in the arbiter (Reorder)
+    arrived = np.empty(n, np.uint8)  # responses in the arbiter (Reorder)
+    for i in range(n):
+        follower[i], before[i], entry[i], data_end[i], arrived[i] = -1, -1, FAR, -1, 0
 
     bank = np.zeros((total_banks, N_BANK), np.int64)
     rank = np.zeros((total_ranks, N_RANK), np.int64)
@@ -378,16 +389,15 @@ def simulate_general(
     ready_bank = np.zeros((total_banks, N_COMMANDS), np.int64)
     ready_group = np.zeros((total_ranks * groups, N_COMMANDS), np.int64)
     ready_rank = np.zeros((total_ranks, N_COMMANDS), np.int64)
-    window = np.full((total_ranks, 4), NEVER, np.int64)
+    window = np.empty((total_ranks, 4), np.int64)
     log = np.empty((4 * n + 64, 4), np.int64)
     n_log = 0
-
-    bank[:, B_HEAD] = -1
-    bank[:, B_TAIL] = -1
-    bank[:, B_ROW] = -1
-    bank[:, B_REMAINING] = 1
-    bank[:, B_DIRTY] = 1
-    bank[:, B_TIME] = FAR
+    for r in range(total_ranks):
+        for k in range(4):
+            window[r, k] = NEVER
+    for b in range(total_banks):
+        bank[b, B_HEAD], bank[b, B_TAIL], bank[b, B_ROW] = -1, -1, -1
+        bank[b, B_REMAINING], bank[b, B_DIRTY], bank[b, B_TIME] = 1, 1, FAR
     place = 0
     for c in range(channels):
         channel[c, C_LAST_BANK] = -1
@@ -821,27 +831,19 @@ def simulate_general(
         if wait_head < wait_tail or (arbiter == ARB_REORDER and expected < n and arrived[expected]):
             later = min(later, t + 1)
         if later >= FAR:
-            out[0] = -1  # a deadlock: Strict with a scheduler that reorders
-            return log[:0]
+            last_done = np.int64(-1)  # a deadlock: Strict with a scheduler that reorders
+            break
         t = max(later, t + 1)
 
-    finish_general(log, n_log, channels, ranks, banks, scalars, out, extra)
+    out[O_TOTAL] = last_done
+    if last_done < 0:
+        return log, 0
     values, scratch = np.empty(n, np.int64), np.empty(1032, np.int64)
     writes = np.int64(0)
     for i in range(n):
         writes += is_write[i]
-    out[0] = last_done
     latency_statistics(answered, arrival, is_write, writes, values, scratch, out)
-    return log[: n_log if keep else 0]
-
-
-@njit(**_options)
-def finish_general(log, n_log, channels, ranks, banks, scalars, out, extra):
-    """Counts and the power model's cycle counters, channel by channel, from the issued commands."""
-    extra[:] = 0
-    out[8:15] = 0
-    for c in range(channels):
-        power_counters(log, n_log, c * ranks * banks, ranks, banks, scalars, out, extra)
+    return log, n_log
 
 
 @njit(**_options)
@@ -877,10 +879,15 @@ def power_counters(log, n_log, first_bank, ranks, banks, scalars, out, extra):
             distance = scalars[S_AUTO_READ] if command == RDA else scalars[S_AUTO_WRITE]
             times[k], commands[k], targets[k] = max(t + distance, activated[b] + scalars[S_RAS]), PREPB, b
             k += 1
-    keys = np.empty(count, np.int64)
+    # In order of time, a PREPB before others of its cycle; nearly sorted, so each moves a few places at most.
+    order = np.empty(count, np.int64)
     for k in range(count):
-        keys[k] = times[k] * 2 + (0 if commands[k] == PREPB else 1)
-    order = np.argsort(keys, kind="mergesort")
+        key = times[k] * 2 + (commands[k] != PREPB)
+        j = k
+        while j > 0 and times[order[j - 1]] * 2 + (commands[order[j - 1]] != PREPB) > key:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = k
 
     rfc, rp = scalars[S_RFC], scalars[S_RP]
     is_open = np.zeros(many, np.uint8)
@@ -889,66 +896,70 @@ def power_counters(log, n_log, first_bank, ranks, banks, scalars, out, extra):
     open_since, closed_since, start = np.int64(0), np.int64(0), np.int64(0)
     state = 0  # 0 awake, else the command that put the ranks to sleep
     t, command = np.int64(0), NONE
-    for k in order:
+    for place in range(count):
+        k = order[place]
         t, command, b = times[k], commands[k], targets[k]
         if command == ACT:
             # A bank that is held open (see PDXA) takes no further ACT.
             if not is_open[b]:
-                out[8] += 1
+                out[O_ACT] += 1
                 if n_open == 0:
-                    out[14] += max(t - closed_since, 0)
+                    out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
                     open_since = t
                 is_open[b] = 1
                 n_open += 1
         elif command == PREPB:
             if is_open[b]:
-                out[9] += 1
+                out[O_PRE] += 1
                 is_open[b] = 0
                 n_open -= 1
                 if n_open == 0:
-                    out[13] += max(t - open_since, 0)
+                    out[O_OPEN_CYCLES] += max(t - open_since, 0)
                     closed_since = t
         elif command == PREAB:
-            out[9] += n_open
+            out[O_PRE] += n_open
             if n_open > 0:
-                out[13] += max(t - open_since, 0)
+                out[O_OPEN_CYCLES] += max(t - open_since, 0)
                 closed_since = t
-            is_open[:] = 0
+            for j in range(many):
+                is_open[j] = 0
             n_open = 0
         elif command == REFAB:
-            out[12] += 1
-            out[14] += max(t - closed_since, 0)
-            out[13] += rfc - rp
+            out[O_REF] += 1
+            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
+            out[O_OPEN_CYCLES] += rfc - rp
             open_since, closed_since = t, t + rfc - rp
-            is_open[:] = 0
+            for j in range(many):
+                is_open[j] = 0
             n_open = 0
         elif command == REFPB:
             extra[G_REF_BANK] += 1
         elif command == RD or command == RDA:
-            out[10] += 1
+            out[O_RD] += 1
         elif command == WR or command == WRA:
-            out[11] += 1
+            out[O_WR] += 1
         elif command == PDEA:
-            out[13] += max(t - open_since, 0)
-            kept_open[:] = is_open
+            out[O_OPEN_CYCLES] += max(t - open_since, 0)
+            for j in range(many):
+                kept_open[j] = is_open[j]
             state, start = PDEA, t
         elif command == PDXA:
             extra[G_DA] += t - start
             open_since = t
-            is_open[:] = kept_open
             n_open = 0
             for j in range(many):
+                is_open[j] = kept_open[j]
                 n_open += is_open[j]
             state = NONE
         elif command == PDEP:
-            out[14] += max(t - closed_since, 0)
+            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
             state, start = PDEP, t
         elif command == PDXP:
             extra[G_DP] += t - start
             closed_since = t
             state = NONE
         elif command == SREFEN:
-            out[14] += max(t - closed_since, 0)
+            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
             state, start = SREFEN, t
         elif command == SREFEX:
             closed_since = self_refresh(t, start, rfc, rp, extra)
@@ -970,9 +981,9 @@ def power_counters(log, n_log, first_bank, ranks, banks, scalars, out, extra):
     elif state == SREFEN:
         self_refresh(t, start, rfc, rp, extra)
     elif n_open > 0:
-        out[13] += max(t - open_since, 0)
+        out[O_OPEN_CYCLES] += max(t - open_since, 0)
     else:
-        out[14] += max(t - closed_since, 0)
+        out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
 
 
 @njit(**_options)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.simulators.dram.addressmap import AddressMap, named_map
+from archgym.simulators.dram.addressmap import named_map
 from archgym.simulators.dram.devices import Device, device
 from archgym.simulators.dram.energy import PARTS, energy
 from archgym.simulators.dram.spaces import SPACES, kernel_rows
@@ -20,6 +20,8 @@ from archgym.space import DesignSpace
 
 DEFAULT_WINDOW = 1000
 """Requests of a shipped trace that are simulated where nothing else is asked for."""
+
+_DEVICE = device  # the constructor has an argument of that name
 
 METRICS = (
     Metric("total_time_ns", "ns", "min", "time of the last response at the initiator (the makespan)"),
@@ -75,14 +77,15 @@ class DramSimulator(Simulator):
         threads: int | None = None,
     ) -> None:
         super().__init__(space)
-        self.device = _device(device)
+        self.device = _DEVICE(device)
         self.ranks = self.device.ranks if ranks is None else int(ranks)
         self.channels = int(channels)
-        self.address_map = named_map(address_map, self.device, self.ranks, self.channels)
+        self.address_map_name = address_map
+        named_map(address_map, self.device, self.ranks, self.channels)
         if threads is not None and threads < 1:
             raise ArchGymError(f"threads is {threads}; expected at least 1")
         self.threads = threads
-        self._spaces: dict[str, DesignSpace] = {}
+        self._spaces: dict[int, DesignSpace] = {}
         self._prepared: dict[tuple[Any, ...], Any] = {}
 
     # --- workloads ---------------------------------------------------------------------------------------------
@@ -113,12 +116,13 @@ class DramSimulator(Simulator):
         return read_trace(path)
 
     def space(self, workload: Workload) -> DesignSpace:
-        return self._space()
-
-    def _space(self) -> DesignSpace:
-        if self.space_name not in self._spaces:
-            self._spaces[self.space_name] = SPACES[self.space_name]()
-        return self._spaces[self.space_name]
+        trace = _trace(workload)
+        # Only the wide space depends on the trace: by the memory that its addresses need.
+        highest = int(trace.address.max()) if self.space_name == "wide" else 0
+        if highest not in self._spaces:
+            make = SPACES[self.space_name]
+            self._spaces[highest] = make(highest) if self.space_name == "wide" else make()
+        return self._spaces[highest]
 
     # --- evaluation --------------------------------------------------------------------------------------------
 
@@ -127,31 +131,68 @@ class DramSimulator(Simulator):
     ) -> Evaluation:
         if fidelity is not None:
             raise ArchGymError(f"{self.name} has no fidelity {fidelity!r}; leave it out")
-        if not isinstance(workload, Trace):
-            raise ArchGymError(f"the workload of {self.name} is a {type(workload).__name__}; expected a Trace")
-        space = self._space()
+        trace = _trace(workload)
+        space = self.space(trace)
         array = space.check(designs)
         rows = kernel_rows(space, array)
-        metrics = self._evaluate_plain(rows, workload, self.device, self.address_map)
-        return Evaluation.build(metrics, count=len(array))
+        if self.space_name != "wide":
+            memory = self._prepare(trace, self.device, self.address_map_name, self.ranks, self.channels)
+            metrics = self._run(rows, memory)
+            return Evaluation.build(metrics, count=len(array))
+        violation = space.violations(array)
+        metrics = {metric.name: np.full(len(array), np.nan) for metric in METRICS}
+        good = np.flatnonzero(violation == "")
+        if len(good):
+            # One group of designs for each memory.
+            values = space.columns(array[good])
+            memories, inverse = np.unique(array[good, :4], axis=0, return_inverse=True)
+            for k in range(len(memories)):
+                members = np.flatnonzero(inverse.reshape(-1) == k)
+                device_name, map_name, channels, ranks = (
+                    values[name][members[0]] for name in ("Device", "AddressMap", "Channels", "Ranks")
+                )
+                memory = self._prepare(trace, device(device_name), map_name, int(ranks), int(channels))
+                for name, column in self._run(rows[good[members]], memory).items():
+                    metrics[name][good[members]] = column
+        return Evaluation.build(metrics, violation)
 
-    def _evaluate_plain(
-        self, rows: NDArray[np.int64], trace: Trace, device: Device, address_map: AddressMap
-    ) -> dict[str, NDArray[np.float64]]:
+    def _run(self, rows: NDArray[np.int64], memory: Any) -> dict[str, NDArray[np.float64]]:
         from archgym.simulators.dram import batch
 
-        prepared = self._prepare(trace, device, address_map)
-        return metrics_of(batch.run(rows, prepared, self.threads), prepared)
+        return metrics_of(batch.run(rows, memory, self.threads), memory)
 
-    def _prepare(self, trace: Trace, device: Device, address_map: AddressMap) -> Any:
+    def _prepare(self, trace: Trace, dev: Device, map_name: str, ranks: int, channels: int) -> Any:
         from archgym.simulators.dram import batch
 
-        key = (trace.fingerprint, device.name, address_map)
+        key = (trace.fingerprint, dev.name, map_name, ranks, channels)
         if key not in self._prepared:
-            if len(self._prepared) >= 8:
+            if len(self._prepared) >= 256:
                 self._prepared.pop(next(iter(self._prepared)))
-            self._prepared[key] = batch.prepare(trace, device, address_map)
+            address_map = named_map(map_name, dev, ranks, channels)
+            self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
         return self._prepared[key]
+
+    # --- pictures ----------------------------------------------------------------------------------------------
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """The timeline of a design's commands in its busiest window: title, sentence and SVG, for reports."""
+        from archgym.simulators.dram import batch
+        from archgym.simulators.dram.timeline import draw
+
+        trace = _trace(workload)
+        space = self.space(trace)
+        array = space.check(design)[:1]
+        if space.violations(array)[0]:
+            return []
+        dev, memory = self.device, (self.address_map_name, self.ranks, self.channels)
+        if self.space_name == "wide":
+            values = space.decode(array)[0]
+            dev = device(str(values["Device"]))
+            memory = str(values["AddressMap"]), int(values["Ranks"]), int(values["Channels"])
+        row = kernel_rows(space, array)[0]
+        log, names = batch.command_log(row, self._prepare(trace, dev, *memory))
+        svg, sentence = draw(log, names, dev.banks * memory[1], dev.burst_cycles, dev.tck_ps / 1000.0)
+        return [("Command timeline", sentence, svg)] if svg else []
 
     # --- objectives --------------------------------------------------------------------------------------------
 
@@ -199,8 +240,11 @@ def metrics_of(out: Mapping[str, NDArray[np.int64]], prepared: Any) -> dict[str,
             "n_pre": out["pre"].astype(np.float64),
             "n_rd": reads.astype(np.float64),
             "n_wr": writes.astype(np.float64),
-            "n_ref": out["ref"].astype(np.float64),
+            "n_ref": (out["ref"] + out.get("ref_bank", 0)).astype(np.float64),
         }
 
 
-_device = device
+def _trace(workload: Workload) -> Trace:
+    if not isinstance(workload, Trace):
+        raise ArchGymError(f"the workload of dram is a {type(workload).__name__}; expected a Trace")
+    return workload

@@ -39,6 +39,8 @@ class SocSimulator(Simulator):
     spaces = ("full", "archgym-limited")
     default_objective = "farsi-distance"
     default_workload = "edge_detection"
+    pareto = ("deadline_ratio", "power_w", "area_mm2")
+    """The multi-objective view: how late, how much power, how large."""
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ COLUMNS = (*READS, *WRITES)
 
 
 @dataclass(frozen=True)
-class Constraints:
+class Distances:
     """The timing of one device as the general controller takes it.
 
     Attributes:
@@ -64,14 +64,14 @@ class _Table:
                 self.array[a, b] = max(self.array[a, b], distance)
 
 
-def constraints(device: Device) -> Constraints:
+def distances(device: Device) -> Distances:
     """The tables of a device."""
     bank, group, rank, other = _Table(), _Table(), _Table(), _Table()
     scalars = np.zeros(N_SCALARS, dtype=np.int64)
     length = np.ones(N_COMMANDS, dtype=np.int64)
     build = {"LPDDR4": _lpddr4, "HBM2": _hbm2}.get(device.family, _ddr)
     build(device, bank, group, rank, other, length, scalars)
-    return Constraints(bank.array, group.array, rank.array, other.array, length, scalars)
+    return Distances(bank.array, group.array, rank.array, other.array, length, scalars)
 
 
 def _ddr(
