@@ -23,13 +23,17 @@ def random_timed(requests: int) -> Trace:
     """Random lines over 1 GiB, 30 % writes, mean gap 6 cycles."""
     rng = np.random.default_rng(1)
     gap = rng.geometric(1 / 6, requests)
-    return _trace("random-timed", np.cumsum(gap) - gap[0], rng.integers(0, 1 << 24, requests), rng.random(requests) < 0.3)
+    return _trace(
+        "random-timed", np.cumsum(gap) - gap[0], rng.integers(0, 1 << 24, requests), rng.random(requests) < 0.3
+    )
 
 
 def random_saturating(requests: int) -> Trace:
     """Random lines over 1 GiB, 30 % writes, one a cycle."""
     rng = np.random.default_rng(2)
-    return _trace("random-saturating", np.arange(requests), rng.integers(0, 1 << 24, requests), rng.random(requests) < 0.3)
+    return _trace(
+        "random-saturating", np.arange(requests), rng.integers(0, 1 << 24, requests), rng.random(requests) < 0.3
+    )
 
 
 def stream_saturating(requests: int) -> Trace:

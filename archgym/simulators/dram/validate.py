@@ -149,7 +149,11 @@ def memory_of(row: Mapping[str, str]) -> tuple[Device, str, int, int]:
 
 def trace_of(name: str, ref: Path) -> Trace:
     """A trace that a reference row names."""
-    for path in (ref / "stl" / f"{name}.gz", ref / "stl" / name, *(ref / "traces" / f"{name}.csv{z}" for z in (".gz", ""))):
+    for path in (
+        ref / "stl" / f"{name}.gz",
+        ref / "stl" / name,
+        *(ref / "traces" / f"{name}.csv{z}" for z in (".gz", "")),
+    ):
         if path.is_file():
             return _read(path)
     raise ArchGymError(f"the trace {name!r} is neither in {ref / 'stl'} nor in {ref / 'traces'}")
