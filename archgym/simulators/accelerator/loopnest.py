@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.accelerator.layers import DIMS, Layer
+from archgym.simulators.accelerator.threads import run_blocks
 
 Rule = Literal["current", "pre297", "ideal"]
 RULES: tuple[Rule, ...] = ("current", "pre297", "ideal")
@@ -522,7 +523,8 @@ def evaluate_batch(
             raise ArchGymError(f"{what} has shape {index.shape} or entries outside 0..{size - 1}; give one index a mapping")
     energy, utilization = np.empty(rows), np.empty(rows)
     cycles, verdict, place = (np.empty(rows, np.int64) for _ in range(3))
-    kernel.evaluate_rows(
+    run_blocks(
+        kernel.evaluate_rows, rows, kernel.BLOCK_ROWS,
         np.array([problem.bounds for problem in problems], dtype=np.int64), arrays[0]["info"], arrays[0]["role"],
         np.stack([row["weight"] for row in arrays]), np.stack([row["coef"] for row in arrays]), keep_sets, rule_code(rule), elide_first_fill,
         batch.dim, batch.count, batch.level, batch.axis,

@@ -18,6 +18,7 @@ from archgym.errors import UnknownNameError
 from archgym.simulators.accelerator import hardware
 from archgym.simulators.accelerator.layers import DIMS, Layer
 from archgym.simulators.accelerator.loopnest import Batch, BatchResult, LevelMapping, Loop, Mapping, Problem, evaluate_batch
+from archgym.simulators.accelerator.threads import run_blocks
 
 Goal = Literal["energy", "delay", "edp"]
 GOALS: tuple[Goal, ...] = ("energy", "delay", "edp")
@@ -208,9 +209,10 @@ class OptionCache:
             part = missing[start : start + 512]
             sets = np.empty((len(part), effort.options, 2, len(DIMS)), np.int64)
             sizes = np.empty(len(part), np.int64)
-            kernel.option_sets(
-                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes
-            )
+            run_blocks(
+                kernel.option_sets, len(part), 4,
+                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes,
+            )  # fmt: skip
             new.update((names[j], sets[i, : sizes[i]].copy()) for i, j in enumerate(part))
         found = [new[name] if name in new else self._known[name] for name in names]
         for name, options in zip(names, found, strict=True):
@@ -256,7 +258,8 @@ def find_mappings(
         keys, options_of = np.unique(np.column_stack([y, mesh[h]]), axis=0, return_inverse=True)
         sets = cache.get(rows, keys, effort)
         starts = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
-        kernel.search_rows(
+        run_blocks(
+            kernel.search_rows, len(y), 32,
             rows, np.concatenate(sets), starts, table, y, options_of.reshape(-1), h, goal_code(goal), effort.starts,
             effort.finals, factors[part], orders[part], best[part],
         )  # fmt: skip

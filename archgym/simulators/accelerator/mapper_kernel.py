@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from archgym.simulators.accelerator.hardware import (
     BLOCK_D,
@@ -80,14 +80,14 @@ STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
 ENERGY, DELAY, EDP = 0, 1, 2
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _input_words(layer, n, c, p, q, r, s, g):
     rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
     columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
     return g * n * c * rows * columns
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_origins(p, r, step_p, step_r):
     """Distinct positions of i * step_p + j * step_r with i < p and j < r."""
     if p == 1 or r == 1:
@@ -96,7 +96,7 @@ def _axis_origins(p, r, step_p, step_r):
     return p * r - max(0, p - step_r // common) * max(0, r - step_p // common)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, from_glb):
     """Words of the input delivered to a tile of ``words`` words and ``rows x columns`` (a.4 of the model, dims of a
     convolution). ``inside`` holds the extents inside the first loop; the walk starts at the global buffer's loops or
@@ -153,7 +153,7 @@ def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, 
     return total
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _weight_run(f, place, order):
     """Product of the innermost loops that leave weights alone, and whether they are all."""
     still = f[place, N] * f[place, P] * f[place, Q]
@@ -166,7 +166,7 @@ def _weight_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _output_run(f, place, order):
     """Product of the innermost loops that leave outputs alone, and whether they are all."""
     still = f[place, C] * f[place, R] * f[place, S]
@@ -179,12 +179,12 @@ def _output_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _ceil_blocks(words, block):
     return math.ceil(words / block)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     slow = 1.0
     if read > read_bandwidth:
@@ -194,7 +194,7 @@ def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     return math.ceil(compute / slow) if slow < 1.0 else compute
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cost(layer, f, o, hw, objective, out):
     """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles."""
     out[0] = np.inf
@@ -353,7 +353,7 @@ TEMPLATES = np.array(
 )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def primes_of(bounds, primes):
     """Distinct prime factors of each bound into ``primes (D, 10)``, ascending and padded with 0."""
     for d in range(DIMS):
@@ -371,7 +371,7 @@ def primes_of(bounds, primes):
             factor += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fits(layer, f, hw):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
@@ -391,7 +391,7 @@ def _fits(layer, f, hw):
     return words + pe[N] * pe[K] * pe[P] * pe[Q] * pe[G] <= hw[CAP_G]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _construct(layer, bounds, primes, f, hw, template):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
     for place in (GLB, IFMAP, WEIGHT, PSUM):
@@ -437,7 +437,7 @@ def _construct(layer, bounds, primes, f, hw, template):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _tune_orders(layer, f, o, hw, objective, out, best):
     """Improve the loop orders one level at a time until none helps."""
     improved = True
@@ -456,7 +456,7 @@ def _tune_orders(layer, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _shift(layer, primes, f, o, hw, objective, out, best):
     """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
     for d in range(DIMS):
@@ -479,7 +479,7 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _exchange(layer, primes, f, o, hw, objective, out, best):
     """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
     whose first move alone does not fit, which single moves cannot reach."""
@@ -522,7 +522,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
     """Local search to a mapping that no move improves."""
     while True:
@@ -538,7 +538,7 @@ def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
         return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
@@ -562,7 +562,7 @@ def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
@@ -575,35 +575,34 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     primes_of(bounds, primes)
     out = np.empty(2)
     trial = np.ones((PLACES, DIMS), np.int64)
-    count = len(options)
+    # One more than there are options: a single element in use, for buffers too small for all of them.
+    count = len(options) + 1
+    single = np.ones((2, DIMS), np.int64)
     f = np.ones((count, PLACES, DIMS), np.int64)
     o = np.zeros((count, 4), np.int64)
-    value = np.empty(count)
+    value = np.full(count, np.inf)
     for i in range(count):
-        value[i] = _fill_in(layer, bounds, primes, options[i], hw, objective, out, f[i], o[i], trial)
+        if i < count - 1 or value.min() == np.inf:
+            option = options[i] if i < count - 1 else single
+            value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
     chosen = np.argsort(value, kind="mergesort")[: min(starts, count)]
-    for i in chosen:
-        if value[i] < np.inf:
-            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], False)
-    best = np.inf
-    ranks = chosen[np.argsort(value[chosen], kind="mergesort")]
-    for k in range(len(ranks)):
-        i = ranks[k]
-        if k < finals and value[i] < np.inf:
-            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], True)
-        if value[i] < best:
-            best = value[i]
-            best_f[:] = f[i]
-            best_o[:] = o[i]
-    return best
+    for pairs in (False, True):
+        for i in chosen[: finals if pairs else len(chosen)]:
+            if value[i] < np.inf:
+                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs)
+        chosen = chosen[np.argsort(value[chosen], kind="mergesort")]
+    winner = chosen[0]
+    best_f[:] = f[winner]
+    best_o[:] = o[winner]
+    return value[winner]
 
 
-@njit(cache=True, parallel=True)
-def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
-    """Search ``n`` rows, each a layer on a hardware, in parallel: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
+@njit(cache=True, error_model="numpy", nogil=True)
+def search_rows(first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
+    """Search rows ``first..last-1``, each a layer on a hardware: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
 
     ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
-    for row in prange(len(layer_of)):
+    for row in range(first, last):
         chosen = options_of[row]
         best[row] = search(
             layers[layer_of[row]],
@@ -620,7 +619,7 @@ def search_rows(layers, options, option_starts, hardware, layer_of, options_of, 
 # --- spatial options ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_options(bounds, limit, store):
     """Factors of at most two dims with a product within ``limit`` into ``store (m, 8)``; returns how many."""
     at = 0
@@ -645,7 +644,7 @@ def _axis_options(bounds, limit, store):
     return at
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
 
@@ -704,7 +703,7 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rank_options(layer, options, samples, most):
     """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
     best for each sample, then the second best for each, and so on."""
@@ -735,10 +734,10 @@ def rank_options(layer, options, samples, most):
     return result
 
 
-@njit(cache=True, parallel=True)
-def option_sets(layers, keys, samples, widest, least_share, most, sets, sizes):
-    """Ranked spatial options for every key (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
-    for j in prange(len(keys)):
+@njit(cache=True, error_model="numpy", nogil=True)
+def option_sets(first, last, layers, keys, samples, widest, least_share, most, sets, sizes):
+    """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
+    for j in range(first, last):
         layer = layers[keys[j, 0]]
         local = samples.copy()
         local[:, MESH_X] = keys[j, 1]
