@@ -10,7 +10,7 @@ from archgym.errors import ArchGymError
 from archgym.simulators.accelerator import hardware, mapper
 from archgym.simulators.accelerator.components import fit_errors, technologies, technology
 from archgym.simulators.accelerator.layers import Layer, Network, conv, gemm
-from archgym.simulators.accelerator.loopnest import Batch, evaluate_batch, Problem
+from archgym.simulators.accelerator.loopnest import Batch, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
 
 
@@ -21,7 +21,9 @@ def simulator():
 
 @pytest.fixture(scope="module")
 def small():
-    return Network("small", [conv("a", 16, 8, 14, 14, 3, 3), gemm("b", 1, 32, 48), conv("c", 8, 8, 7, 7, 3, 3, groups=8)])
+    return Network(
+        "small", [conv("a", 16, 8, 14, 14, 3, 3), gemm("b", 1, 32, 48), conv("c", 8, 8, 7, 7, 3, 3, groups=8)]
+    )
 
 
 # --- components --------------------------------------------------------------------------------------------------
@@ -172,7 +174,9 @@ def test_eight_orders_a_level_are_as_good_as_all_permutations(simulator, small):
     dims = np.array(rows)
     count = np.take_along_axis(np.tile(factors, (len(rows), 1, 1)), dims, axis=2)
     n = len(rows)
-    batch = Batch(dims.reshape(n, 56), count.reshape(n, 56), np.tile(base.level[:1], (n, 1)), np.tile(base.axis[:1], (n, 1)))
+    batch = Batch(
+        dims.reshape(n, 56), count.reshape(n, 56), np.tile(base.level[:1], (n, 1)), np.tile(base.axis[:1], (n, 1))
+    )
     every = evaluate_batch([problem], mapper.stack_rows(table), batch, mapper.KEEP[None])
     assert (every.verdict == 0).all()
     assert best == pytest.approx((every.energy_pj * every.cycles).min(), rel=1e-12)

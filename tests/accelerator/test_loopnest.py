@@ -98,7 +98,7 @@ DIMS = ("N", "K", "C", "P", "Q", "R", "S")
 
 @st.composite
 def nests(draw, most_loops=7):
-    """A child tile's inner loops, spatial loops between, and loops outside: (outer, between, inner, stride, dilation)."""
+    """A child tile's inner loops, spatial loops between, and loops outside, with stride and dilation."""
     loop = st.tuples(st.sampled_from("KCPQRSN"), st.integers(2, 4))
     outer = draw(st.lists(loop, min_size=1, max_size=most_loops))
     between = draw(st.lists(st.tuples(st.sampled_from("KCPQRS"), st.integers(2, 3)), max_size=2))

@@ -3,13 +3,14 @@
 Everything is integer arithmetic on one nest at a time; :func:`evaluate_rows` runs many nests.
 
 A nest is held as ``nest (7, M)``, its loops outermost first and without trip counts of 1: rows ``T_DIM, T_COUNT,
-T_STEP`` are the loops in time, ``S_DIM, S_COUNT, S_STEP, S_AXIS`` those in space (axis 1 = X, 2 = Y). Level ``b`` has the
-loops ``starts[0, b] .. starts[0, b + 1] - 1`` in time and, inside them, ``starts[1, b] .. starts[1, b + 1] - 1`` in space.
+T_STEP`` are the loops in time, ``S_DIM, S_COUNT, S_STEP, S_AXIS`` those in space (axis 1 = X, 2 = Y). Level ``b`` has
+the loops ``starts[0, b] .. starts[0, b + 1] - 1`` in time and, inside them, ``starts[1, b] .. starts[1, b + 1] - 1`` in
+space.
 
 The projections of T tensors on D dims: ``info (T, 3)`` has kind, number of windows (of axes for general tensors) and
-whether the tensor is read and written; ``role (T, D)`` says what a dim does to a tensor: -2 nothing, -1 it has an axis of
-its own, w >= 0 it moves window w together with other dims; ``weight (T, D)`` is its coefficient there; ``coef (T, A, D)``
-is the whole projection, for general tensors and the ideal rule.
+whether the tensor is read and written; ``role (T, D)`` says what a dim does to a tensor: -2 nothing, -1 it has an axis
+of its own, w >= 0 it moves window w together with other dims; ``weight (T, D)`` is its coefficient there; ``coef (T, A,
+D)`` is the whole projection, for general tensors and the ideal rule.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
     """Tile sizes and per-instance access counts of one nest; returns the product of the temporal trip counts.
 
     ``elide_fills``: the first fill of an output word is not counted (it has no value yet). Outputs, all int64:
-    ``counts (6, L, T)``, ``instances (L,)``, ``reach (D,)``, the extents of the whole. Work space: ``work (5, max(M, A) +
-    T)``, ``sizes (L, T, A)``.
+    ``counts (6, L, T)``, ``instances (L,)``, ``reach (D,)``, the extents of the whole. Work space: ``work (5, max(M, A,
+    D) + T)``, ``sizes (L, T, A)``.
     """
     levels, tensors = keep.shape
     dims = role.shape[1]
@@ -406,7 +407,7 @@ def cycles_of(compute, keep, counts, bandwidth, cycles):
         if read + write > 0.0:
             slow = min(slow, bandwidth[b, 2] / (read + write))
         if slow < 1.0:
-            cycles[b] = int(math.ceil(compute / slow))
+            cycles[b] = math.ceil(compute / slow)
             slowest = max(slowest, cycles[b])
     return slowest
 
@@ -471,8 +472,8 @@ def evaluate_rows(
 
     Layers: ``bounds (Y, D)``, ``coefs (Y, T, A, D)``, ``weights (Y, T, D)``; keep sets ``(K, L, T)``; loops ``(n, M)``,
     entries with trip count 1 are empty, levels do not decrease along a row and within a level loops in time come before
-    those in space. Hardware: ``capacity, block, payers, leak (H, L)``, ``mesh (H, L + 1, 2)``, ``bandwidth, energies (H,
-    L, 3)``, ``compute_pj (H,)``. Outputs ``(n,)``: energy, cycles, verdict and its place, utilization.
+    those in space. Hardware: ``capacity, block, payers, leak (H, L)``, ``mesh (H, L + 1, 2)``, ``bandwidth, energies
+    (H, L, 3)``, ``compute_pj (H,)``. Outputs ``(n,)``: energy, cycles, verdict and its place, utilization.
     """
     width = loop_dim.shape[1]
     levels, tensors = keeps.shape[1], keeps.shape[2]

@@ -8,6 +8,8 @@ every scratchpad keeps one tensor. ``mapper.py`` re-evaluates what the search re
 tests compare the two.
 """
 
+# ruff: noqa: SIM109 (membership in a tuple compiles to slower code)
+
 from __future__ import annotations
 
 import math
@@ -80,7 +82,7 @@ STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
 ENERGY, DELAY, EDP = 0, 1, 2
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(cache=True, error_model="numpy")
 def _input_words(layer, n, c, p, q, r, s, g):
     rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
     columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
@@ -153,7 +155,7 @@ def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, 
     return total
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(cache=True, error_model="numpy")
 def _weight_run(f, place, order):
     """Product of the innermost loops that leave weights alone, and whether they are all."""
     still = f[place, N] * f[place, P] * f[place, Q]
@@ -166,7 +168,7 @@ def _weight_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(cache=True, error_model="numpy")
 def _output_run(f, place, order):
     """Product of the innermost loops that leave outputs alone, and whether they are all."""
     still = f[place, C] * f[place, R] * f[place, S]
@@ -179,19 +181,19 @@ def _output_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(cache=True, error_model="numpy")
 def _ceil_blocks(words, block):
-    return math.ceil(words / block)
+    return float(math.ceil(words / block))
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@njit(cache=True, error_model="numpy")
 def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     slow = 1.0
     if read > read_bandwidth:
         slow = read_bandwidth / read
     if write > write_bandwidth:
         slow = min(slow, write_bandwidth / write)
-    return math.ceil(compute / slow) if slow < 1.0 else compute
+    return float(math.ceil(compute / slow)) if slow < 1.0 else compute
 
 
 @njit(cache=True, error_model="numpy")
@@ -208,9 +210,8 @@ def cost(layer, f, o, hw, objective, out):
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
     if tile_o > hw[CAP_O]:
         return np.inf
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_w > hw[CAP_W]:
         return np.inf
     pe = np.empty(DIMS, np.int64)
@@ -272,43 +273,33 @@ def cost(layer, f, o, hw, objective, out):
         array[d] *= f[GLB, d]
     fill_gi = _input_fills(layer, f, o[1], o[0], tile_gi, rows, columns, array, False)
     # Distinct origins over the array: columns are laid out outside rows.
-    apart_w, apart_o = 1, outputs_apart
-    for d in (K, C, R, S, G):
-        apart_w *= f[COLUMN, d] * f[ROW, d]
+    apart_o = outputs_apart
+    apart_w = f[COLUMN, K] * f[COLUMN, C] * f[COLUMN, R] * f[COLUMN, S] * f[COLUMN, G]
+    apart_w *= f[ROW, K] * f[ROW, C] * f[ROW, R] * f[ROW, S] * f[ROW, G]
     apart_i = f[COLUMN, N] * f[ROW, N] * f[COLUMN, C] * f[ROW, C] * f[COLUMN, G] * f[ROW, G]
-    for place in (ROW, COLUMN):
+    for place in range(COLUMN, ROW + 1):
         more = place == COLUMN
-        apart_i *= _axis_origins(
-            f[place, P], f[place, R],
-            layer[STRIDE_P] * pe[P] * (f[ROW, P] if more else 1), layer[DILATION_R] * pe[R] * (f[ROW, R] if more else 1),
-        )  # fmt: skip
-        apart_i *= _axis_origins(
-            f[place, Q], f[place, S],
-            layer[STRIDE_Q] * pe[Q] * (f[ROW, Q] if more else 1), layer[DILATION_S] * pe[S] * (f[ROW, S] if more else 1),
-        )  # fmt: skip
+        step_p, step_r = layer[STRIDE_P] * pe[P], layer[DILATION_R] * pe[R]
+        step_q, step_s = layer[STRIDE_Q] * pe[Q], layer[DILATION_S] * pe[S]
+        if more:
+            step_p, step_r = step_p * f[ROW, P], step_r * f[ROW, R]
+            step_q, step_s = step_q * f[ROW, Q], step_s * f[ROW, S]
+        apart_i *= _axis_origins(f[place, P], f[place, R], step_p, step_r)
+        apart_i *= _axis_origins(f[place, Q], f[place, S], step_q, step_s)
     used = x * y
     share = output // outputs_apart
     # Cycles: every level at its bandwidth, words a cycle and instance.
     whole = float(compute)
-    cycles = max(
-        _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I]),
-        _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]),
-        _slowed(whole, (compute - share) / whole, (fill_o - share + compute) / whole, hw[BWR_O], hw[BWW_O]),
-        _slowed(
-            whole,
-            apart_i * fill_i / whole + (apart_o * fill_o - output) / whole,
-            fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole,
-            hw[BWR_G],
-            hw[BWW_G],
-        ),
-        _slowed(
-            whole,
-            apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole,
-            fill_go / whole,
-            hw[BWR_D],
-            hw[BWW_D],
-        ),
-    )
+    cycles = _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I])
+    cycles = max(cycles, _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]))
+    read, write = (compute - share) / whole, (fill_o - share + compute) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_O], hw[BWW_O]))
+    # Tensor by tensor before adding, as the general model does.
+    read = apart_i * fill_i / whole + (apart_o * fill_o - output) / whole
+    write = fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_G], hw[BWW_G]))
+    read = apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole
+    cycles = max(cycles, _slowed(whole, read, fill_go / whole, hw[BWR_D], hw[BWW_D]))
     blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
     blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
     energy = used * (
@@ -375,9 +366,8 @@ def primes_of(bounds, primes):
 def _fits(layer, f, hw):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_o > hw[CAP_O] or tile_w > hw[CAP_W]:
         return False
     pe = np.empty(DIMS, np.int64)
@@ -394,10 +384,11 @@ def _fits(layer, f, hw):
 @njit(cache=True, error_model="numpy")
 def _construct(layer, bounds, primes, f, hw, template):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
-    for place in (GLB, IFMAP, WEIGHT, PSUM):
-        for d in range(DIMS):
-            f[place, d] = 1
     for d in range(DIMS):
+        f[GLB, d] = 1
+        f[IFMAP, d] = 1
+        f[WEIGHT, d] = 1
+        f[PSUM, d] = 1
         f[DRAM, d] = bounds[d] // (f[COLUMN, d] * f[ROW, d])
     if not _fits(layer, f, hw):
         return False
@@ -409,7 +400,7 @@ def _construct(layer, bounds, primes, f, hw, template):
                 break
             while f[DRAM, d] % q == 0:
                 placed = False
-                for place in (PSUM, WEIGHT, IFMAP):
+                for place in range(PSUM, IFMAP - 1, -1):
                     if place == PSUM and (d == C or d == R or d == S):
                         continue
                     f[place, d] *= q
@@ -539,6 +530,18 @@ def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
 
 
 @njit(cache=True, error_model="numpy")
+def _rank(order, count, value):
+    """Sort the first ``count`` entries of ``order`` by their value, equal ones in the order they come."""
+    for i in range(1, count):
+        entry = order[i]
+        j = i
+        while j > 0 and value[order[j - 1]] > value[entry]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = entry
+
+
+@njit(cache=True, error_model="numpy")
 def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
@@ -580,25 +583,38 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     single = np.ones((2, DIMS), np.int64)
     f = np.ones((count, PLACES, DIMS), np.int64)
     o = np.zeros((count, 4), np.int64)
-    value = np.full(count, np.inf)
+    value = np.empty(count)
+    order = np.empty(count, np.int64)
+    fits = False
     for i in range(count):
-        if i < count - 1 or value.min() == np.inf:
+        order[i] = i
+        value[i] = np.inf
+        if i < count - 1 or not fits:
             option = options[i] if i < count - 1 else single
             value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
-    chosen = np.argsort(value, kind="mergesort")[: min(starts, count)]
-    for pairs in (False, True):
-        for i in chosen[: finals if pairs else len(chosen)]:
+            fits = fits or value[i] < np.inf
+    tried = count
+    for pairs in range(2):
+        _rank(order, tried, value)
+        tried = min(tried, finals if pairs else starts)
+        for k in range(tried):
+            i = order[k]
             if value[i] < np.inf:
-                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs)
-        chosen = chosen[np.argsort(value[chosen], kind="mergesort")]
-    winner = chosen[0]
+                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs == 1)
+    winner = order[0]
+    for k in range(1, tried):
+        if value[order[k]] < value[winner]:
+            winner = order[k]
     best_f[:] = f[winner]
     best_o[:] = o[winner]
     return value[winner]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def search_rows(first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
+def search_rows(
+    first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals,
+    f, o, best,
+):  # fmt: skip
     """Search rows ``first..last-1``, each a layer on a hardware: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
 
     ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
@@ -691,10 +707,14 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
                 who[bits, 0] = i
                 who[bits, 1] = j
                 top = max(top, use)
-    chosen = np.sort(seen[:signatures])
-    order = chosen[np.argsort(-best[chosen], kind="mergesort")]
+    # Most elements in use first, then by signature.
+    rank = np.empty(65536, np.int64)
+    for k in range(signatures):
+        rank[seen[k]] = -best[seen[k]] * 65536 + seen[k]
+    order = seen[:signatures]
+    _rank(order, signatures, rank)
     count = 0
-    while count < min(most, len(order)) and best[order[count]] >= least_share * top:
+    while count < min(most, signatures) and best[order[count]] >= least_share * top:
         count += 1
     result = np.ones((count, 2, DIMS), np.int64)
     for k in range(count):
@@ -720,7 +740,8 @@ def rank_options(layer, options, samples, most):
     for s in range(len(samples)):
         for i in range(count):
             value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
-        ranks[s] = np.argsort(value, kind="mergesort")
+            ranks[s, i] = i
+        _rank(ranks[s], count, value)
     taken = np.zeros(count, np.bool_)
     result = np.empty((min(most, count), 2, DIMS), np.int64)
     at = 0
@@ -736,7 +757,8 @@ def rank_options(layer, options, samples, most):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def option_sets(first, last, layers, keys, samples, widest, least_share, most, sets, sizes):
-    """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
+    """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and
+    ``sizes (k,)``."""
     for j in range(first, last):
         layer = layers[keys[j, 0]]
         local = samples.copy()

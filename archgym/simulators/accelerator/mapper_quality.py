@@ -17,7 +17,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from archgym.simulators.accelerator import hardware as h
-from archgym.simulators.accelerator import mapper, mapper_kernel as kernel
+from archgym.simulators.accelerator import mapper
+from archgym.simulators.accelerator import mapper_kernel as kernel
 from archgym.simulators.accelerator.components import technology
 from archgym.simulators.accelerator.layers import DIMS, Layer, gemm
 

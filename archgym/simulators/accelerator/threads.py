@@ -12,7 +12,7 @@ from typing import Any
 
 
 def run_blocks(function: Callable[..., None], rows: int, block: int, *arguments: Any) -> None:
-    """Call ``function(first, last, *arguments)`` for blocks that cover ``0..rows``, on as many threads as Numba uses."""
+    """Call ``function(first, last, *arguments)`` on blocks of ``0..rows``, on as many threads as Numba uses."""
     import numba
 
     threads = min(numba.get_num_threads(), -(-rows // block))
@@ -20,8 +20,6 @@ def run_blocks(function: Callable[..., None], rows: int, block: int, *arguments:
         function(0, rows, *arguments)
         return
     with ThreadPoolExecutor(threads) as pool:
-        jobs = [
-            pool.submit(function, first, min(first + block, rows), *arguments) for first in range(0, rows, block)
-        ]
+        jobs = [pool.submit(function, first, min(first + block, rows), *arguments) for first in range(0, rows, block)]
         for job in jobs:
             job.result()
