@@ -43,7 +43,7 @@ class BoTorchOptimization(BayesianOptimization):
 
     name = "botorch"
 
-    hyperparameters = BoTorchHyperparameters
+    hyperparameters = BoTorchHyperparameters  # type: ignore[assignment]
 
     def _make_model(self) -> Any:
         return None

@@ -116,7 +116,6 @@ class SB3Agent(Agent):
     """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
 
     drives = True
-    hyperparameters: Any
 
     def ask(self, n: int) -> Designs:
         raise NotImplementedError("a reinforcement learning agent drives the search itself")

@@ -25,7 +25,7 @@ def study() -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def list_(as_json: bool) -> None:
     """The studies that come with the package."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in ready_studies():
         spec = load_spec(name)
         rows.append({"name": name, "runs": len(spec.runs()), "budget": spec.budget, "description": spec.description})

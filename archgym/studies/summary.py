@@ -51,7 +51,7 @@ class Run:
     seed: int
     budget: int
     evaluations: int
-    curve: NDArray[np.float64]  # (n, 2): evaluations, best reward
+    curve: Sequence[Sequence[float]]  # pairs (evaluations, best reward from there on)
     best: float
     agent_us: float
     simulation_s: float
@@ -451,7 +451,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         seed=int(record["seed"]),
         budget=int(record["budget"]),
         evaluations=int(record["evaluations"]),
-        curve=np.array(record["curve"], dtype=np.float64).reshape(-1, 2),
+        curve=record["curve"],
         best=float(record["best"]),
         agent_us=1e6 * record["agent_s"] / evaluations,
         simulation_s=float(record["simulation_s"]),
