@@ -70,8 +70,9 @@ class AddressMap:
                     f"and {channels} channels needs {wanted[name]}"
                 )
         low = wanted["byte"] + _log2(device.burst_length)
-        lowest = (*self.bits.get("byte", ()), *self.bits["column"])[:low]
-        if sorted(lowest) != list(range(low)):
+        byte = self.bits.get("byte", ())
+        lowest = (*byte, *self.bits["column"])[:low]
+        if byte != tuple(range(len(byte))) or sorted(lowest) != list(range(low)):
             raise ArchGymError(
                 f"address map {self.name!r} does not keep a burst together: bits 0..{low - 1} must be the byte bits "
                 "and the lowest column bits"

@@ -41,7 +41,7 @@ class Stats:
 
 _LEVEL = re.compile(r"^=== (?P<name>\S.*?) ===\s*$")
 _ENTRY = re.compile(r"^(?P<indent>\s*)(?P<key>[^:=]+?)\s*[:=]\s*(?P<value>.*?)\s*$")
-_NUMBER = re.compile(r"^(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>%|[A-Za-z][\w^/]*)?$")
+_NUMBER = re.compile(r"^(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?:%|\s+[A-Za-z][\w^/]*)?$")
 
 
 def parse_stats(text: str, source: str = "the statistics") -> Stats:
@@ -109,7 +109,7 @@ class TimeloopModel:
             raise ArchGymError(f"timeout_s is {timeout_s!r}; expected a positive number of seconds")
         self.binary, self.timeout_s, self.link_transfers = binary, timeout_s, link_transfers
 
-    def evaluate(self, architecture: Architecture, problem: Problem, mapping: Mapping) -> Result:
+    def evaluate(self, problem: Problem, architecture: Architecture, mapping: Mapping) -> Result:
         """Run Timeloop on a nest.
 
         Raises:
@@ -119,7 +119,7 @@ class TimeloopModel:
         program = find_binary(self.binary, "Timeloop", _HOW)
         with tempfile.TemporaryDirectory(prefix="archgym-timeloop-") as name:
             folder = Path(name)
-            files = write_inputs(folder, architecture, problem, mapping)
+            files = write_inputs(folder, problem, architecture, mapping)
             links = {"TIMELOOP_DISABLE_LINK_TRANSFERS": "0" if self.link_transfers else "1"}
             try:
                 run_tool([program, *files], folder, timeout_s=self.timeout_s, environment=links)
@@ -129,15 +129,15 @@ class TimeloopModel:
             if not found:
                 raise ArchGymError(f"{self.binary} wrote no *.stats.txt; is it timeloop-model?")
             stats = parse_stats(found[0].read_text(encoding="utf-8", errors="replace"), found[0].name)
-        return to_result(stats, architecture, problem)
+        return to_result(stats, problem, architecture)
 
 
-def write_inputs(folder: Path, architecture: Architecture, problem: Problem, mapping: Mapping) -> list[str]:
+def write_inputs(folder: Path, problem: Problem, architecture: Architecture, mapping: Mapping) -> list[str]:
     """Write Timeloop's inputs (version 0.4) into ``folder``; returns the file names in the order of the command."""
     contents: dict[str, Any] = {
         "architecture.yaml": {"architecture": _architecture(architecture)},
         "problem.yaml": {"problem": _problem(problem)},
-        "mapping.yaml": {"mapping": _mapping(architecture, problem, mapping)},
+        "mapping.yaml": {"mapping": _mapping(problem, architecture, mapping)},
         "ERT.yaml": {"ERT": _energies(architecture)},
         "ART.yaml": {"ART": _areas(architecture)},
     }
@@ -199,7 +199,7 @@ def _problem(problem: Problem) -> dict[str, Any]:
     return {"version": "0.4", "shape": shape, "instance": instance}
 
 
-def _mapping(architecture: Architecture, problem: Problem, mapping: Mapping) -> list[dict[str, Any]]:
+def _mapping(problem: Problem, architecture: Architecture, mapping: Mapping) -> list[dict[str, Any]]:
     directives: list[dict[str, Any]] = []
     tensors = [tensor.name for tensor in problem.tensors]
     for level, mapped in zip(architecture.levels, mapping.levels, strict=True):
@@ -259,7 +259,7 @@ def _areas(architecture: Architecture) -> dict[str, Any]:
     return {"version": "0.4", "tables": tables}
 
 
-def to_result(stats: Stats, architecture: Architecture, problem: Problem) -> Result:
+def to_result(stats: Stats, problem: Problem, architecture: Architecture) -> Result:
     """Timeloop's statistics as the record of the loop-nest model; counts of levels that Timeloop leaves out are 0."""
     levels, tensors = len(architecture.levels), len(problem.tensors)
     counts = {
