@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Numba compiles this module; its integers are machine words, which mypy cannot follow.
 """The memory controller of one channel with one rank of DDR3, DDR4 or DDR5: the fast path.
 
 The model is event driven and works in *passes*, as DRAMSys 4.0's controller does: at a time t it admits the request

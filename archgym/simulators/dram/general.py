@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Numba compiles this module; its integers are machine words, which mypy cannot follow.
 """The memory controllers of any memory: several channels and ranks, DDR and LPDDR4 and HBM2, refresh of all banks or of
 single banks, power-down, both command multiplexers.
 
@@ -442,7 +444,6 @@ def simulate_general(
 
     while True:
         # --- responses due now: from the channels to the arbiter, from there one a cycle to the initiator -----------
-        popped = False
         for c in range(channels):
             if channel[c, C_RESP_NEXT] == t:
                 k = channel[c, C_RESP_HEAD]

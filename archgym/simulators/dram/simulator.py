@@ -87,6 +87,7 @@ class DramSimulator(Simulator):
         self.threads = threads
         self._spaces: dict[int, DesignSpace] = {}
         self._prepared: dict[tuple[Any, ...], Any] = {}
+        self._references: dict[str, Mapping[str, float]] = {}
 
     # --- workloads ---------------------------------------------------------------------------------------------
 
@@ -171,6 +172,12 @@ class DramSimulator(Simulator):
             address_map = named_map(map_name, dev, ranks, channels)
             self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
         return self._prepared[key]
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        key = _trace(workload).fingerprint
+        if key not in self._references:
+            self._references[key] = super().references(workload)
+        return self._references[key]
 
     # --- objectives --------------------------------------------------------------------------------------------
 
