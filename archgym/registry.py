@@ -76,6 +76,7 @@ SIMULATORS = Registry(
         "systolic": "archgym.simulators.systolic:SystolicSimulator",
         "soc": "archgym.simulators.soc:SocSimulator",
         "nas": "archgym.simulators.nas:NasSimulator",
+        "codesign": "archgym.simulators.codesign:CoDesignSimulator",
         "synthetic": "archgym.simulators.synthetic:Synthetic",
     },
 )
@@ -95,6 +96,7 @@ AGENTS = Registry(
         "re": "archgym.agents.regularized_evolution:RegularizedEvolution",
         "aco": "archgym.agents.ant_colony:AntColony",
         "bo": "archgym.agents.bayesian:BayesianOptimization",
+        "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "tpe": "archgym.agents.optuna_agents:TPE",
         "cmaes": "archgym.agents.optuna_agents:CMAES",

@@ -24,14 +24,23 @@ Array = NDArray[np.float64]
 class BayesianHyperparameters(Hyperparameters):
     """Of Bayesian optimisation."""
 
-    surrogate: str = hyper("gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees")
-    acquisition: str = hyper("ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound")
+    surrogate: str = hyper(
+        "gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees"
+    )
+    acquisition: str = hyper(
+        "ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound"
+    )
     explore: float = hyper(
-        0.0, low=0.0, high=5.0, doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units"
+        0.0,
+        low=0.0,
+        high=5.0,
+        doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units",
     )
     initial: int = hyper(20, low=2, high=1000, log=True, doc="uniform designs before the first fit")
     batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit")
-    points: int = hyper(200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest")
+    points: int = hyper(
+        200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
+    )
     candidates: int = hyper(600, low=50, high=20000, log=True, doc="designs among which the acquisition is maximised")
 
 
@@ -69,7 +78,10 @@ class BayesianOptimization(GenerationalAgent):
         self._feasible = np.empty(0, dtype=bool)
         self._seen: set[bytes] = set()
         self._near, self._one = Mover(self.space, reach=0.2), Mover(self.space)
-        self._model: Surrogate = GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
+        self._model: Any = self._make_model()
+
+    def _make_model(self) -> Surrogate:
+        return GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
@@ -168,13 +180,12 @@ class GaussianProcess:
         self._kernel: Any = None
         self._noise = 1e-6
         self._fitted_at = 0
-        self._calls = 0
+        self._fits_since = 0
 
     def fit(self, x: Array, y: Array) -> None:
         from skopt.learning import GaussianProcessRegressor
         from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
 
-        self._calls += len(y) if not self._calls else 1
         if self._kernel is None or self._due(len(y)):
             # One length scale a feature needs data for each; beyond that, one for all.
             scales = np.ones(x.shape[1]) if x.shape[1] <= 20 else 1.0
@@ -205,7 +216,9 @@ class GaussianProcess:
         return np.sqrt(np.maximum(self._variance, 0.0)) * self._scale
 
     def believe(self, row: int) -> Array:
-        covariance = self._model.kernel_(self._x, self._x[row : row + 1])[:, 0] - self._reduced.T @ self._reduced[:, row]
+        covariance = (
+            self._model.kernel_(self._x, self._x[row : row + 1])[:, 0] - self._reduced.T @ self._reduced[:, row]
+        )
         added = covariance / np.sqrt(max(self._variance[row], 0.0) + self._noise)
         self._reduced = np.vstack([self._reduced, added])
         self._variance = self._variance - added**2

@@ -14,15 +14,11 @@ any scale and the penalty of infeasible designs does not blow up the value funct
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from stable_baselines3 import A2C as SB3A2C
 from stable_baselines3 import DQN as SB3DQN
@@ -30,6 +26,7 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3 import SAC as SB3SAC
 
 from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.torch_support import own_randomness
 from archgym.envs.sb3 import SB3VecEnv
 from archgym.envs.vector_env import DesignVectorEnv
 from archgym.evaluator import BudgetExhausted, Evaluator
@@ -119,7 +116,6 @@ class SB3Agent(Agent):
     """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
 
     drives = True
-    hyperparameters: Any
 
     def ask(self, n: int) -> Designs:
         raise NotImplementedError("a reinforcement learning agent drives the search itself")
@@ -143,7 +139,7 @@ class SB3Agent(Agent):
 
     def drive(self, evaluator: Evaluator) -> None:
         seed = int(self.rng.integers(2**31))
-        with _own_randomness():
+        with own_randomness():
             env = self.env(evaluator)
             env.seed(seed)
             total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
@@ -151,21 +147,6 @@ class SB3Agent(Agent):
             # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
             while not evaluator.exhausted:
                 model.learn(total, reset_num_timesteps=False)
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """SB3 seeds the global generators; they are put back afterwards. One thread, so that sums have one order on every
-    machine (and small networks are faster on one)."""
-    state, numpy_state, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(state)
-        np.random.set_state(numpy_state)
 
 
 def _network(width: int) -> dict[str, Any]:
@@ -176,11 +157,11 @@ def _network(width: int) -> dict[str, Any]:
 class PPOHyperparameters(Hyperparameters):
     """Of PPO and MaskablePPO."""
 
-    action_mode: str = hyper("construct", choices=("construct", "design"), doc="one parameter a step, or a whole design")
-    designs: int = hyper(32, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
-    learning_rate: float = hyper(0.002, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.02, low=1e-5, high=0.05, log=True, doc="step of Adam")
     epochs: int = hyper(4, low=1, high=20, doc="passes over the designs an update")
-    minibatches: int = hyper(4, low=1, high=16, doc="gradient steps a pass")
+    minibatches: int = hyper(1, low=1, high=16, doc="gradient steps a pass")
     entropy: float = hyper(0.005, low=0.0, high=0.2, doc="weight of the entropy bonus")
     clip: float = hyper(0.2, low=0.05, high=0.5, doc="range of the probability ratio")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
@@ -221,9 +202,9 @@ class MaskablePPO(PPO):
 class A2CHyperparameters(Hyperparameters):
     """Of A2C."""
 
-    action_mode: str = hyper("construct", choices=("construct", "design"), doc="one parameter a step, or a whole design")
-    designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
-    learning_rate: float = hyper(0.003, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(8, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
     entropy: float = hyper(0.01, low=0.0, high=0.2, doc="weight of the entropy bonus")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
@@ -250,7 +231,9 @@ class DQNHyperparameters(Hyperparameters):
     designs: int = hyper(8, low=1, high=256, log=True, doc="sub-environments, each building its own design")
     learning_rate: float = hyper(0.001, low=1e-5, high=0.05, log=True, doc="step of Adam")
     updates: float = hyper(0.25, low=0.01, high=4.0, log=True, doc="gradient steps an environment step")
-    exploration: float = hyper(0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls")
+    exploration: float = hyper(
+        0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls"
+    )
     final_exploration: float = hyper(0.05, low=0.0, high=0.5, doc="random share of actions after that")
     target: int = hyper(250, low=1, high=10000, log=True, doc="environment steps between copies to the target network")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")

@@ -41,7 +41,8 @@ import yaml
 from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.problem import Problem, make_problem
+from archgym.problem import Problem, make_problem, parse_name
+from archgym.registry import SIMULATORS
 
 LOGS = ("trials", "none")
 
@@ -137,7 +138,11 @@ def problem_of(run: RunSpec) -> Problem:
 def ready_studies() -> dict[str, Path]:
     """The studies that come with the package: name -> YAML file."""
     folder = resources.files("archgym.studies") / "ready"
-    return {Path(str(item)).stem: Path(str(item)) for item in sorted(folder.iterdir(), key=str) if item.name.endswith(".yaml")}
+    return {
+        Path(str(item)).stem: Path(str(item))
+        for item in sorted(folder.iterdir(), key=str)
+        if item.name.endswith(".yaml")
+    }
 
 
 def load_spec(name_or_path: str | Path) -> StudySpec:
@@ -157,7 +162,9 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise ArchGymError(f"cannot read the study {path} ({reason}); give a YAML file or one of {', '.join(ready)}") from None
+        raise ArchGymError(
+            f"cannot read the study {path} ({reason}); give a YAML file or one of {', '.join(ready)}"
+        ) from None
     return parse_spec(text, str(path))
 
 
@@ -172,7 +179,9 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ArchGymError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+        raise ArchGymError(
+            f"{source} is not YAML{where}: {getattr(error, 'problem', None) or 'cannot be read'}"
+        ) from None
     if not isinstance(data, dict):
         raise ArchGymError(f"{source} holds no mapping; start with name:, budget:, seeds:, problems: and agents:")
     for key in data:
@@ -229,9 +238,15 @@ def _problem(entry: Any, source: str) -> tuple[str, Mapping[str, Any]]:
         name, options = entry["problem"], {str(key): value for key, value in entry.items() if key != "problem"}
     else:
         raise ArchGymError(f"a problem of {source} is {entry!r}; expected a name or a mapping with the key 'problem'")
-    # Made once here, so that a mistake shows before hours of runs; the name is then spelled out.
-    problem = _cached_problem(name, json.dumps(options, sort_keys=True))
-    return problem.name, options
+    # Names are checked here without making the problem, which may compile a kernel; the default workload is spelled out.
+    kind, workload = parse_name(name)
+    simulator = SIMULATORS.load(kind)()
+    workload = workload or simulator.default_workload
+    if not workload.startswith("file:") and not options.get("workload_options"):
+        known = simulator.workloads()
+        if workload not in known:
+            raise UnknownNameError(f"workload of {kind}", workload, known)
+    return f"{kind}/{workload}", options
 
 
 def _settings(entry: Any, budget: int, seed: int, source: str) -> Iterator[tuple[str, Mapping[str, Any], int]]:

@@ -162,6 +162,7 @@ def test_any_text_is_read_or_refused_in_one_sentence(tmp_path_factory, text, suf
     path = tmp_path_factory.mktemp("any") / f"f{suffix}"
     path.write_text(text, encoding="utf-8")
     try:
-        assert read_network(path).macs > 0
-    except ArchGymError as error:
-        assert len(str(error).splitlines()) == 1
+        macs, sentence = read_network(path).macs, ""
+    except ArchGymError as refusal:
+        macs, sentence = 0, str(refusal)
+    assert macs > 0 or len(sentence.splitlines()) == 1

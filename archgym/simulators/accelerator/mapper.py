@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from archgym.errors import UnknownNameError
 from archgym.simulators.accelerator import hardware
 from archgym.simulators.accelerator.layers import DIMS, Layer
-from archgym.simulators.accelerator.loopnest import Batch, BatchResult, LevelMapping, Loop, Mapping, Problem, evaluate_batch
+from archgym.simulators.accelerator.loopnest import (
+    Batch,
+    BatchResult,
+    LevelMapping,
+    Loop,
+    Mapping,
+    Problem,
+    evaluate_batch,
+)
+from archgym.simulators.accelerator.threads import run_blocks
 
 Goal = Literal["energy", "delay", "edp"]
 GOALS: tuple[Goal, ...] = ("energy", "delay", "edp")
@@ -77,7 +86,9 @@ class Mappings:
                     for d in order
                     if self.factors[index, place, d] > 1
                 ]
-            levels.append(LevelMapping(tuple(loops), frozenset(n for n, k in zip(names, KEEP[level], strict=True) if k)))
+            levels.append(
+                LevelMapping(tuple(loops), frozenset(n for n, k in zip(names, KEEP[level], strict=True) if k))
+            )
         return Mapping(tuple(levels))
 
 
@@ -104,7 +115,9 @@ def stack_rows(table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         energies[:, level, 1] = energies[:, level, 2] = table[:, getattr(h, f"WRITE_{letter}")]
     leak = np.zeros((n, LEVELS))
     leak[:, 1], leak[:, 2], leak[:, 3] = table[:, h.LEAK_G], table[:, h.LEAK_X], table[:, h.LEAK_PE]
-    mesh = np.stack([np.stack([mx, my], 1) for mx, my in ((one, one), (one, one), (x, one), (x, y), (x, y), (x, y), (x, y))], 1)
+    mesh = np.stack(
+        [np.stack([mx, my], 1) for mx, my in ((one, one), (one, one), (x, one), (x, y), (x, y), (x, y), (x, y))], 1
+    )
     payers = mesh[:, :LEVELS].prod(axis=2)
     return {
         "capacity": capacity,
@@ -144,43 +157,81 @@ class Effort:
     """How hard the mapper searches.
 
     Attributes:
-        options: most spatial factorisations a layer and mesh that are filled in.
-        least_share: an option has to use at least this share of the elements that the best one uses.
-        starts: how many of the filled-in mappings are improved by local search.
-        exchange: the local search also tries pairs of opposite moves.
+        widest: most spatial factorisations a layer and mesh that are looked at.
+        least_share: one has to use at least this share of the elements that the best one uses.
+        options: how many of them, ranked on sample hardware, are tried on the hardware itself.
+        starts: how many of the filled-in mappings are improved by single moves.
+        finals: how many of those are improved by pairs of moves.
     """
 
-    options: int
+    widest: int
     least_share: float
+    options: int
     starts: int
-    exchange: bool
+    finals: int
 
 
 EFFORTS = {
-    "effort1": Effort(16, 0.7, 1, False),
-    "effort2": Effort(48, 0.5, 4, True),
-    "effort3": Effort(256, 0.25, 64, True),
+    "effort1": Effort(96, 0.5, 6, 2, 1),
+    "effort2": Effort(192, 0.4, 24, 16, 6),
+    "effort3": Effort(512, 0.25, 128, 128, 128),
 }
 _CHUNK = 8192
 
+#: Sample hardware on which spatial options are ranked: words of the input, weight and partial-sum scratchpads and of
+#: the global buffer, from tiny to ample. Energies and bandwidths are middling values of the component library.
+_SAMPLE_CAPACITIES = ((16, 64, 16, 16384), (256, 1024, 64, 65536), (4096, 16384, 1024, 131072), (16, 4096, 256, 4096))
+
+
+def _samples() -> NDArray[np.float64]:
+    h = hardware
+    row = np.zeros(h.COLUMNS)
+    row[[h.BLOCK_I, h.BLOCK_W, h.BLOCK_O]], row[[h.BLOCK_G, h.BLOCK_D]] = 1, 4
+    for read, write, energy in (
+        (h.READ_I, h.WRITE_I, 0.3),
+        (h.READ_W, h.WRITE_W, 1.0),
+        (h.READ_O, h.WRITE_O, 0.4),
+        (h.READ_G, h.WRITE_G, 32.0),
+        (h.READ_D, h.WRITE_D, 512.0),
+    ):
+        row[[read, write]] = energy
+    row[[h.BWR_I, h.BWW_I, h.BWR_W, h.BWW_W, h.BWR_O, h.BWW_O]] = 4
+    row[[h.BWR_G, h.BWW_G]], row[[h.BWR_D, h.BWW_D]], row[h.MAC_PJ] = 8, np.inf, 0.3
+    result = np.tile(row, (len(_SAMPLE_CAPACITIES), 1))
+    result[:, [h.CAP_I, h.CAP_W, h.CAP_O, h.CAP_G]] = _SAMPLE_CAPACITIES
+    return result
+
 
 class OptionCache:
-    """Spatial options by (layer, mesh, effort), the least recently used dropped first."""
+    """Ranked spatial options by (layer, mesh, effort), the least recently used dropped first. What is in it never
+    changes a result: it only saves computing the same options again."""
 
-    def __init__(self, most: int = 4096) -> None:
+    def __init__(self, most: int = 16384) -> None:
         self._most = most
         self._known: dict[tuple[Any, ...], NDArray[np.int64]] = {}
 
-    def get(self, layer: NDArray[np.int64], mesh_x: int, mesh_y: int, effort: Effort) -> NDArray[np.int64]:
+    def get(self, layers: NDArray[np.int64], keys: NDArray[np.int64], effort: Effort) -> list[NDArray[np.int64]]:
+        """Options ``(n, 2, 8)`` of every key (layer, columns, rows) in ``keys (k, 3)``."""
         from archgym.simulators.accelerator import mapper_kernel as kernel
 
-        key = (layer[: len(DIMS)].tobytes(), mesh_x, mesh_y, effort.options, effort.least_share)
-        found = self._known.pop(key, None)
-        if found is None:
-            found = kernel.spatial_options(layer[: len(DIMS)], mesh_x, mesh_y, effort.options, effort.least_share)
-            if len(self._known) >= self._most:
-                self._known.pop(next(iter(self._known)))
-        self._known[key] = found
+        names = [(layers[i].tobytes(), int(x), int(y), effort) for i, x, y in keys]
+        missing = [j for j, name in enumerate(names) if name not in self._known]
+        new: dict[tuple[Any, ...], NDArray[np.int64]] = {}
+        for start in range(0, len(missing), 512):
+            part = missing[start : start + 512]
+            sets = np.empty((len(part), effort.options, 2, len(DIMS)), np.int64)
+            sizes = np.empty(len(part), np.int64)
+            run_blocks(
+                kernel.option_sets, len(part), 4,
+                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes,
+            )  # fmt: skip
+            new.update((names[j], sets[i, : sizes[i]].copy()) for i, j in enumerate(part))
+        found = [new[name] if name in new else self._known[name] for name in names]
+        for name, options in zip(names, found, strict=True):
+            self._known.pop(name, None)
+            self._known[name] = options
+        while len(self._known) > self._most:
+            self._known.pop(next(iter(self._known)))
         return found
 
 
@@ -195,6 +246,11 @@ def find_mappings(
     cache: OptionCache | None = None,
 ) -> Mappings:
     """The best mapping found for every row: layer ``layer_of[i]`` on hardware ``table[hardware_of[i]]``.
+
+    The search starts from spatial factorisations (at most two dims along each side of the array) that rank high on
+    sample hardware; this ranking is the only thing that is kept from one call to the next. Each is filled in by
+    templates that take dims into the scratchpads and the global buffer as far as they fit, and improved by moving prime
+    factors between places, by other loop orders, and by pairs of moves.
 
     Deterministic: no random numbers, no clock, ties by order of enumeration; every row is searched by itself, so that
     results do not depend on the batch or on the number of threads.
@@ -211,12 +267,12 @@ def find_mappings(
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
         y, h = layer_of[part], hardware_of[part]
-        keys = np.stack([y, mesh[h, 0], mesh[h, 1]], axis=1)
-        unique, options_of = np.unique(keys, axis=0, return_inverse=True)
-        sets = [cache.get(rows[i], int(x), int(yy), effort) for i, x, yy in unique]
+        keys, options_of = np.unique(np.column_stack([y, mesh[h]]), axis=0, return_inverse=True)
+        sets = cache.get(rows, keys, effort)
         starts = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
-        kernel.search_rows(
+        run_blocks(
+            kernel.search_rows, len(y), 32,
             rows, np.concatenate(sets), starts, table, y, options_of.reshape(-1), h, goal_code(goal), effort.starts,
-            effort.exchange, factors[part], orders[part], best[part],
+            effort.finals, factors[part], orders[part], best[part],
         )  # fmt: skip
     return Mappings(factors, orders, np.isfinite(best))

@@ -8,12 +8,14 @@ every scratchpad keeps one tensor. ``mapper.py`` re-evaluates what the search re
 tests compare the two.
 """
 
+# ruff: noqa: SIM109 (membership in a tuple compiles to slower code)
+
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from archgym.simulators.accelerator.hardware import (
     BLOCK_D,
@@ -80,14 +82,14 @@ STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
 ENERGY, DELAY, EDP = 0, 1, 2
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _input_words(layer, n, c, p, q, r, s, g):
     rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
     columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
     return g * n * c * rows * columns
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_origins(p, r, step_p, step_r):
     """Distinct positions of i * step_p + j * step_r with i < p and j < r."""
     if p == 1 or r == 1:
@@ -96,7 +98,7 @@ def _axis_origins(p, r, step_p, step_r):
     return p * r - max(0, p - step_r // common) * max(0, r - step_p // common)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, from_glb):
     """Words of the input delivered to a tile of ``words`` words and ``rows x columns`` (a.4 of the model, dims of a
     convolution). ``inside`` holds the extents inside the first loop; the walk starts at the global buffer's loops or
@@ -153,7 +155,7 @@ def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, 
     return total
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _weight_run(f, place, order):
     """Product of the innermost loops that leave weights alone, and whether they are all."""
     still = f[place, N] * f[place, P] * f[place, Q]
@@ -166,7 +168,7 @@ def _weight_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _output_run(f, place, order):
     """Product of the innermost loops that leave outputs alone, and whether they are all."""
     still = f[place, C] * f[place, R] * f[place, S]
@@ -179,22 +181,22 @@ def _output_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _ceil_blocks(words, block):
-    return math.ceil(words / block)
+    return float(math.ceil(words / block))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     slow = 1.0
     if read > read_bandwidth:
         slow = read_bandwidth / read
     if write > write_bandwidth:
         slow = min(slow, write_bandwidth / write)
-    return math.ceil(compute / slow) if slow < 1.0 else compute
+    return float(math.ceil(compute / slow)) if slow < 1.0 else compute
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cost(layer, f, o, hw, objective, out):
     """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles."""
     out[0] = np.inf
@@ -208,9 +210,8 @@ def cost(layer, f, o, hw, objective, out):
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
     if tile_o > hw[CAP_O]:
         return np.inf
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_w > hw[CAP_W]:
         return np.inf
     pe = np.empty(DIMS, np.int64)
@@ -272,43 +273,33 @@ def cost(layer, f, o, hw, objective, out):
         array[d] *= f[GLB, d]
     fill_gi = _input_fills(layer, f, o[1], o[0], tile_gi, rows, columns, array, False)
     # Distinct origins over the array: columns are laid out outside rows.
-    apart_w, apart_o = 1, outputs_apart
-    for d in (K, C, R, S, G):
-        apart_w *= f[COLUMN, d] * f[ROW, d]
+    apart_o = outputs_apart
+    apart_w = f[COLUMN, K] * f[COLUMN, C] * f[COLUMN, R] * f[COLUMN, S] * f[COLUMN, G]
+    apart_w *= f[ROW, K] * f[ROW, C] * f[ROW, R] * f[ROW, S] * f[ROW, G]
     apart_i = f[COLUMN, N] * f[ROW, N] * f[COLUMN, C] * f[ROW, C] * f[COLUMN, G] * f[ROW, G]
-    for place in (ROW, COLUMN):
+    for place in range(COLUMN, ROW + 1):
         more = place == COLUMN
-        apart_i *= _axis_origins(
-            f[place, P], f[place, R],
-            layer[STRIDE_P] * pe[P] * (f[ROW, P] if more else 1), layer[DILATION_R] * pe[R] * (f[ROW, R] if more else 1),
-        )  # fmt: skip
-        apart_i *= _axis_origins(
-            f[place, Q], f[place, S],
-            layer[STRIDE_Q] * pe[Q] * (f[ROW, Q] if more else 1), layer[DILATION_S] * pe[S] * (f[ROW, S] if more else 1),
-        )  # fmt: skip
+        step_p, step_r = layer[STRIDE_P] * pe[P], layer[DILATION_R] * pe[R]
+        step_q, step_s = layer[STRIDE_Q] * pe[Q], layer[DILATION_S] * pe[S]
+        if more:
+            step_p, step_r = step_p * f[ROW, P], step_r * f[ROW, R]
+            step_q, step_s = step_q * f[ROW, Q], step_s * f[ROW, S]
+        apart_i *= _axis_origins(f[place, P], f[place, R], step_p, step_r)
+        apart_i *= _axis_origins(f[place, Q], f[place, S], step_q, step_s)
     used = x * y
     share = output // outputs_apart
     # Cycles: every level at its bandwidth, words a cycle and instance.
     whole = float(compute)
-    cycles = max(
-        _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I]),
-        _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]),
-        _slowed(whole, (compute - share) / whole, (fill_o - share + compute) / whole, hw[BWR_O], hw[BWW_O]),
-        _slowed(
-            whole,
-            apart_i * fill_i / whole + (apart_o * fill_o - output) / whole,
-            fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole,
-            hw[BWR_G],
-            hw[BWW_G],
-        ),
-        _slowed(
-            whole,
-            apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole,
-            fill_go / whole,
-            hw[BWR_D],
-            hw[BWW_D],
-        ),
-    )
+    cycles = _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I])
+    cycles = max(cycles, _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]))
+    read, write = (compute - share) / whole, (fill_o - share + compute) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_O], hw[BWW_O]))
+    # Tensor by tensor before adding, as the general model does.
+    read = apart_i * fill_i / whole + (apart_o * fill_o - output) / whole
+    write = fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_G], hw[BWW_G]))
+    read = apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole
+    cycles = max(cycles, _slowed(whole, read, fill_go / whole, hw[BWR_D], hw[BWW_D]))
     blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
     blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
     energy = used * (
@@ -340,14 +331,20 @@ def cost(layer, f, o, hw, objective, out):
 
 # --- search ------------------------------------------------------------------------------------------------------
 
-#: Orders in which dims are taken into the scratchpads and into the global buffer by the first construction.
-PE_TEMPLATES = np.array(
-    [(S, R, C, K, Q, P, N, G), (Q, P, N, S, R, K, C, G), (K, C, S, R, Q, P, N, G), (S, R, Q, K, C, P, N, G)], dtype=np.int64
+#: Dims in the order in which the first construction takes them into the scratchpads, and then into the global buffer,
+#: with the loop order it starts from (for both outer levels, and for the input scratchpad's).
+TEMPLATES = np.array(
+    [
+        ((Q, P, N, S, R, K, C, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((S, R, Q, K, C, P, N, G), (Q, P, N, S, R, K, C, G), (2, 2, 0, 0, 0, 0, 0, 0)),
+        ((S, R, C, K, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+        ((K, C, S, R, Q, P, N, G), (Q, P, N, S, R, K, C, G), (0, 0, 0, 0, 0, 0, 0, 0)),
+    ],
+    dtype=np.int64,
 )
-GLB_TEMPLATES = np.array([(Q, P, N, S, R, K, C, G), (S, R, C, K, Q, P, N, G), (K, Q, P, S, R, C, N, G)], dtype=np.int64)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def primes_of(bounds, primes):
     """Distinct prime factors of each bound into ``primes (D, 10)``, ascending and padded with 0."""
     for d in range(DIMS):
@@ -365,13 +362,12 @@ def primes_of(bounds, primes):
             factor += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fits(layer, f, hw):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_o > hw[CAP_O] or tile_w > hw[CAP_W]:
         return False
     pe = np.empty(DIMS, np.int64)
@@ -385,25 +381,26 @@ def _fits(layer, f, hw):
     return words + pe[N] * pe[K] * pe[P] * pe[Q] * pe[G] <= hw[CAP_G]
 
 
-@njit(cache=True)
-def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
+@njit(cache=True, error_model="numpy")
+def _construct(layer, bounds, primes, f, hw, template):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
-    for place in (GLB, IFMAP, WEIGHT, PSUM):
-        for d in range(DIMS):
-            f[place, d] = 1
     for d in range(DIMS):
+        f[GLB, d] = 1
+        f[IFMAP, d] = 1
+        f[WEIGHT, d] = 1
+        f[PSUM, d] = 1
         f[DRAM, d] = bounds[d] // (f[COLUMN, d] * f[ROW, d])
     if not _fits(layer, f, hw):
         return False
     for j in range(DIMS):
-        d = PE_TEMPLATES[pe_template, j]
+        d = TEMPLATES[template, 0, j]
         for i in range(primes.shape[1]):
             q = primes[d, i]
             if q == 0:
                 break
             while f[DRAM, d] % q == 0:
                 placed = False
-                for place in (PSUM, WEIGHT, IFMAP):
+                for place in range(PSUM, IFMAP - 1, -1):
                     if place == PSUM and (d == C or d == R or d == S):
                         continue
                     f[place, d] *= q
@@ -416,7 +413,7 @@ def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
                 if not placed:
                     break
     for j in range(DIMS):
-        d = GLB_TEMPLATES[glb_template, j]
+        d = TEMPLATES[template, 1, j]
         for i in range(primes.shape[1]):
             q = primes[d, i]
             if q == 0:
@@ -431,7 +428,7 @@ def _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _tune_orders(layer, f, o, hw, objective, out, best):
     """Improve the loop orders one level at a time until none helps."""
     improved = True
@@ -450,7 +447,7 @@ def _tune_orders(layer, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _shift(layer, primes, f, o, hw, objective, out, best):
     """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
     for d in range(DIMS):
@@ -473,9 +470,10 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _exchange(layer, primes, f, o, hw, objective, out, best):
-    """One sweep over all pairs of moves in opposite directions between two places, taking every improvement."""
+    """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
+    whose first move alone does not fit, which single moves cannot reach."""
     for d in range(DIMS):
         for i in range(primes.shape[1]):
             q = primes[d, i]
@@ -488,6 +486,10 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
                     f[a, d] //= q
                     f[b, d] *= q
                     kept = False
+                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                        f[a, d] *= q
+                        f[b, d] //= q
+                        continue
                     for e in range(DIMS):
                         for j in range(primes.shape[1]):
                             r = primes[e, j]
@@ -511,7 +513,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
     """Local search to a mapping that no move improves."""
     while True:
@@ -527,71 +529,96 @@ def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
         return best
 
 
-@njit(cache=True)
-def search(layer, options, hw, objective, starts, exchange, best_f, best_o):
+@njit(cache=True, error_model="numpy")
+def _rank(order, count, value):
+    """Sort the first ``count`` entries of ``order`` by their value, equal ones in the order they come."""
+    for i in range(1, count):
+        entry = order[i]
+        j = i
+        while j > 0 and value[order[j - 1]] > value[entry]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = entry
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
+    """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
+    best = np.inf
+    orders = np.zeros(4, np.int64)
+    for template in range(len(TEMPLATES)):
+        for d in range(DIMS):
+            trial[COLUMN, d] = option[0, d]
+            trial[ROW, d] = option[1, d]
+        if _construct(layer, bounds, primes, trial, hw, template):
+            orders[0] = TEMPLATES[template, 2, 0]
+            orders[1] = orders[0]
+            orders[2] = TEMPLATES[template, 2, 1]
+            orders[3] = 2
+            value = cost(layer, trial, orders, hw, objective, out)
+            if value < best:
+                best = value
+                f[:] = trial
+                o[:] = orders
+    if best < np.inf:
+        best = _tune_orders(layer, f, o, hw, objective, out, best)
+    return best
+
+
+@njit(cache=True, error_model="numpy")
+def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
-    ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; the ``starts`` best
-    outcomes are improved by local search over all factors and orders. No randomness: ties keep the earlier one.
+    ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; local search by single
+    moves improves the ``starts`` best of them, and by pairs of moves the ``finals`` best of those. No randomness: ties
+    keep the earlier one.
     """
     bounds = layer[:DIMS]
     primes = np.zeros((DIMS, 10), np.int64)
     primes_of(bounds, primes)
     out = np.empty(2)
-    f = np.ones((PLACES, DIMS), np.int64)
-    o = np.zeros(4, np.int64)
-    pool_f = np.ones((starts, PLACES, DIMS), np.int64)
-    pool_o = np.zeros((starts, 4), np.int64)
-    pool = np.full(starts, np.inf)
-    for option in range(len(options)):
-        found = np.inf
-        slot = -1
-        for pe_template in range(len(PE_TEMPLATES)):
-            for glb_template in range(len(GLB_TEMPLATES)):
-                for d in range(DIMS):
-                    f[COLUMN, d] = options[option, 0, d]
-                    f[ROW, d] = options[option, 1, d]
-                if not _construct(layer, bounds, primes, f, hw, pe_template, glb_template):
-                    continue
-                for orders in range(3):
-                    o[0] = 2 * orders
-                    o[1] = 2 * orders
-                    o[2] = 0 if orders == 0 else 2
-                    o[3] = 2
-                    value = cost(layer, f, o, hw, objective, out)
-                    if value < found:
-                        # One entry of the pool a spatial option.
-                        if slot < 0:
-                            worst = 0
-                            for k in range(1, starts):
-                                if pool[k] > pool[worst]:
-                                    worst = k
-                            if value >= pool[worst]:
-                                continue
-                            slot = worst
-                        found = value
-                        pool[slot] = value
-                        pool_f[slot] = f
-                        pool_o[slot] = o
-    best = np.inf
-    for k in range(starts):
-        if pool[k] == np.inf:
-            continue
-        value = _tune_orders(layer, pool_f[k], pool_o[k], hw, objective, out, pool[k])
-        value = _descend(layer, primes, pool_f[k], pool_o[k], hw, objective, out, value, exchange)
-        if value < best:
-            best = value
-            best_f[:] = pool_f[k]
-            best_o[:] = pool_o[k]
-    return best
+    trial = np.ones((PLACES, DIMS), np.int64)
+    # One more than there are options: a single element in use, for buffers too small for all of them.
+    count = len(options) + 1
+    single = np.ones((2, DIMS), np.int64)
+    f = np.ones((count, PLACES, DIMS), np.int64)
+    o = np.zeros((count, 4), np.int64)
+    value = np.empty(count)
+    order = np.empty(count, np.int64)
+    fits = False
+    for i in range(count):
+        order[i] = i
+        value[i] = np.inf
+        if i < count - 1 or not fits:
+            option = options[i] if i < count - 1 else single
+            value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
+            fits = fits or value[i] < np.inf
+    tried = count
+    for pairs in range(2):
+        _rank(order, tried, value)
+        tried = min(tried, finals if pairs else starts)
+        for k in range(tried):
+            i = order[k]
+            if value[i] < np.inf:
+                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs == 1)
+    winner = order[0]
+    for k in range(1, tried):
+        if value[order[k]] < value[winner]:
+            winner = order[k]
+    best_f[:] = f[winner]
+    best_o[:] = o[winner]
+    return value[winner]
 
 
-@njit(cache=True, parallel=True)
-def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, exchange, f, o, best):
-    """Search ``n`` rows, each a layer on a hardware, in parallel: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
+@njit(cache=True, error_model="numpy", nogil=True)
+def search_rows(
+    first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals,
+    f, o, best,
+):  # fmt: skip
+    """Search rows ``first..last-1``, each a layer on a hardware: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
 
     ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
-    for row in prange(len(layer_of)):
+    for row in range(first, last):
         chosen = options_of[row]
         best[row] = search(
             layers[layer_of[row]],
@@ -599,7 +626,7 @@ def search_rows(layers, options, option_starts, hardware, layer_of, options_of, 
             hardware[hardware_of[row]],
             objective,
             starts,
-            exchange,
+            finals,
             f[row],
             o[row],
         )
@@ -608,7 +635,7 @@ def search_rows(layers, options, option_starts, hardware, layer_of, options_of, 
 # --- spatial options ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_options(bounds, limit, store):
     """Factors of at most two dims with a product within ``limit`` into ``store (m, 8)``; returns how many."""
     at = 0
@@ -633,7 +660,7 @@ def _axis_options(bounds, limit, store):
     return at
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
 
@@ -646,8 +673,16 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     ny = _axis_options(bounds, mesh_y, ys)
     # A signature is the set of dims on X and the set on Y, 8 bits each.
     best = np.zeros(65536, np.int64)
-    who = np.full((65536, 2), -1, np.int64)
-    top = 0
+    who = np.empty((65536, 2), np.int64)
+    seen = np.empty(65536, np.int64)
+    signatures, top = 0, 0
+    bits_y = np.zeros(ny, np.int64)
+    use_y = np.ones(ny, np.int64)
+    for j in range(ny):
+        for d in range(DIMS):
+            use_y[j] *= ys[j, d]
+            if ys[j, d] > 1:
+                bits_y[j] |= 256 << d
     for i in range(nx):
         use_x, bits_x = 1, 0
         for d in range(DIMS):
@@ -655,26 +690,81 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
             if xs[i, d] > 1:
                 bits_x |= 1 << d
         for j in range(ny):
-            use, bits = use_x, bits_x
+            use, bits = use_x * use_y[j], bits_x | bits_y[j]
+            if use <= best[bits]:
+                continue
             good = True
             for d in range(DIMS):
-                if bounds[d] % (xs[i, d] * ys[j, d]) != 0:
+                # Only a dim on both axes can fail to divide.
+                if xs[i, d] > 1 and ys[j, d] > 1 and bounds[d] % (xs[i, d] * ys[j, d]) != 0:
                     good = False
                     break
-                use *= ys[j, d]
-                if ys[j, d] > 1:
-                    bits |= 256 << d
-            if good and use > best[bits]:
+            if good:
+                if best[bits] == 0:
+                    seen[signatures] = bits
+                    signatures += 1
                 best[bits] = use
                 who[bits, 0] = i
                 who[bits, 1] = j
                 top = max(top, use)
-    order = np.argsort(-best, kind="mergesort")
+    # Most elements in use first, then by signature.
+    rank = np.empty(65536, np.int64)
+    for k in range(signatures):
+        rank[seen[k]] = -best[seen[k]] * 65536 + seen[k]
+    order = seen[:signatures]
+    _rank(order, signatures, rank)
     count = 0
-    while count < most and count < len(order) and best[order[count]] > 0 and best[order[count]] >= least_share * top:
+    while count < min(most, signatures) and best[order[count]] >= least_share * top:
         count += 1
     result = np.ones((count, 2, DIMS), np.int64)
     for k in range(count):
         result[k, 0] = xs[who[order[k], 0]]
         result[k, 1] = ys[who[order[k], 1]]
     return result
+
+
+@njit(cache=True, error_model="numpy")
+def rank_options(layer, options, samples, most):
+    """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
+    best for each sample, then the second best for each, and so on."""
+    bounds = layer[:DIMS]
+    primes = np.zeros((DIMS, 10), np.int64)
+    primes_of(bounds, primes)
+    out = np.empty(2)
+    trial = np.ones((PLACES, DIMS), np.int64)
+    f = np.ones((PLACES, DIMS), np.int64)
+    o = np.zeros(4, np.int64)
+    count = len(options)
+    ranks = np.empty((len(samples), count), np.int64)
+    value = np.empty(count)
+    for s in range(len(samples)):
+        for i in range(count):
+            value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
+            ranks[s, i] = i
+        _rank(ranks[s], count, value)
+    taken = np.zeros(count, np.bool_)
+    result = np.empty((min(most, count), 2, DIMS), np.int64)
+    at = 0
+    for k in range(count):
+        for s in range(len(samples)):
+            i = ranks[s, k]
+            if not taken[i] and at < len(result):
+                taken[i] = True
+                result[at] = options[i]
+                at += 1
+    return result
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def option_sets(first, last, layers, keys, samples, widest, least_share, most, sets, sizes):
+    """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and
+    ``sizes (k,)``."""
+    for j in range(first, last):
+        layer = layers[keys[j, 0]]
+        local = samples.copy()
+        local[:, MESH_X] = keys[j, 1]
+        local[:, MESH_Y] = keys[j, 2]
+        options = spatial_options(layer[:DIMS], keys[j, 1], keys[j, 2], widest, least_share)
+        ranked = rank_options(layer, options, local, most)
+        sizes[j] = len(ranked)
+        sets[j, : len(ranked)] = ranked

@@ -225,7 +225,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
         Number of simulations run, and of commands in the last one, which tells how long a complete log is.
     """
     n = arrival.shape[0]
-    I = np.empty((4, n), np.int64)  # noqa: E741
+    I = np.empty((4, n), np.int64)
     link = np.empty((n, 2), np.uint32)  # a bank's requests in order of admission: the one before, the one behind
     bank = np.empty((banks, 8), np.uint32)
     time = np.empty((banks, 8), np.int64)

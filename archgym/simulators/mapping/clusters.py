@@ -228,7 +228,6 @@ def _walk(
     size = np.empty(6, np.int64)
     new = np.zeros(6, np.bool_)
     case = np.zeros(6, np.int64)
-    inner = np.empty(6, np.int64)
     output_coupled = np.ones(6, np.bool_)
     output_coupled[R] = output_coupled[S] = False
     output_coupled[C] = depthwise

@@ -29,6 +29,9 @@ CLUSTERS = 2 * MEMORIES + 2 * BUSES * (BUSES + MEMORIES)
 # Neighbours of a bus are coded: processing element p, BUS + b, MEMORY + m.
 BUS, MEMORY = 1000, 2000
 
+# Only the entry point is called from Python; wrappers for the steps would cost compile time.
+_step = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
 # Few arrays with named rows instead of many arrays: Numba compiles that many times faster.
 
 F = NDArray[np.float64]
@@ -145,7 +148,7 @@ class Scratch(NamedTuple):
     """[phase, slot]: instructions."""
 
 
-@njit(cache=True)
+@_step
 def _scratch(tasks):
     length = max(2 * tasks, tasks + 3 + BUSES + MEMORIES, CLUSTERS)
     return Scratch(
@@ -161,7 +164,7 @@ def _scratch(tasks):
 # --- decoding: index row -> explicit design --------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_step
 def _decode_full(row, layout, graph, tables, s):
     tasks = graph.figures.shape[1]
     topology = row[layout.topology]
@@ -243,7 +246,7 @@ def _decode_full(row, layout, graph, tables, s):
     s.x[AREA, 0] = area
 
 
-@njit(cache=True)
+@_step
 def _decode_limited(row, layout, graph, tables, s):
     tasks = graph.figures.shape[1]
     area = 0.0
@@ -298,7 +301,7 @@ def _decode_limited(row, layout, graph, tables, s):
 # --- network ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_step
 def _append(s, bus, code):
     n = s.i[NEAR_COUNT, bus]
     for k in range(n):
@@ -308,7 +311,7 @@ def _append(s, bus, code):
     s.i[NEAR_COUNT, bus] = n + 1
 
 
-@njit(cache=True)
+@_step
 def _remove(s, bus, code):
     n = s.i[NEAR_COUNT, bus]
     k = 0
@@ -320,7 +323,7 @@ def _remove(s, bus, code):
         s.i[NEAR_COUNT, bus] = n - 1
 
 
-@njit(cache=True)
+@_step
 def _bus_order(s):
     """Buses in depth-first order from that of processing element 0; returns how many."""
     start = s.i[PE_BUS, 0]
@@ -347,7 +350,7 @@ def _bus_order(s):
     return found
 
 
-@njit(cache=True)
+@_step
 def _build_network(graph, s):
     """Neighbour lists, pruning, paths."""
     pes, present, buses, links = s.i[COUNT, 0], s.i[COUNT, 1], s.i[COUNT, 2], s.i[COUNT, 3]
@@ -369,7 +372,7 @@ def _build_network(graph, s):
         found = _bus_order(s)
         for k in range(found):
             b = s.i[BUS_ORDER, k]
-            n_pe, n_memory, n_bus, only = 0, 0, 0, -1
+            n_pe, n_memory, n_bus, only = 0, 0, 0, np.int64(-1)
             for j in range(s.i[NEAR_COUNT, b]):
                 code = s.i[NEAR + b, j]
                 if code >= MEMORY:
@@ -420,7 +423,7 @@ def _build_network(graph, s):
                     tail += 1
 
 
-@njit(cache=True)
+@_step
 def _place_tasks(mask, placed, s, at):
     t = 0
     while mask:
@@ -432,13 +435,13 @@ def _place_tasks(mask, placed, s, at):
     return at
 
 
-@njit(cache=True)
+@_step
 def _kernel_order(graph, s):
     """Order in which FARSI looks at the tasks: blocks depth first from processing element 0, each block's records in
     recording order, a task at its first appearance."""
     tasks = graph.figures.shape[1]
     placed = s.i[PE_TASKS, 0]
-    at = _place_tasks(placed, 0, s, 0)
+    at = _place_tasks(placed, np.int64(0), s, np.int64(0))
     start = s.i[PE_BUS, 0]
     seen = 1 << start
     s.i[STACK, 0] = start
@@ -490,7 +493,7 @@ def _kernel_order(graph, s):
 # --- routes ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_step
 def _build_routes(graph, tables, s, physical):
     """Clusters each task uses, and the links that bring it there."""
     for m in range(MEMORIES):
@@ -587,7 +590,7 @@ def _build_routes(graph, tables, s, physical):
 # --- phases ----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_step
 def _bits(mask):
     count = 0
     while mask:
@@ -596,7 +599,7 @@ def _bits(mask):
     return count
 
 
-@njit(cache=True)
+@_step
 def _share(s, running):
     """Rates in FARSI: even over the active links of a cluster, by burst units within a link."""
     for k in range(running):
@@ -634,7 +637,7 @@ def _share(s, running):
             s.i[THROUGH, s.route[ENTRY_CLUSTER, t, i]] = 0
 
 
-@njit(cache=True)
+@_step
 def _fill(s, running):
     """Rates in physical mode: the heaviest stream of every task grows evenly until something saturates."""
     left = 0
@@ -692,7 +695,7 @@ def _fill(s, running):
                         break
 
 
-@njit(cache=True)
+@_step
 def _run(graph, tables, s, physical):
     """Launch, schedule and advance the tasks; returns the number of phases."""
     tasks = graph.figures.shape[1]
@@ -708,7 +711,8 @@ def _run(graph, tables, s, physical):
     phases = 1
     s.x[PHASE_S, 0] = 0.0
     s.i[PHASE_COUNT, 0] = 0
-    n_scheduled, n_waiting = 0, 0
+    # Typed counters: a literal 0 would have the steps compiled twice.
+    n_scheduled, n_waiting = np.int64(0), np.int64(0)
     first_done = -1
     while True:
         dt = s.x[PHASE_S, phases - 1]
@@ -761,7 +765,7 @@ def _run(graph, tables, s, physical):
                 s.i[QUEUE, n_queue] = s.i[WAITING, k]
                 n_queue += 1
         busy = np.int64(0)
-        n_scheduled, n_waiting = 0, 0
+        n_scheduled, n_waiting = np.int64(0), np.int64(0)
         dummy = -1
         for k in range(n_queue):
             t = s.i[QUEUE, k]
@@ -801,7 +805,7 @@ def _run(graph, tables, s, physical):
 # --- energy, area and power ------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_step
 def _at(column, units):
     last = len(column)
     if units <= last:
@@ -809,7 +813,7 @@ def _at(column, units):
     return column[last - 1] + (column[last - 1] - column[last - 2]) * (units - last)
 
 
-@njit(cache=True)
+@_step
 def _farsi_power(s, phases, window):
     best = 0.0
     budget = window
@@ -845,7 +849,7 @@ def _farsi_power(s, phases, window):
     return best
 
 
-@njit(cache=True)
+@_step
 def _sliding_power(s, phases, window):
     total = 0.0
     for k in range(phases):
@@ -871,14 +875,9 @@ def _sliding_power(s, phases, window):
     return best / window
 
 
-@njit(cache=True)
-def _simulate(graph, tables, s, physical, out):
-    """Simulate the decoded design; ``out``: the latencies, then power, energy, area, DRAM area, other area, phases."""
-    _build_network(graph, s)
-    if not physical:
-        _kernel_order(graph, s)
-    _build_routes(graph, tables, s, physical)
-    phases = _run(graph, tables, s, physical)
+@_step
+def _account(graph, tables, s, physical, phases, out):
+    """Energy, area and power; ``out``: latencies, then power, energy, area, DRAM area, other area, phases."""
     other, dram = s.x[AREA, 0], 0.0
     static = tables.scalars[LOGIC_LEAKAGE] * s.x[AREA, 0]
     for m in range(MEMORIES):
@@ -931,7 +930,7 @@ def _simulate(graph, tables, s, physical, out):
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, parallel=True, error_model="numpy")
 def evaluate_rows(rows, valid, layout, graph, tables, physical, out):
     """Evaluate the ``valid`` rows of either space: int64 ``(n, d)`` -> ``out`` float64 ``(n, parts + 6)``; the others
     become NaN."""
@@ -946,4 +945,9 @@ def evaluate_rows(rows, valid, layout, graph, tables, physical, out):
                 _decode_limited(rows[i], layout, graph, tables, s)
             else:
                 _decode_full(rows[i], layout, graph, tables, s)
-            _simulate(graph, tables, s, physical, out[i])
+            _build_network(graph, s)
+            if not physical:
+                _kernel_order(graph, s)
+            _build_routes(graph, tables, s, physical)
+            phases = _run(graph, tables, s, physical)
+            _account(graph, tables, s, physical, phases, out[i])

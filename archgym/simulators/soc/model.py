@@ -255,6 +255,8 @@ class Result:
     dram_area_m2: float
     other_area_m2: float
     phases: list[Phase]
+    launch_s: list[float]
+    """When each task had its inputs; it may then wait for its processing element until ``start_s``."""
     start_s: list[float]
     end_s: list[float]
     peak_bytes: dict[int, float]
@@ -272,7 +274,7 @@ def evaluate_design(
     network = Network(design, graph)
     groups = clusters(network)
     rates = [_pe_rate(design, graph, t, network.task_pe[t]) for t in range(len(graph.tasks))]
-    phases, start, end, peak = _run(network, groups, rates, physical, constants.complete_within)
+    phases, launch, start, end, peak = _run(network, groups, rates, physical, constants.complete_within)
     memories = {m: peak.get(m, 0.0) for m in network.blocks if network.is_memory(m) and network.records[m]}
     capacity = {m: capacity_bytes(bytes_) for m, bytes_ in memories.items()}
     joule = _joule_per_instruction(network, groups, capacity, constants if physical else None)
@@ -292,6 +294,7 @@ def evaluate_design(
         dram_area_m2=dram,
         other_area_m2=other,
         phases=phases,
+        launch_s=launch,
         start_s=start,
         end_s=end,
         peak_bytes=memories,
@@ -327,14 +330,15 @@ def _bytes(graph: TaskGraph, t: int, d: int, partners: Iterable[int]) -> float:
 
 def _run(
     network: Network, groups: list[Cluster], pe_rates: list[float], physical: bool, complete_within: float
-) -> tuple[list[Phase], list[float], list[float], dict[int, float]]:
-    """Launch, schedule and advance the tasks. Returns phases, start and end times and the peak bytes a memory held."""
+) -> tuple[list[Phase], list[float], list[float], list[float], dict[int, float]]:
+    """Launch, schedule and advance the tasks. Returns phases; launch, start and end times; the peak bytes a
+    memory held."""
     graph = network.graph
     count = len(graph.tasks)
     work, left = graph.work, graph.work.copy()
     tokens: list[set[int]] = [set() for _ in range(count)]
     launched = [False] * count
-    start, end = [math.nan] * count, [math.nan] * count
+    launch, start, end = ([math.nan] * count for _ in range(3))
     stored: dict[int, float] = {}
     peak: dict[int, float] = {}
     unused: set[int] = set()
@@ -390,6 +394,7 @@ def _run(
         for t in order:  # 3. launch
             if not launched[t] and len(tokens[t]) == len(graph.parents[t]):
                 launched[t] = True
+                launch[t] = clock
                 fresh.append(t)
                 memory = network.task_memory[t]
                 stored[memory] = stored.get(memory, 0.0) + graph.written_bytes(t)
@@ -408,7 +413,7 @@ def _run(
                 if math.isnan(start[t]):
                     start[t] = clock
         if not scheduled and all(launched):  # 5. stop
-            return phases, start, end, peak
+            return phases, launch, start, end, peak
         phase = Phase(clock)
         active = [t for t in scheduled if work[t] > 0]
         (_fill if physical else _share)(network, groups, pe_rates, ratio, scheduled, active, phase)

@@ -145,6 +145,13 @@ class FullSpace(DesignSpace):
                     used[:, 0] = True
         return used
 
+    def element_count(self, designs: Designs) -> NDArray[np.int64]:
+        """Processing elements of each design: cpu0, the other CPUs in use, the accelerators; ``(n,)``."""
+        real = np.flatnonzero(self.columns_of.pe >= 0)
+        choice = designs[:, self.columns_of.pe[real]] + np.where(self._accelerated[real], 0, 1)
+        others = [(choice == k).any(axis=1).astype(np.int64) for k in range(2, CPUS + 1)]
+        return 1 + sum(others) + (choice == 0).sum(axis=1)
+
     def explicit(self, design: NDArray[np.int64]) -> SocDesign:
         """The explicit design of one row."""
         row = self.canonical(design)[0]
