@@ -96,6 +96,7 @@ class DramSimulator(Simulator):
         self.threads = threads
         self._spaces: dict[int, DesignSpace] = {}
         self._prepared: dict[tuple[Any, ...], Any] = {}
+        self._references: dict[str, Mapping[str, float]] = {}
 
     # --- workloads ---------------------------------------------------------------------------------------------
 
@@ -105,18 +106,21 @@ class DramSimulator(Simulator):
         return all_traces()
 
     def load_workload(self, name: str, **options: Any) -> Workload:
-        """A recording by name (``gzip``), a generator (``random``, ``random:gap=2,seed=7``), or ``file:PATH``, for which
-        further options go to :func:`archgym.simulators.dram.traces.read_trace`. ``requests=N`` simulates the first N
-        requests; 0 means all. Where nothing is said, a file and a generator with arguments are taken whole, others
-        are windowed to their first 1,000 requests."""
+        """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
+        simulates the first N requests; 0 means all. A trace of the package is windowed to its first 1,000 requests
+        where nothing is said, a file is taken whole."""
+        from archgym.simulators.dram.traces import named_trace
+
         requests = options.pop("requests", None)
         if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
             raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
-        own = ":" in name
-        trace = super().load_workload(name, **options)
-        assert isinstance(trace, Trace)
-        if requests is None:
-            requests = 0 if own else DEFAULT_WINDOW
+        if name.startswith("file:"):
+            trace = _trace(self.read_workload(Path(name[len("file:") :]), **options))
+        elif options:
+            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one")
+        else:
+            trace = named_trace(name)
+            requests = DEFAULT_WINDOW if requests is None else requests
         return trace.window(requests) if requests else trace
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
@@ -188,6 +192,12 @@ class DramSimulator(Simulator):
             address_map = named_map(map_name, dev, ranks, channels)
             self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
         return self._prepared[key]
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        key = _trace(workload).fingerprint
+        if key not in self._references:
+            self._references[key] = super().references(workload)
+        return self._references[key]
 
     # --- pictures ----------------------------------------------------------------------------------------------
 

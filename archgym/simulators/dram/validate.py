@@ -186,7 +186,7 @@ def simulate_rows(rows: list[dict[str, str]], ref: Path) -> list[dict[str, float
 def compared(row: Mapping[str, str], ours: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """Metric -> (ours, reference) of one row; times as whole cycles of the memory clock."""
     dev = memory_of(row)[0]
-    result = {}
+    result: dict[str, tuple[float, float]] = {}
     for column, to_ps in (("total_time_ps", 1.0), ("total_time_ns", 1000.0)):
         if row.get(column):
             reference = round(float(row[column]) * to_ps / dev.tck_ps)
@@ -194,7 +194,7 @@ def compared(row: Mapping[str, str], ours: Mapping[str, float]) -> dict[str, tup
     for column in ("total_energy_pJ", "energy_pJ"):
         if row.get(column):
             result["energy_pj"] = (ours["energy_pj"], float(row[column]))
-    return result  # type: ignore[return-value]
+    return result
 
 
 def _described(row: Mapping[str, str]) -> dict[str, Any]:
