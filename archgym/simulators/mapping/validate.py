@@ -203,7 +203,10 @@ def _nest(
     bounds[2], bounds[3] = ((bounds[a] - bounds[b]) // stride + 1 for a, b in ((2, 4), (3, 5)))
     dims = "CRSXY" if depthwise else "CKRSXY"
     bounds[0] = 1 if depthwise else bounds[0]
-    tiles, orders, spreads, clustered = [], [], [], []
+    tiles: list[list[int]] = []
+    orders: list[list[int]] = []
+    spreads: list[int] = []
+    clustered: list[int] = []
     above = bounds
     for directives in _levels(entry["directives"], sizes, dims, clustered):
         tile, named = list(above), {directive[1]: directive for directive in directives}
