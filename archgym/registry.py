@@ -76,6 +76,7 @@ SIMULATORS = Registry(
         "systolic": "archgym.simulators.systolic:SystolicSimulator",
         "soc": "archgym.simulators.soc:SocSimulator",
         "nas": "archgym.simulators.nas:NasSimulator",
+        "codesign": "archgym.simulators.codesign:CoDesignSimulator",
         "synthetic": "archgym.simulators.synthetic:Synthetic",
     },
 )

@@ -19,14 +19,22 @@ class AntColonyHyperparameters(Hyperparameters):
     """Of the ant colony."""
 
     ants: int = hyper(32, low=1, high=1024, log=True, doc="ants (designs) an iteration")
-    evaporation: float = hyper(0.1, low=0.001, high=0.9, log=True, doc="share of the pheromone that is lost an iteration")
+    evaporation: float = hyper(
+        0.1, low=0.001, high=0.9, log=True, doc="share of the pheromone that is lost an iteration"
+    )
     greediness: float = hyper(
         0.1, low=0.0, high=0.95, doc="probability that an ant takes the choice with the most pheromone"
     )
     elite: int = hyper(4, low=1, high=64, doc="best ants of an iteration that leave pheromone, by rank")
-    memory: float = hyper(0.3, low=0.0, high=1.0, doc="share of the pheromone that the best ant of all iterations leaves")
-    patience: int = hyper(3, low=1, high=1000, log=True, doc="iterations without new designs after which a new colony starts")
-    floor: float = hyper(0.02, low=0.0001, high=1.0, log=True, doc="least pheromone of a choice, as a share of an even spread")
+    memory: float = hyper(
+        0.3, low=0.0, high=1.0, doc="share of the pheromone that the best ant of all iterations leaves"
+    )
+    patience: int = hyper(
+        3, low=1, high=1000, log=True, doc="iterations without new designs after which a new colony starts"
+    )
+    floor: float = hyper(
+        0.02, low=0.0001, high=1.0, log=True, doc="least pheromone of a choice, as a share of an even spread"
+    )
 
 
 class AntColony(GenerationalAgent):

@@ -24,14 +24,23 @@ Array = NDArray[np.float64]
 class BayesianHyperparameters(Hyperparameters):
     """Of Bayesian optimisation."""
 
-    surrogate: str = hyper("gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees")
-    acquisition: str = hyper("ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound")
+    surrogate: str = hyper(
+        "gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees"
+    )
+    acquisition: str = hyper(
+        "ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound"
+    )
     explore: float = hyper(
-        0.0, low=0.0, high=5.0, doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units"
+        0.0,
+        low=0.0,
+        high=5.0,
+        doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units",
     )
     initial: int = hyper(20, low=2, high=1000, log=True, doc="uniform designs before the first fit")
     batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit")
-    points: int = hyper(200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest")
+    points: int = hyper(
+        200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
+    )
     candidates: int = hyper(600, low=50, high=20000, log=True, doc="designs among which the acquisition is maximised")
 
 
@@ -207,7 +216,9 @@ class GaussianProcess:
         return np.sqrt(np.maximum(self._variance, 0.0)) * self._scale
 
     def believe(self, row: int) -> Array:
-        covariance = self._model.kernel_(self._x, self._x[row : row + 1])[:, 0] - self._reduced.T @ self._reduced[:, row]
+        covariance = (
+            self._model.kernel_(self._x, self._x[row : row + 1])[:, 0] - self._reduced.T @ self._reduced[:, row]
+        )
         added = covariance / np.sqrt(max(self._variance[row], 0.0) + self._noise)
         self._reduced = np.vstack([self._reduced, added])
         self._variance = self._variance - added**2

@@ -30,7 +30,9 @@ class BoTorchHyperparameters(Hyperparameters):
 
     initial: int = hyper(20, low=2, high=1000, log=True, doc="uniform designs before the first fit")
     batch: int = hyper(4, low=1, high=32, log=True, doc="designs suggested a fit, chosen one after the other")
-    points: int = hyper(150, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest")
+    points: int = hyper(
+        150, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
+    )
     candidates: int = hyper(300, low=50, high=5000, log=True, doc="designs among which the acquisition is maximised")
     samples: int = hyper(64, low=8, high=512, log=True, doc="quasi-random samples of the acquisition's integral")
 
@@ -41,7 +43,7 @@ class BoTorchOptimization(BayesianOptimization):
 
     name = "botorch"
 
-    hyperparameters = BoTorchHyperparameters
+    hyperparameters = BoTorchHyperparameters  # type: ignore[assignment]
 
     def _make_model(self) -> Any:
         return None

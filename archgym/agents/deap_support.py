@@ -45,7 +45,8 @@ def vary(
             tools.cxUniform(left, right, 0.5)
     # tools.mutUniformInt draws gene by gene in Python; one draw for the whole generation is the same.
     chosen = (rng.random((len(children), len(nvec))) < mutation) & (nvec > 1)
-    _mutate(children, *np.nonzero(chosen), nvec, rng)
+    rows, columns = np.nonzero(chosen)
+    _mutate(children, rows, columns, nvec, rng)
     free = np.flatnonzero(nvec > 1)
     if not len(free):
         return

@@ -48,7 +48,9 @@ class Mover:
         order = np.argsort(rng.random((n, len(self._free))), axis=1)
         return [self._free[order[:, k]] for k in range(changes)]
 
-    def _step(self, index: NDArray[np.int64], columns: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    def _step(
+        self, index: NDArray[np.int64], columns: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
         count = self._nvec[columns]
         jump = (index + rng.integers(1, count)) % count
         if self._all_uniform:

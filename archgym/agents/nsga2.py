@@ -46,10 +46,10 @@ class NSGA2(GenerationalAgent):
     def _losses(self, evaluation: Evaluation, rewards: Rewards) -> NDArray[np.float64]:
         metrics = self.problem.pareto_metrics if self.p.reward != "only" else ()
         losses = self.problem.losses(evaluation) if metrics else np.empty((len(rewards), 0))
-        if self.p.reward != "never" or not metrics:
-            # One metric that is the reward in other words needs no second column.
-            if losses.shape[1] > 1 or not metrics or self.problem.objective.needs != (metrics[0].name,):
-                losses = np.column_stack([losses, -rewards])
+        # One metric that is the reward in other words needs no second column.
+        same = len(metrics) == 1 and self.problem.objective.needs == (metrics[0].name,)
+        if not metrics or (self.p.reward != "never" and not same):
+            losses = np.column_stack([losses, -rewards])
         # Crowding distances need finite numbers; a failure is worse than anything a simulator returns.
         return np.where(np.isfinite(losses) & evaluation.feasible[:, None], losses, _FAILED)
 

@@ -65,9 +65,13 @@ class TPEHyperparameters(Hyperparameters):
     """Of the tree-structured Parzen estimator."""
 
     initial: int = hyper(10, low=1, high=1000, log=True, doc="uniform designs before the first model")
-    candidates: int = hyper(24, low=1, high=1000, log=True, doc="draws among which the expected improvement is maximised")
+    candidates: int = hyper(
+        24, low=1, high=1000, log=True, doc="draws among which the expected improvement is maximised"
+    )
     joint: bool = hyper(True, choices=(True, False), doc="model the parameters jointly, not one by one")
-    batch: int = hyper(4, low=1, high=256, log=True, doc="designs suggested from one state (the constant liar spreads them)")
+    batch: int = hyper(
+        4, low=1, high=256, log=True, doc="designs suggested from one state (the constant liar spreads them)"
+    )
 
 
 class TPE(OptunaAgent):
@@ -108,8 +112,12 @@ class CMAESHyperparameters(Hyperparameters):
     """Of CMA-ES."""
 
     population: int = hyper(16, low=5, high=1024, log=True, doc="designs a generation")
-    deviation: float = hyper(0.25, low=0.01, high=1.0, log=True, doc="first standard deviation, as a share of the range")
-    margin: bool = hyper(True, choices=(True, False), doc="keep a least probability of leaving a value (CMA-ES with margin)")
+    deviation: float = hyper(
+        0.25, low=0.01, high=1.0, log=True, doc="first standard deviation, as a share of the range"
+    )
+    margin: bool = hyper(
+        True, choices=(True, False), doc="keep a least probability of leaving a value (CMA-ES with margin)"
+    )
 
 
 class CMAES(OptunaAgent):

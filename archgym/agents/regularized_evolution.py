@@ -22,7 +22,9 @@ class RegularizedEvolutionHyperparameters(Hyperparameters):
     sample: int = hyper(16, low=1, high=256, log=True, doc="individuals drawn, the best of which is the parent")
     mutations: int = hyper(1, low=1, high=8, doc="parameters changed in a child (at most as many as there are)")
     reach: float = hyper(1.0, low=0.01, high=1.0, doc="how far an ordered parameter moves, as a share of its range")
-    workers: int = hyper(16, low=1, high=256, log=True, doc="children made from one state of the population; 1 = sequential")
+    workers: int = hyper(
+        16, low=1, high=256, log=True, doc="children made from one state of the population; 1 = sequential"
+    )
 
 
 class RegularizedEvolution(GenerationalAgent):

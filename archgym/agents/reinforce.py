@@ -22,8 +22,12 @@ class ReinforceHyperparameters(Hyperparameters):
     batch: int = hyper(16, low=1, high=1024, log=True, doc="designs a gradient step")
     learning_rate: float = hyper(0.1, low=0.001, high=1.0, log=True, doc="step of Adam on the logits")
     entropy: float = hyper(0.01, low=0.0, high=1.0, doc="weight of the entropy bonus")
-    baseline: float = hyper(0.9, low=0.0, high=0.999, doc="decay of the moving mean and variance that normalise rewards")
-    patience: int = hyper(20, low=1, high=1000, log=True, doc="batches without new designs after which a new policy starts")
+    baseline: float = hyper(
+        0.9, low=0.0, high=0.999, doc="decay of the moving mean and variance that normalise rewards"
+    )
+    patience: int = hyper(
+        20, low=1, high=1000, log=True, doc="batches without new designs after which a new policy starts"
+    )
 
 
 class Reinforce(GenerationalAgent):

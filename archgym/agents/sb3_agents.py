@@ -116,7 +116,6 @@ class SB3Agent(Agent):
     """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
 
     drives = True
-    hyperparameters: Any
 
     def ask(self, n: int) -> Designs:
         raise NotImplementedError("a reinforcement learning agent drives the search itself")
@@ -158,11 +157,11 @@ def _network(width: int) -> dict[str, Any]:
 class PPOHyperparameters(Hyperparameters):
     """Of PPO and MaskablePPO."""
 
-    action_mode: str = hyper("construct", choices=("construct", "design"), doc="one parameter a step, or a whole design")
-    designs: int = hyper(32, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
-    learning_rate: float = hyper(0.002, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.02, low=1e-5, high=0.05, log=True, doc="step of Adam")
     epochs: int = hyper(4, low=1, high=20, doc="passes over the designs an update")
-    minibatches: int = hyper(4, low=1, high=16, doc="gradient steps a pass")
+    minibatches: int = hyper(1, low=1, high=16, doc="gradient steps a pass")
     entropy: float = hyper(0.005, low=0.0, high=0.2, doc="weight of the entropy bonus")
     clip: float = hyper(0.2, low=0.05, high=0.5, doc="range of the probability ratio")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
@@ -203,9 +202,9 @@ class MaskablePPO(PPO):
 class A2CHyperparameters(Hyperparameters):
     """Of A2C."""
 
-    action_mode: str = hyper("construct", choices=("construct", "design"), doc="one parameter a step, or a whole design")
-    designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
-    learning_rate: float = hyper(0.003, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(8, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
     entropy: float = hyper(0.01, low=0.0, high=0.2, doc="weight of the entropy bonus")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
@@ -232,7 +231,9 @@ class DQNHyperparameters(Hyperparameters):
     designs: int = hyper(8, low=1, high=256, log=True, doc="sub-environments, each building its own design")
     learning_rate: float = hyper(0.001, low=1e-5, high=0.05, log=True, doc="step of Adam")
     updates: float = hyper(0.25, low=0.01, high=4.0, log=True, doc="gradient steps an environment step")
-    exploration: float = hyper(0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls")
+    exploration: float = hyper(
+        0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls"
+    )
     final_exploration: float = hyper(0.05, low=0.0, high=0.5, doc="random share of actions after that")
     target: int = hyper(250, low=1, high=10000, log=True, doc="environment steps between copies to the target network")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")

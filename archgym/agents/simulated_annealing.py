@@ -25,8 +25,12 @@ class SimulatedAnnealingHyperparameters(Hyperparameters):
     cooling: float = hyper(0.9, low=0.5, high=1.0, doc="factor on a chain's temperature a step")
     changes: int = hyper(1, low=1, high=8, doc="parameters changed a step (at most as many as there are)")
     reach: float = hyper(0.3, low=0.01, high=1.0, doc="how far an ordered parameter moves, as a share of its range")
-    patience: int = hyper(60, low=1, high=10000, log=True, doc="steps without a new best of its own before a chain restarts")
-    restart: str = hyper("uniform", choices=("uniform", "best"), doc="a chain restarts at a uniform design, or the best")
+    patience: int = hyper(
+        60, low=1, high=10000, log=True, doc="steps without a new best of its own before a chain restarts"
+    )
+    restart: str = hyper(
+        "uniform", choices=("uniform", "best"), doc="a chain restarts at a uniform design, or the best"
+    )
 
 
 class SimulatedAnnealing(GenerationalAgent):

@@ -14,7 +14,8 @@ import torch
 def own_randomness() -> Iterator[None]:
     """Put the global random generators, which torch's libraries seed, back afterwards; use one thread inside, so that
     sums have one order on every machine (and small networks are faster on one)."""
-    state, numpy_state, threads = random.getstate(), np.random.get_state(), torch.get_num_threads()
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -22,4 +23,4 @@ def own_randomness() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         random.setstate(state)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -25,7 +25,7 @@ def study() -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def list_(as_json: bool) -> None:
     """The studies that come with the package."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in ready_studies():
         spec = load_spec(name)
         rows.append({"name": name, "runs": len(spec.runs()), "budget": spec.budget, "description": spec.description})
@@ -199,7 +199,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{row['agent_us_per_evaluation']:,.0f}",
         )  # fmt: skip
     out.print(table)
-    table = Table("problem", "agent", "tuned regret", "best setting", "median", "worst", "within 0.05 of best", "best of 4 draws")
+    table = Table(
+        "problem", "agent", "tuned regret", "best setting", "median", "worst", "within 0.05 of best", "best of 4 draws"
+    )
     for row in summary["by_problem"]:
         if row["lottery_settings"] > 1:
             table.add_row(

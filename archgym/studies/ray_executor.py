@@ -26,7 +26,9 @@ from archgym.studies.store import Study
 class _Worker:
     """The actor: does runs, returns (record, shard) pairs."""
 
-    def work(self, runs: Sequence[Mapping[str, Any]], name: str, logs: bool) -> list[tuple[dict[str, Any], bytes | None]]:
+    def work(
+        self, runs: Sequence[Mapping[str, Any]], name: str, logs: bool
+    ) -> list[tuple[dict[str, Any], bytes | None]]:
         done = []
         with tempfile.TemporaryDirectory(prefix="archgym-") as folder:
             for given in runs:
@@ -60,7 +62,9 @@ class RayExecutor:
             # A study needs no dashboard and must not phone home.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=False if not self.address else None)
+                ray.init(
+                    address=self.address, log_to_driver=False, include_dashboard=False if not self.address else None
+                )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 sentence = str(error).splitlines()[0]
                 raise ArchGymError(f"no Ray cluster at {self.address or 'this machine'}: {sentence}") from None

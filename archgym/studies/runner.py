@@ -27,7 +27,7 @@ def execute(run: RunSpec, log: Path | None, study: str = "") -> dict[str, Any]:
         result = search(
             problem, agent, run.budget, log=log, resume=log is not None, batch=run.batch, study=study, run=run.id
         )
-    except Exception as error:  # noqa: BLE001 (whatever a third party's agent raises)
+    except Exception as error:
         sentence = str(error).splitlines()[0] if str(error) else ""
         return {**record, "status": "failed", "error": f"{type(error).__name__}: {sentence}"}
     best = result.best

@@ -138,7 +138,11 @@ def problem_of(run: RunSpec) -> Problem:
 def ready_studies() -> dict[str, Path]:
     """The studies that come with the package: name -> YAML file."""
     folder = resources.files("archgym.studies") / "ready"
-    return {Path(str(item)).stem: Path(str(item)) for item in sorted(folder.iterdir(), key=str) if item.name.endswith(".yaml")}
+    return {
+        Path(str(item)).stem: Path(str(item))
+        for item in sorted(folder.iterdir(), key=str)
+        if item.name.endswith(".yaml")
+    }
 
 
 def load_spec(name_or_path: str | Path) -> StudySpec:
@@ -158,7 +162,9 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise ArchGymError(f"cannot read the study {path} ({reason}); give a YAML file or one of {', '.join(ready)}") from None
+        raise ArchGymError(
+            f"cannot read the study {path} ({reason}); give a YAML file or one of {', '.join(ready)}"
+        ) from None
     return parse_spec(text, str(path))
 
 
@@ -173,7 +179,9 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ArchGymError(f"{source} is not YAML{where}: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+        raise ArchGymError(
+            f"{source} is not YAML{where}: {getattr(error, 'problem', None) or 'cannot be read'}"
+        ) from None
     if not isinstance(data, dict):
         raise ArchGymError(f"{source} holds no mapping; start with name:, budget:, seeds:, problems: and agents:")
     for key in data:

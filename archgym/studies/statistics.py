@@ -119,7 +119,11 @@ def stratified_interval(
 def performance_profile(scores: Sequence[ArrayLike], at: ArrayLike) -> Array:
     """Share of runs with a regret of at most each level in ``at``, problems weighing equally."""
     levels = np.asarray(at, dtype=np.float64)
-    shares = [(np.asarray(column, dtype=np.float64)[:, None] <= levels).mean(axis=0) for column in scores if len(np.atleast_1d(column))]
+    shares = [
+        (np.asarray(column, dtype=np.float64)[:, None] <= levels).mean(axis=0)
+        for column in scores
+        if len(np.atleast_1d(column))
+    ]
     return np.asarray(np.mean(shares, axis=0)) if shares else np.full(levels.shape, np.nan)
 
 
@@ -248,7 +252,9 @@ def hypervolume(losses: ArrayLike, reference: ArrayLike) -> float:
     if points.size == 0:
         return 0.0
     if points.shape[1] != len(corner):
-        raise ArchGymError(f"losses have {points.shape[1]} columns, the reference point {len(corner)}; expected as many")
+        raise ArchGymError(
+            f"losses have {points.shape[1]} columns, the reference point {len(corner)}; expected as many"
+        )
     points = points[np.isfinite(points).all(axis=1) & (points < corner).all(axis=1)]
     return _volume(non_dominated(points), corner) if len(points) else 0.0
 

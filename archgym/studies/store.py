@@ -120,7 +120,10 @@ class Study:
         known = self.problems()
         for run in runs:
             if run.problem_key not in known:
-                known[run.problem_key] = row = {"problem_key": run.problem_key, **yardstick(problem_of(run), run.options)}
+                known[run.problem_key] = row = {
+                    "problem_key": run.problem_key,
+                    **yardstick(problem_of(run), run.options),
+                }
                 self._append(self.problems_path, row)
 
 

@@ -23,7 +23,6 @@ from archgym.studies.statistics import (
     anytime,
     checkpoints,
     hypervolume,
-    iqm,
     lottery,
     normalised_regret,
     performance_profile,
@@ -52,7 +51,7 @@ class Run:
     seed: int
     budget: int
     evaluations: int
-    curve: NDArray[np.float64]  # (n, 2): evaluations, best reward
+    curve: Sequence[Sequence[float]]  # pairs (evaluations, best reward from there on)
     best: float
     agent_us: float
     simulation_s: float
@@ -79,7 +78,9 @@ class Results:
         name: of the study.
     """
 
-    def __init__(self, records: Iterable[Mapping[str, Any]], problems: Mapping[str, Mapping[str, Any]], name: str = "") -> None:
+    def __init__(
+        self, records: Iterable[Mapping[str, Any]], problems: Mapping[str, Mapping[str, Any]], name: str = ""
+    ) -> None:
         self.name = name
         self.runs = [_run(record) for record in records if record.get("best") is not None]
         if not self.runs:
@@ -312,7 +313,10 @@ class Results:
             verdict = "undecided"
         elif apart and gap > INDIFFERENT:
             verdict = "does not hold"
-        elif gap <= INDIFFERENT or max(s.high for s in scores.values()) - min(s.low for s in scores.values()) <= INDIFFERENT:
+        elif (
+            gap <= INDIFFERENT
+            or max(s.high for s in scores.values()) - min(s.low for s in scores.values()) <= INDIFFERENT
+        ):
             verdict = "holds"
         else:
             verdict = "undecided"
@@ -359,7 +363,9 @@ class Results:
             f"no agent within {INDIFFERENT} of the best on every problem"
         )  # fmt: skip
         beaten = "; ".join(f"{a} beats {b} with probability {found}" for a, b, found in better[:6])
-        evidence = f"best tuned agent by problem: {shown} (of {len(self.keys)}); {among}" + (f"; {beaten}" if beaten else "")
+        evidence = f"best tuned agent by problem: {shown} (of {len(self.keys)}); {among}" + (
+            f"; {beaten}" if beaten else ""
+        )
         return Claim(text, verdict, evidence, {"wins": wins, "everywhere_best": everywhere})
 
     def _lottery(self) -> Claim | None:
@@ -445,7 +451,7 @@ def _run(record: Mapping[str, Any]) -> Run:
         seed=int(record["seed"]),
         budget=int(record["budget"]),
         evaluations=int(record["evaluations"]),
-        curve=np.array(record["curve"], dtype=np.float64).reshape(-1, 2),
+        curve=record["curve"],
         best=float(record["best"]),
         agent_us=1e6 * record["agent_s"] / evaluations,
         simulation_s=float(record["simulation_s"]),

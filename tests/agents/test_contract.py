@@ -12,7 +12,9 @@ from archgym.simulators.synthetic import Landscape, Synthetic
 from archgym.space import Constraint, DesignSpace, Parameter
 from archgym.testing import check_agent
 
-SLOW_AGENTS = {name for name in AGENTS if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo")}
+SLOW_AGENTS = {
+    name for name in AGENTS if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo")
+}
 BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS}
 
 

@@ -12,7 +12,9 @@ BASELINES = {"random", "sobol", "grid", "walk"}
 
 def median_regret(agent, name, budget, seeds=7, **hyperparameters):
     problem = make_problem(f"synthetic/{name}")
-    regrets = [search(problem, make_agent(agent, problem, seed, **hyperparameters), budget).regret for seed in range(seeds)]
+    regrets = [
+        search(problem, make_agent(agent, problem, seed, **hyperparameters), budget).regret for seed in range(seeds)
+    ]
     assert min(regrets) >= -1e-9
     return float(np.median(regrets))
 
@@ -30,7 +32,8 @@ def test_beats_random_at_1000_evaluations(agent, random_regret):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("agent", "hyperparameters"), [("bo", {"batch": 8}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})]
+    ("agent", "hyperparameters"),
+    [("bo", {"batch": 8}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})],
 )
 def test_model_based_agents_beat_random_with_a_third_of_its_budget(agent, hyperparameters, random_regret):
     if agent in ("tpe", "cmaes"):

@@ -191,7 +191,9 @@ def test_a_killed_study_goes_on_to_the_same_results(serial, tmp_path):
     spec = tmp_path / "spec.yaml"
     spec.write_text(SPEC)
     command = [sys.executable, "-m", "archgym", "study", "run", str(spec), "--out", str(tmp_path / "s"), "--json"]
-    killed = subprocess.Popen([*command, "--executor", "processes:2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(
+        [*command, "--executor", "processes:2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     results = tmp_path / "s" / "results.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not results.exists() or results.read_bytes().count(b"\n") < 5):
@@ -256,7 +258,9 @@ def test_ray_gives_the_same_trials_when_a_node_dies_in_the_middle(serial, tmp_pa
 
 def test_regret_is_measured_from_the_known_optimum(serial):
     results = Results.load(serial.folder)
-    assert results.best_known["synthetic-separable"] == pytest.approx(serial.problems()["synthetic-separable"]["optimum"])
+    assert results.best_known["synthetic-separable"] == pytest.approx(
+        serial.problems()["synthetic-separable"]["optimum"]
+    )
     for problem in results.keys:
         for agent in results.agents:
             for runs in results.settings(problem, agent).values():
@@ -329,7 +333,8 @@ def test_the_commands_print_json_and_tables(tmp_path):
     spec.write_text(SPEC)
     runner = CliRunner()
     told = runner.invoke(
-        main, ["study", "run", str(spec), "--out", str(tmp_path / "o"), "--executor", "serial", "--seeds", "2", "--json"]
+        main,
+        ["study", "run", str(spec), "--out", str(tmp_path / "o"), "--executor", "serial", "--seeds", "2", "--json"],
     )
     assert told.exit_code == 0, told.output
     numbers = json.loads(told.stdout.splitlines()[-1])

@@ -8,7 +8,15 @@ import pytest
 
 import archgym.simulators.synthetic as synthetic
 from archgym.problem import make_problem, optimum_key
-from archgym.simulators.synthetic.landscapes import LANDSCAPES, deceptive, exact_front, packing, pareto, rugged, separable
+from archgym.simulators.synthetic.landscapes import (
+    LANDSCAPES,
+    deceptive,
+    exact_front,
+    packing,
+    pareto,
+    rugged,
+    separable,
+)
 from archgym.testing import check_simulator
 
 

@@ -56,7 +56,15 @@ class LastLevelCache:
         """Run the whole lines in ``text`` (uint8); returns how many bytes they are, the rest belongs to the next call."""
         return int(
             _feed(
-                text, self.sets, self.tag, self.used, self.dirty, self.state, self.start, self.time, self.line,
+                text,
+                self.sets,
+                self.tag,
+                self.used,
+                self.dirty,
+                self.state,
+                self.start,
+                self.time,
+                self.line,
                 self.is_write,
             )  # fmt: skip
         )

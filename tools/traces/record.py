@@ -60,7 +60,9 @@ def write_database(path: Path, rows: int, seed: int) -> None:
     customers = rows // 10
     base = sqlite3.connect(path)
     base.execute("CREATE TABLE customer (id INTEGER PRIMARY KEY, city TEXT, score INTEGER)")
-    base.execute("CREATE TABLE sale (id INTEGER PRIMARY KEY, customer INTEGER, item INTEGER, amount INTEGER, note TEXT)")
+    base.execute(
+        "CREATE TABLE sale (id INTEGER PRIMARY KEY, customer INTEGER, item INTEGER, amount INTEGER, note TEXT)"
+    )
     base.executemany(
         "INSERT INTO customer VALUES (?, ?, ?)",
         ((i, f"city{int(c)}", int(s)) for i, (c, s) in enumerate(random.integers(0, 500, (customers, 2)))),
@@ -106,10 +108,12 @@ def record(name: str, program: dict[str, Any], raw: Path) -> None:
         with open(os.devnull, "wb") as nowhere:
             process = subprocess.Popen(lackey, stdout=nowhere, stderr=nowhere, pass_fds=(writer,), env=ENVIRONMENT)
         os.close(writer)
-        rest = b""
+        text = b""
         while not cache.full and (chunk := os.read(reader, 1 << 20)):
-            text = rest + chunk
-            rest = text[cache.feed(np.frombuffer(text, np.uint8)) :]
+            text += chunk
+            if len(text) >= 1 << 19:
+                text = text[cache.feed(np.frombuffer(text, np.uint8)) :]
+        cache.feed(np.frombuffer(text, np.uint8))
         os.close(reader)
         process.kill()
         process.wait()

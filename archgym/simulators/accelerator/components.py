@@ -92,7 +92,9 @@ class Technology:
     def __init__(self, content: Mapping[str, Any], where: str) -> None:
         def need(mapping: Mapping[str, Any], key: str, place: str) -> Any:
             if not isinstance(mapping, Mapping) or key not in mapping:
-                raise ArchGymError(f"the technology file {where} lacks {key!r} in {place}; see the existing files for its form")
+                raise ArchGymError(
+                    f"the technology file {where} lacks {key!r} in {place}; see the existing files for its form"
+                )
             return mapping[key]
 
         self.name = str(need(content, "name", "its top level"))
@@ -106,9 +108,14 @@ class Technology:
                 laws = {q: _law(need(entry["laws"], q, f"the laws of {name}"), where) for q in QUANTITIES}
             elif base is not None and name in base.families:
                 scale = need(entry, "scale", f"family {name}")
-                laws = {q: base.families[name].laws[q].scaled(float(need(scale, q, f"the scale of {name}"))) for q in QUANTITIES}
+                laws = {
+                    q: base.families[name].laws[q].scaled(float(need(scale, q, f"the scale of {name}")))
+                    for q in QUANTITIES
+                }
             else:
-                raise ArchGymError(f"family {name!r} of the technology file {where} has no laws; give laws, or a base and a scale")
+                raise ArchGymError(
+                    f"family {name!r} of the technology file {where} has no laws; give laws, or a base and a scale"
+                )
             self.families[name] = Family(tuple(entry.get("rows", ())), laws)
         for kind, family in self.classes.items():
             if family not in self.families:
@@ -134,7 +141,9 @@ class Technology:
             raise UnknownNameError(f"storage class of technology {self.name!r}", kind, self.classes)
         depth, width_bits = np.broadcast_arrays(np.asarray(depth), np.asarray(width_bits))
         if depth.size and (depth.min() < 1 or width_bits.min() < 1):
-            raise ArchGymError(f"a {kind} has {depth.min()} rows of {width_bits.min()} bits; expected at least 1 of each")
+            raise ArchGymError(
+                f"a {kind} has {depth.min()} rows of {width_bits.min()} bits; expected at least 1 of each"
+            )
         family = self.families[self.classes[kind]]
         result = {quantity: np.array(family.laws[quantity](depth, width_bits)) for quantity in QUANTITIES}
         for row in family.rows:
@@ -230,6 +239,6 @@ if __name__ == "__main__":
     for e in fit_errors():
         other = f"{e.other_rows} | {e.other_worst:.1%}" if e.other_rows else "0 | -"
         print(
-            f"| {e.technology} | {e.family} | {e.quantity} | {e.fitted_rows} | {e.mean_error:.1%} | {e.worst_error:.1%} | "
-            f"{other} |"
+            f"| {e.technology} | {e.family} | {e.quantity} | {e.fitted_rows} | {e.mean_error:.1%} | "
+            f"{e.worst_error:.1%} | {other} |"
         )

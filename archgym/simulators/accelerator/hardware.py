@@ -1,10 +1,10 @@
 """The hardware of the accelerator problem: ArchGym's 26 parameters, and what they mean in the loop-nest model.
 
 Main memory - shared global buffer - dummy buffer - input, weight and partial-sum scratchpads - MAC (after Eyeriss, Chen
-et al. 2016). The array has ``mac_mesh_x`` columns and ``num_pes / mac_mesh_x`` rows; every element has one MAC and three
-scratchpads. Words have 16 bits everywhere, a vector access moves ``block`` words, and a buffer holds ``depth x block``
-words. The global buffer keeps inputs and outputs, weights bypass it; the dummy buffer keeps nothing and only spreads
-the columns, so that it counts for the area alone.
+et al. 2016). The array has ``mac_mesh_x`` columns and ``num_pes / mac_mesh_x`` rows; every element has one MAC and
+three scratchpads. Words have 16 bits everywhere, a vector access moves ``block`` words, and a buffer holds ``depth x
+block`` words. The global buffer keeps inputs and outputs, weights bypass it; the dummy buffer keeps nothing and only
+spreads the columns, so that it counts for the area alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,17 @@ SPADS = ("ifmap_spad", "psum_spad", "weights_spad")
 DRAM_BLOCK = 4
 """Words of a main-memory access: 64 bits."""
 
+_SPAD_FIELDS = ("class", "depth", "block", "read_bw", "write_bw")
+_BASE_DEPTHS = {"ifmap_spad": 12, "psum_spad": 16, "weights_spad": 192}
+
 BASE_DESIGN: dict[str, Any] = {
     "num_pes": 168,
     "mac_mesh_x": 14,
-    **{f"ifmap_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 12, 1, 2, 2), strict=True)},  # fmt: skip
-    **{f"psum_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 16, 1, 2, 2), strict=True)},  # fmt: skip
-    **{f"weights_spad_{k}": v for k, v in zip(("class", "depth", "block", "read_bw", "write_bw"), ("smartbuffer_RF", 192, 1, 2, 2), strict=True)},  # fmt: skip
+    **{
+        f"{spad}_{key}": value
+        for spad, depth in _BASE_DEPTHS.items()
+        for key, value in zip(_SPAD_FIELDS, ("smartbuffer_RF", depth, 1, 2, 2), strict=True)
+    },
     "dummy_buffer_class": "regfile",
     "dummy_buffer_depth": 16,
     "dummy_buffer_block": 1,
@@ -68,7 +73,9 @@ def parameters() -> tuple[Parameter, ...]:
     ]
     for name, what in zip(SPADS, ("inputs", "partial sums", "weights"), strict=True):
         result += [
-            Parameter(f"{name}_class", CLASSES, ordered=False, description=f"storage class of the scratchpad of {what}"),
+            Parameter(
+                f"{name}_class", CLASSES, ordered=False, description=f"storage class of the scratchpad of {what}"
+            ),
             Parameter(f"{name}_depth", DEPTHS, unit="rows", description=f"rows of the scratchpad of {what}"),
             Parameter(f"{name}_block", BLOCKS, unit="words", description="words of a row"),
             Parameter(f"{name}_read_bw", BANDWIDTHS, unit="words/cycle", description="read bandwidth"),
@@ -89,8 +96,8 @@ def parameters() -> tuple[Parameter, ...]:
 
 
 #: Parameters without effect on any metric. A MAC reads one word of each scratchpad a cycle, writes at most one partial
-#: sum and refills at most one weight or partial sum a cycle, and no bandwidth on offer is below 2 words a cycle; with at
-#: least 16 banks of one word, banks never limit the global buffer, and the tables show no effect of their number.
+#: sum and refills at most one weight or partial sum a cycle, and no bandwidth on offer is below 2 words a cycle; with
+#: at least 16 banks of one word, banks never limit the global buffer, and the tables show no effect of their number.
 INERT = (
     "ifmap_spad_read_bw",
     "psum_spad_read_bw",
@@ -111,7 +118,9 @@ def design_space(library: Technology) -> DesignSpace:
     table = parameters()
     columns = [i for i, parameter in enumerate(table) if parameter.name.endswith("_class")]
     # Representative of each class: the first one of the same family.
-    fold = np.array([next(i for i, c in enumerate(CLASSES) if library.classes[c] == library.classes[kind]) for kind in CLASSES])
+    fold = np.array(
+        [next(i for i, c in enumerate(CLASSES) if library.classes[c] == library.classes[kind]) for kind in CLASSES]
+    )
 
     def same_family(designs: Designs) -> Designs:
         designs[:, columns] = fold[designs[:, columns]]
@@ -122,7 +131,9 @@ def design_space(library: Technology) -> DesignSpace:
 
 
 @lru_cache(maxsize=32)
-def _storage_table(library: Technology, kinds: tuple[str, ...], depths: tuple[int, ...], blocks: tuple[int, ...]) -> Any:
+def _storage_table(
+    library: Technology, kinds: tuple[str, ...], depths: tuple[int, ...], blocks: tuple[int, ...]
+) -> Any:
     """Quantities of every combination, each ``(kinds, depths, blocks)``."""
     depth, block = np.meshgrid(depths, blocks, indexing="ij")
     parts = [library.storage(kind, depth, block * WORD_BITS) for kind in kinds]
@@ -138,7 +149,11 @@ def _lookup(library: Technology, kind: Any, depth: Any, block: Any) -> dict[str,
 
 
 def hardware_table(
-    columns: MappingOf[str, NDArray[Any]], library: Technology, *, dram_bandwidth: float = np.inf, dummy_buffers: int = 0
+    columns: MappingOf[str, NDArray[Any]],
+    library: Technology,
+    *,
+    dram_bandwidth: float = np.inf,
+    dummy_buffers: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Designs by value (name -> array of length n) as the mapper's table ``(n, 35)``, and their areas in mm2.
 

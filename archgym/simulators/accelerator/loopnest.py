@@ -22,7 +22,8 @@ padding is paid as work, and :attr:`Result.macs` against :attr:`Result.padded_ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping as MappingOf, Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.accelerator.layers import DIMS, Layer
+from archgym.simulators.accelerator.threads import run_blocks
 
 Rule = Literal["current", "pre297", "ideal"]
 RULES: tuple[Rule, ...] = ("current", "pre297", "ideal")
@@ -80,12 +82,16 @@ class Problem:
 
     def __post_init__(self) -> None:
         if len(self.dims) != len(self.bounds):
-            raise ArchGymError(f"the problem has {len(self.dims)} dims and {len(self.bounds)} bounds; give one bound a dim")
+            raise ArchGymError(
+                f"the problem has {len(self.dims)} dims and {len(self.bounds)} bounds; give one bound a dim"
+            )
         for dim, bound in zip(self.dims, self.bounds, strict=True):
             if isinstance(bound, bool) or not isinstance(bound, (int, np.integer)) or bound < 1:
                 raise ArchGymError(f"dim {dim!r} has the bound {bound!r}; expected a whole number from 1 on")
         if math.prod(self.bounds) >= _MAX_WORK:
-            raise ArchGymError(f"the problem has {math.prod(self.bounds):.3g} MACs; at most 2**53 can be counted exactly")
+            raise ArchGymError(
+                f"the problem has {math.prod(self.bounds):.3g} MACs; at most 2**53 can be counted exactly"
+            )
         for tensor in self.tensors:
             for axis in tensor.axes:
                 for dim, coefficient in axis:
@@ -125,7 +131,7 @@ class Problem:
                 role[t, uses.any(axis=0)] = 0
                 continue
             # A coefficient above 1 leaves holes between neighbouring origins, so such an axis is a window as well.
-            for a in np.flatnonzero((uses.sum(axis=1) > 1) | (coef[t].max(axis=1) > 1)):
+            for a in np.flatnonzero((uses.sum(axis=1) > 1) | (coef[t].max(axis=1) > 1)).tolist():
                 role[t, uses[a]] = info[t, 1]
                 info[t, 1] += 1
             info[t, 0] = int(info[t, 1] > 0)
@@ -246,7 +252,7 @@ class Architecture:
             "payers": np.array([-(-level.instances // level.cluster_size) for level in levels], dtype=np.int64),
             "energies": np.array([[level.read_pj, level.write_pj, level.update_pj] for level in levels]),
             "leak": np.array([level.leak_pj for level in levels]),
-            "compute_pj": np.float64(self.mac_pj),
+            "compute_pj": np.array(self.mac_pj, dtype=np.float64),
         }
 
 
@@ -336,7 +342,9 @@ def flatten(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """A mapping as loop arrays ``dim, count, level, axis`` and ``keep (levels, tensors)``."""
     if len(mapping.levels) != levels:
-        raise ArchGymError(f"the mapping has {len(mapping.levels)} levels and the architecture {levels}; give one entry a level")
+        raise ArchGymError(
+            f"the mapping has {len(mapping.levels)} levels and the architecture {levels}; give one entry a level"
+        )
     known = [tensor.name for tensor in problem.tensors]
     rows: list[tuple[int, int, int, int]] = []
     keep = np.zeros((levels, len(known)), dtype=bool)
@@ -388,7 +396,9 @@ def evaluate(
     dims = len(problem.dims)
     for value, place in zip(count, level, strict=True):
         if value < 1:
-            raise ArchGymError(f"a loop of level {architecture.levels[place].name!r} has {value} trips; expected at least 1")
+            raise ArchGymError(
+                f"a loop of level {architecture.levels[place].name!r} has {value} trips; expected at least 1"
+            )
     padded = math.prod(mapping.factor(d) for d in problem.dims)
     if padded >= _MAX_WORK:
         raise ArchGymError(f"the mapping runs {padded:.3g} MACs with its padding; at most 2**53 can be counted exactly")
@@ -410,9 +420,7 @@ def evaluate(
         [
             [
                 keep[b, t]
-                and kernel.access_energy(
-                    counts, b, t, hw["block"][b], hw["payers"][b], instances, *hw["energies"][b]
-                )
+                and kernel.access_energy(counts, b, t, hw["block"][b], hw["payers"][b], instances, *hw["energies"][b])
                 for t in range(tensors)
             ]
             for b in range(levels)
@@ -422,7 +430,9 @@ def evaluate(
     detail = ""
     if code:
         detail = {
-            "bound_not_covered": lambda: f"the factors of dim {problem.dims[place]} fall short of its bound by {margin}",
+            "bound_not_covered": lambda: (
+                f"the factors of dim {problem.dims[place]} fall short of its bound by {margin}"
+            ),
             "fanout_x": lambda: f"{margin} loops in space too many along X below {architecture.levels[place].name}",
             "fanout_y": lambda: f"{margin} loops in space too many along Y below {architecture.levels[place].name}",
             "capacity": lambda: f"the tiles at {architecture.levels[place].name} are {margin} words too large",
@@ -461,7 +471,10 @@ class Batch:
         """Mappings as a batch, and their keep sets ``(n, levels, tensors)``."""
         rows = [flatten(problem, mapping, levels) for mapping in mappings]
         width = max((len(row[0]) for row in rows), default=0) or 1
-        columns = [np.ones((len(rows), width), np.int64) if j == 1 else np.zeros((len(rows), width), np.int64) for j in range(4)]
+        columns = [
+            np.ones((len(rows), width), np.int64) if j == 1 else np.zeros((len(rows), width), np.int64)
+            for j in range(4)
+        ]
         for i, row in enumerate(rows):
             for j in range(4):
                 columns[j][i, : len(row[j])] = row[j]
@@ -517,14 +530,19 @@ def evaluate_batch(
         for given in (problem_of, keep_of, architecture_of)
     ]
     keep_sets = np.ascontiguousarray(keeps, dtype=np.bool_)
-    for index, size, what in zip(indices, (len(problems), len(keep_sets), len(hw["capacity"])), ("problem_of", "keep_of", "architecture_of"), strict=True):  # fmt: skip
+    known = {"problem_of": len(problems), "keep_of": len(keep_sets), "architecture_of": len(hw["capacity"])}
+    for index, (what, size) in zip(indices, known.items(), strict=True):
         if index.shape != (rows,) or (rows and (index.min() < 0 or index.max() >= size)):
-            raise ArchGymError(f"{what} has shape {index.shape} or entries outside 0..{size - 1}; give one index a mapping")
+            raise ArchGymError(
+                f"{what} has shape {index.shape} or entries outside 0..{size - 1}; give one index a mapping"
+            )
     energy, utilization = np.empty(rows), np.empty(rows)
     cycles, verdict, place = (np.empty(rows, np.int64) for _ in range(3))
-    kernel.evaluate_rows(
+    run_blocks(
+        kernel.evaluate_rows, rows, kernel.BLOCK_ROWS,
         np.array([problem.bounds for problem in problems], dtype=np.int64), arrays[0]["info"], arrays[0]["role"],
-        np.stack([row["weight"] for row in arrays]), np.stack([row["coef"] for row in arrays]), keep_sets, rule_code(rule), elide_first_fill,
+        np.stack([row["weight"] for row in arrays]), np.stack([row["coef"] for row in arrays]),
+        keep_sets, rule_code(rule), elide_first_fill,
         batch.dim, batch.count, batch.level, batch.axis,
         hw["capacity"], hw["mesh"], hw["bandwidth"], hw["block"], hw["payers"], hw["energies"], hw["leak"],
         hw["compute_pj"], indices[0], indices[1], indices[2], energy, cycles, verdict, place, utilization,

@@ -1,15 +1,16 @@
 """Compiled core of the loop-nest model; see :mod:`archgym.simulators.accelerator.loopnest` for the words.
 
-Everything is integer arithmetic on one nest at a time; :func:`evaluate_rows` runs many nests in parallel.
+Everything is integer arithmetic on one nest at a time; :func:`evaluate_rows` runs many nests.
 
 A nest is held as ``nest (7, M)``, its loops outermost first and without trip counts of 1: rows ``T_DIM, T_COUNT,
-T_STEP`` are the loops in time, ``S_DIM, S_COUNT, S_STEP, S_AXIS`` those in space (axis 1 = X, 2 = Y). Level ``b`` has the
-loops ``starts[0, b] .. starts[0, b + 1] - 1`` in time and, inside them, ``starts[1, b] .. starts[1, b + 1] - 1`` in space.
+T_STEP`` are the loops in time, ``S_DIM, S_COUNT, S_STEP, S_AXIS`` those in space (axis 1 = X, 2 = Y). Level ``b`` has
+the loops ``starts[0, b] .. starts[0, b + 1] - 1`` in time and, inside them, ``starts[1, b] .. starts[1, b + 1] - 1`` in
+space.
 
 The projections of T tensors on D dims: ``info (T, 3)`` has kind, number of windows (of axes for general tensors) and
-whether the tensor is read and written; ``role (T, D)`` says what a dim does to a tensor: -2 nothing, -1 it has an axis of
-its own, w >= 0 it moves window w together with other dims; ``weight (T, D)`` is its coefficient there; ``coef (T, A, D)``
-is the whole projection, for general tensors and the ideal rule.
+whether the tensor is read and written; ``role (T, D)`` says what a dim does to a tensor: -2 nothing, -1 it has an axis
+of its own, w >= 0 it moves window w together with other dims; ``weight (T, D)`` is its coefficient there; ``coef (T, A,
+D)`` is the whole projection, for general tensors and the ideal rule.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 CURRENT, PRE297, IDEAL = 0, 1, 2
 """Rules for words that stay in a sliding tile: Timeloop after and before its pull request 297, and ideal reuse."""
@@ -34,10 +35,10 @@ OK, BAD_FACTOR, BAD_BOUND, FANOUT_X, FANOUT_Y, CAPACITY = 0, 1, 2, 3, 4, 5
 """Verdicts."""
 
 MAX_LOOPS = 64
-BLOCK_ROWS = 256
+BLOCK_ROWS = 512
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _ideal_fill(t, coef, axes, size, words, last, nest, moved):
     """Fills when every step costs exactly what the tile visited before it did not hold."""
     for a in range(axes):
@@ -54,7 +55,7 @@ def _ideal_fill(t, coef, axes, size, words, last, nest, moved):
     return words + extra
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _general_fill(t, coef, axes, size, words, last, nest, rule, moved, first, jump):
     """Fills under Timeloop's rules with whole translation vectors."""
     total, delta = words, words
@@ -93,7 +94,7 @@ def _general_fill(t, coef, axes, size, words, last, nest, rule, moved, first, ju
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     """Fills of a tile that slides. ``inner`` is the innermost loop that moves it, ``prefix[i]`` the product of the trip
     counts of loops ``0..i``. Every dim moves one axis, so a jump can repeat or undo the sliding step only while all
@@ -129,7 +130,7 @@ def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _enumerate_origins(t, coef, axes, lo, hi, nest):
     """Distinct origins by listing every spatial position; for projections the closed forms do not cover."""
     positions = 1
@@ -157,7 +158,7 @@ def _enumerate_origins(t, coef, axes, lo, hi, nest):
     return distinct
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _window_origins(t, windows, role, weight, coef, lo, hi, nest):
     """Distinct origins of a sliding tile over the spatial positions of one level."""
     product = 1
@@ -189,7 +190,7 @@ def _window_origins(t, windows, role, weight, coef, lo, hi, nest):
     return product
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_sizes(t, coef, reach, size):
     """Size of the tile along each axis of the whole projection; returns the product."""
     words = 1
@@ -201,13 +202,13 @@ def _axis_sizes(t, coef, reach, size):
     return words
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, counts, instances, reach, work, sizes):
     """Tile sizes and per-instance access counts of one nest; returns the product of the temporal trip counts.
 
     ``elide_fills``: the first fill of an output word is not counted (it has no value yet). Outputs, all int64:
-    ``counts (6, L, T)``, ``instances (L,)``, ``reach (D,)``, the extents of the whole. Work space: ``work (5, max(M, A) +
-    T)``, ``sizes (L, T, A)``.
+    ``counts (6, L, T)``, ``instances (L,)``, ``reach (D,)``, the extents of the whole. Work space: ``work (5, max(M, A,
+    D) + T)``, ``sizes (L, T, A)``.
     """
     levels, tensors = keep.shape
     dims = role.shape[1]
@@ -337,7 +338,7 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
     return compute
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_sizes_at(t, coef, nest, starts, b, extent, size):
     """Sizes of the tile of level ``b`` along every axis of the whole projection."""
     for d in range(coef.shape[2]):
@@ -349,7 +350,7 @@ def _axis_sizes_at(t, coef, nest, starts, b, extent, size):
     _axis_sizes(t, coef, extent, size)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def check_nest(bounds, keep, nest, starts, reach, counts, capacity, mesh):
     """First broken rule of a counted nest: ``(verdict, level or dim, margin)``; the margin is the excess.
 
@@ -382,7 +383,7 @@ def check_nest(bounds, keep, nest, starts, reach, counts, capacity, mesh):
     return OK, 0, 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cycles_of(compute, keep, counts, bandwidth, cycles):
     """Cycles of every level into ``cycles (L,)``, and of the whole: bandwidth ``(L, 3)`` holds words a cycle and
     instance for reads, writes and both together, infinite where there is no limit."""
@@ -406,17 +407,17 @@ def cycles_of(compute, keep, counts, bandwidth, cycles):
         if read + write > 0.0:
             slow = min(slow, bandwidth[b, 2] / (read + write))
         if slow < 1.0:
-            cycles[b] = int(math.ceil(compute / slow))
+            cycles[b] = math.ceil(compute / slow)
             slowest = max(slowest, cycles[b])
     return slowest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _blocks(words, block):
     return words if block == 1 else (words + block - 1) // block
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def access_energy(counts, b, t, block, most, instances, per_read, per_write, per_update):
     """Energy in pJ of the accesses to tensor ``t`` at level ``b``, all instances together: whole blocks are paid,
     rounded up once on the run of one instance; ``most`` is the most instances (or clusters) that pay."""
@@ -427,7 +428,7 @@ def access_energy(counts, b, t, block, most, instances, per_read, per_write, per
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pack_loops(dim, count, level, axis, nest, starts):
     """Loops in the order of levels as ``nest`` and ``starts``, dropping trip counts of 1; returns the level of a loop
     with less than one trip, or -1."""
@@ -460,65 +461,63 @@ def pack_loops(dim, count, level, axis, nest, starts):
     return -1
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, error_model="numpy", nogil=True)
 def evaluate_rows(
-    bounds, info, role, weights, coefs, keeps, rule, elide_fills,
+    first, last, bounds, info, role, weights, coefs, keeps, rule, elide_fills,
     loop_dim, loop_count, loop_level, loop_axis,
     capacity, mesh, bandwidth, block, payers, energies, leak, compute_pj,
     layer_of, keep_of, hardware_of, energy_pj, cycles, verdict, where, utilization,
 ):  # fmt: skip
-    """Evaluate ``n`` rows, each a mapping of a layer on a hardware.
+    """Evaluate rows ``first..last-1``, each a mapping of a layer on a hardware.
 
     Layers: ``bounds (Y, D)``, ``coefs (Y, T, A, D)``, ``weights (Y, T, D)``; keep sets ``(K, L, T)``; loops ``(n, M)``,
     entries with trip count 1 are empty, levels do not decrease along a row and within a level loops in time come before
-    those in space. Hardware: ``capacity, block, payers, leak (H, L)``, ``mesh (H, L + 1, 2)``, ``bandwidth, energies (H,
-    L, 3)``, ``compute_pj (H,)``. Outputs ``(n,)``: energy, cycles, verdict and its place, utilization.
+    those in space. Hardware: ``capacity, block, payers, leak (H, L)``, ``mesh (H, L + 1, 2)``, ``bandwidth, energies
+    (H, L, 3)``, ``compute_pj (H,)``. Outputs ``(n,)``: energy, cycles, verdict and its place, utilization.
     """
-    rows, width = loop_dim.shape
+    width = loop_dim.shape[1]
     levels, tensors = keeps.shape[1], keeps.shape[2]
     dims, axes = coefs.shape[3], coefs.shape[2]
-    blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
-    for part_of in prange(blocks):
-        nest = np.empty((7, width), np.int64)
-        starts = np.empty((2, levels + 1), np.int64)
-        counts = np.empty((6, levels, tensors), np.int64)
-        sizes = np.empty((levels, tensors, axes), np.int64)
-        work = np.empty((5, max(width, axes, dims) + tensors), np.int64)
-        instances = np.empty(levels, np.int64)
-        level_cycles = np.empty(levels, np.int64)
-        reach = np.empty(dims, np.int64)
-        for row in range(part_of * BLOCK_ROWS, min(rows, (part_of + 1) * BLOCK_ROWS)):
-            y, k, h = layer_of[row], keep_of[row], hardware_of[row]
-            energy_pj[row] = np.nan
-            cycles[row] = 0
-            utilization[row] = np.nan
-            bad = pack_loops(loop_dim[row], loop_count[row], loop_level[row], loop_axis[row], nest, starts)
-            if bad >= 0:
-                verdict[row], where[row] = BAD_FACTOR, bad
-                continue
-            keep = keeps[k]
-            compute = count_nest(
-                info, role, weights[y], coefs[y], keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
-                sizes,
-            )  # fmt: skip
-            code, place, _ = check_nest(bounds[y], keep, nest, starts, reach, counts, capacity[h], mesh[h])
-            verdict[row], where[row] = code, place
-            if code != OK:
-                continue
-            total = cycles_of(compute, keep, counts, bandwidth[h], level_cycles)
-            energy = 0.0
-            for b in range(levels):
-                for t in range(tensors):
-                    if keep[b, t]:
-                        energy += access_energy(
-                            counts, b, t, block[h, b], payers[h, b], instances,
-                            energies[h, b, 0], energies[h, b, 1], energies[h, b, 2],
-                        )  # fmt: skip
-                energy += leak[h, b] * total * instances[b]
-            padded, true = 1, 1
-            for d in range(dims):
-                padded *= reach[d]
-                true *= bounds[y, d]
-            energy_pj[row] = energy + padded * compute_pj[h]
-            cycles[row] = total
-            utilization[row] = true / (float(total) * mesh[h, levels, 0] * mesh[h, levels, 1])
+    nest = np.empty((7, width), np.int64)
+    starts = np.empty((2, levels + 1), np.int64)
+    counts = np.empty((6, levels, tensors), np.int64)
+    sizes = np.empty((levels, tensors, axes), np.int64)
+    work = np.empty((5, max(width, axes, dims) + tensors), np.int64)
+    instances = np.empty(levels, np.int64)
+    level_cycles = np.empty(levels, np.int64)
+    reach = np.empty(dims, np.int64)
+    for row in range(first, last):
+        y, k, h = layer_of[row], keep_of[row], hardware_of[row]
+        energy_pj[row] = np.nan
+        cycles[row] = 0
+        utilization[row] = np.nan
+        bad = pack_loops(loop_dim[row], loop_count[row], loop_level[row], loop_axis[row], nest, starts)
+        if bad >= 0:
+            verdict[row], where[row] = BAD_FACTOR, bad
+            continue
+        keep = keeps[k]
+        compute = count_nest(
+            info, role, weights[y], coefs[y], keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
+            sizes,
+        )  # fmt: skip
+        code, place, _ = check_nest(bounds[y], keep, nest, starts, reach, counts, capacity[h], mesh[h])
+        verdict[row], where[row] = code, place
+        if code != OK:
+            continue
+        total = cycles_of(compute, keep, counts, bandwidth[h], level_cycles)
+        energy = 0.0
+        for b in range(levels):
+            for t in range(tensors):
+                if keep[b, t]:
+                    energy += access_energy(
+                        counts, b, t, block[h, b], payers[h, b], instances,
+                        energies[h, b, 0], energies[h, b, 1], energies[h, b, 2],
+                    )  # fmt: skip
+            energy += leak[h, b] * total * instances[b]
+        padded, true = 1, 1
+        for d in range(dims):
+            padded *= reach[d]
+            true *= bounds[y, d]
+        energy_pj[row] = energy + padded * compute_pj[h]
+        cycles[row] = total
+        utilization[row] = true / (float(total) * mesh[h, levels, 0] * mesh[h, levels, 1])

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from archgym.errors import UnknownNameError
 from archgym.simulators.accelerator import hardware
 from archgym.simulators.accelerator.layers import DIMS, Layer
-from archgym.simulators.accelerator.loopnest import Batch, BatchResult, LevelMapping, Loop, Mapping, Problem, evaluate_batch
+from archgym.simulators.accelerator.loopnest import (
+    Batch,
+    BatchResult,
+    LevelMapping,
+    Loop,
+    Mapping,
+    Problem,
+    evaluate_batch,
+)
+from archgym.simulators.accelerator.threads import run_blocks
 
 Goal = Literal["energy", "delay", "edp"]
 GOALS: tuple[Goal, ...] = ("energy", "delay", "edp")
@@ -77,7 +86,9 @@ class Mappings:
                     for d in order
                     if self.factors[index, place, d] > 1
                 ]
-            levels.append(LevelMapping(tuple(loops), frozenset(n for n, k in zip(names, KEEP[level], strict=True) if k)))
+            levels.append(
+                LevelMapping(tuple(loops), frozenset(n for n, k in zip(names, KEEP[level], strict=True) if k))
+            )
         return Mapping(tuple(levels))
 
 
@@ -104,7 +115,9 @@ def stack_rows(table: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
         energies[:, level, 1] = energies[:, level, 2] = table[:, getattr(h, f"WRITE_{letter}")]
     leak = np.zeros((n, LEVELS))
     leak[:, 1], leak[:, 2], leak[:, 3] = table[:, h.LEAK_G], table[:, h.LEAK_X], table[:, h.LEAK_PE]
-    mesh = np.stack([np.stack([mx, my], 1) for mx, my in ((one, one), (one, one), (x, one), (x, y), (x, y), (x, y), (x, y))], 1)
+    mesh = np.stack(
+        [np.stack([mx, my], 1) for mx, my in ((one, one), (one, one), (x, one), (x, y), (x, y), (x, y), (x, y))], 1
+    )
     payers = mesh[:, :LEVELS].prod(axis=2)
     return {
         "capacity": capacity,
@@ -160,13 +173,13 @@ class Effort:
 
 EFFORTS = {
     "effort1": Effort(96, 0.5, 6, 2, 1),
-    "effort2": Effort(192, 0.4, 16, 12, 4),
+    "effort2": Effort(192, 0.4, 24, 16, 6),
     "effort3": Effort(512, 0.25, 128, 128, 128),
 }
 _CHUNK = 8192
 
-#: Sample hardware on which spatial options are ranked: words of the input, weight and partial-sum scratchpads and of the
-#: global buffer, from tiny to ample. Energies and bandwidths are middling values of the component library.
+#: Sample hardware on which spatial options are ranked: words of the input, weight and partial-sum scratchpads and of
+#: the global buffer, from tiny to ample. Energies and bandwidths are middling values of the component library.
 _SAMPLE_CAPACITIES = ((16, 64, 16, 16384), (256, 1024, 64, 65536), (4096, 16384, 1024, 131072), (16, 4096, 256, 4096))
 
 
@@ -208,9 +221,10 @@ class OptionCache:
             part = missing[start : start + 512]
             sets = np.empty((len(part), effort.options, 2, len(DIMS)), np.int64)
             sizes = np.empty(len(part), np.int64)
-            kernel.option_sets(
-                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes
-            )
+            run_blocks(
+                kernel.option_sets, len(part), 4,
+                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes,
+            )  # fmt: skip
             new.update((names[j], sets[i, : sizes[i]].copy()) for i, j in enumerate(part))
         found = [new[name] if name in new else self._known[name] for name in names]
         for name, options in zip(names, found, strict=True):
@@ -256,7 +270,8 @@ def find_mappings(
         keys, options_of = np.unique(np.column_stack([y, mesh[h]]), axis=0, return_inverse=True)
         sets = cache.get(rows, keys, effort)
         starts = np.concatenate([[0], np.cumsum([len(s) for s in sets])]).astype(np.int64)
-        kernel.search_rows(
+        run_blocks(
+            kernel.search_rows, len(y), 32,
             rows, np.concatenate(sets), starts, table, y, options_of.reshape(-1), h, goal_code(goal), effort.starts,
             effort.finals, factors[part], orders[part], best[part],
         )  # fmt: skip

@@ -8,12 +8,14 @@ every scratchpad keeps one tensor. ``mapper.py`` re-evaluates what the search re
 tests compare the two.
 """
 
+# ruff: noqa: SIM109 (membership in a tuple compiles to slower code)
+
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from archgym.simulators.accelerator.hardware import (
     BLOCK_D,
@@ -80,14 +82,14 @@ STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
 ENERGY, DELAY, EDP = 0, 1, 2
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _input_words(layer, n, c, p, q, r, s, g):
     rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
     columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
     return g * n * c * rows * columns
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_origins(p, r, step_p, step_r):
     """Distinct positions of i * step_p + j * step_r with i < p and j < r."""
     if p == 1 or r == 1:
@@ -96,7 +98,7 @@ def _axis_origins(p, r, step_p, step_r):
     return p * r - max(0, p - step_r // common) * max(0, r - step_p // common)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, from_glb):
     """Words of the input delivered to a tile of ``words`` words and ``rows x columns`` (a.4 of the model, dims of a
     convolution). ``inside`` holds the extents inside the first loop; the walk starts at the global buffer's loops or
@@ -153,7 +155,7 @@ def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, 
     return total
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _weight_run(f, place, order):
     """Product of the innermost loops that leave weights alone, and whether they are all."""
     still = f[place, N] * f[place, P] * f[place, Q]
@@ -166,7 +168,7 @@ def _weight_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _output_run(f, place, order):
     """Product of the innermost loops that leave outputs alone, and whether they are all."""
     still = f[place, C] * f[place, R] * f[place, S]
@@ -179,22 +181,22 @@ def _output_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _ceil_blocks(words, block):
-    return math.ceil(words / block)
+    return float(math.ceil(words / block))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy")
 def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     slow = 1.0
     if read > read_bandwidth:
         slow = read_bandwidth / read
     if write > write_bandwidth:
         slow = min(slow, write_bandwidth / write)
-    return math.ceil(compute / slow) if slow < 1.0 else compute
+    return float(math.ceil(compute / slow)) if slow < 1.0 else compute
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def cost(layer, f, o, hw, objective, out):
     """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles."""
     out[0] = np.inf
@@ -208,9 +210,8 @@ def cost(layer, f, o, hw, objective, out):
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
     if tile_o > hw[CAP_O]:
         return np.inf
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_w > hw[CAP_W]:
         return np.inf
     pe = np.empty(DIMS, np.int64)
@@ -272,43 +273,33 @@ def cost(layer, f, o, hw, objective, out):
         array[d] *= f[GLB, d]
     fill_gi = _input_fills(layer, f, o[1], o[0], tile_gi, rows, columns, array, False)
     # Distinct origins over the array: columns are laid out outside rows.
-    apart_w, apart_o = 1, outputs_apart
-    for d in (K, C, R, S, G):
-        apart_w *= f[COLUMN, d] * f[ROW, d]
+    apart_o = outputs_apart
+    apart_w = f[COLUMN, K] * f[COLUMN, C] * f[COLUMN, R] * f[COLUMN, S] * f[COLUMN, G]
+    apart_w *= f[ROW, K] * f[ROW, C] * f[ROW, R] * f[ROW, S] * f[ROW, G]
     apart_i = f[COLUMN, N] * f[ROW, N] * f[COLUMN, C] * f[ROW, C] * f[COLUMN, G] * f[ROW, G]
-    for place in (ROW, COLUMN):
+    for place in range(COLUMN, ROW + 1):
         more = place == COLUMN
-        apart_i *= _axis_origins(
-            f[place, P], f[place, R],
-            layer[STRIDE_P] * pe[P] * (f[ROW, P] if more else 1), layer[DILATION_R] * pe[R] * (f[ROW, R] if more else 1),
-        )  # fmt: skip
-        apart_i *= _axis_origins(
-            f[place, Q], f[place, S],
-            layer[STRIDE_Q] * pe[Q] * (f[ROW, Q] if more else 1), layer[DILATION_S] * pe[S] * (f[ROW, S] if more else 1),
-        )  # fmt: skip
+        step_p, step_r = layer[STRIDE_P] * pe[P], layer[DILATION_R] * pe[R]
+        step_q, step_s = layer[STRIDE_Q] * pe[Q], layer[DILATION_S] * pe[S]
+        if more:
+            step_p, step_r = step_p * f[ROW, P], step_r * f[ROW, R]
+            step_q, step_s = step_q * f[ROW, Q], step_s * f[ROW, S]
+        apart_i *= _axis_origins(f[place, P], f[place, R], step_p, step_r)
+        apart_i *= _axis_origins(f[place, Q], f[place, S], step_q, step_s)
     used = x * y
     share = output // outputs_apart
     # Cycles: every level at its bandwidth, words a cycle and instance.
     whole = float(compute)
-    cycles = max(
-        _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I]),
-        _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]),
-        _slowed(whole, (compute - share) / whole, (fill_o - share + compute) / whole, hw[BWR_O], hw[BWW_O]),
-        _slowed(
-            whole,
-            apart_i * fill_i / whole + (apart_o * fill_o - output) / whole,
-            fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole,
-            hw[BWR_G],
-            hw[BWW_G],
-        ),
-        _slowed(
-            whole,
-            apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole,
-            fill_go / whole,
-            hw[BWR_D],
-            hw[BWW_D],
-        ),
-    )
+    cycles = _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I])
+    cycles = max(cycles, _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]))
+    read, write = (compute - share) / whole, (fill_o - share + compute) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_O], hw[BWW_O]))
+    # Tensor by tensor before adding, as the general model does.
+    read = apart_i * fill_i / whole + (apart_o * fill_o - output) / whole
+    write = fill_gi / whole + (fill_go - output + apart_o * fill_o) / whole
+    cycles = max(cycles, _slowed(whole, read, write, hw[BWR_G], hw[BWW_G]))
+    read = apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole
+    cycles = max(cycles, _slowed(whole, read, fill_go / whole, hw[BWR_D], hw[BWW_D]))
     blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
     blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
     energy = used * (
@@ -353,7 +344,7 @@ TEMPLATES = np.array(
 )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def primes_of(bounds, primes):
     """Distinct prime factors of each bound into ``primes (D, 10)``, ascending and padded with 0."""
     for d in range(DIMS):
@@ -371,13 +362,12 @@ def primes_of(bounds, primes):
             factor += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fits(layer, f, hw):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
-    tile_w = 1
-    for d in (K, C, R, S, G):
-        tile_w *= f[WEIGHT, d] * f[PSUM, d]
+    tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
+    tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_o > hw[CAP_O] or tile_w > hw[CAP_W]:
         return False
     pe = np.empty(DIMS, np.int64)
@@ -391,13 +381,14 @@ def _fits(layer, f, hw):
     return words + pe[N] * pe[K] * pe[P] * pe[Q] * pe[G] <= hw[CAP_G]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _construct(layer, bounds, primes, f, hw, template):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
-    for place in (GLB, IFMAP, WEIGHT, PSUM):
-        for d in range(DIMS):
-            f[place, d] = 1
     for d in range(DIMS):
+        f[GLB, d] = 1
+        f[IFMAP, d] = 1
+        f[WEIGHT, d] = 1
+        f[PSUM, d] = 1
         f[DRAM, d] = bounds[d] // (f[COLUMN, d] * f[ROW, d])
     if not _fits(layer, f, hw):
         return False
@@ -409,7 +400,7 @@ def _construct(layer, bounds, primes, f, hw, template):
                 break
             while f[DRAM, d] % q == 0:
                 placed = False
-                for place in (PSUM, WEIGHT, IFMAP):
+                for place in range(PSUM, IFMAP - 1, -1):
                     if place == PSUM and (d == C or d == R or d == S):
                         continue
                     f[place, d] *= q
@@ -437,7 +428,7 @@ def _construct(layer, bounds, primes, f, hw, template):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _tune_orders(layer, f, o, hw, objective, out, best):
     """Improve the loop orders one level at a time until none helps."""
     improved = True
@@ -456,7 +447,7 @@ def _tune_orders(layer, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _shift(layer, primes, f, o, hw, objective, out, best):
     """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
     for d in range(DIMS):
@@ -479,7 +470,7 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _exchange(layer, primes, f, o, hw, objective, out, best):
     """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
     whose first move alone does not fit, which single moves cannot reach."""
@@ -522,7 +513,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy", inline="always")
 def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
     """Local search to a mapping that no move improves."""
     while True:
@@ -538,7 +529,19 @@ def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
         return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _rank(order, count, value):
+    """Sort the first ``count`` entries of ``order`` by their value, equal ones in the order they come."""
+    for i in range(1, count):
+        entry = order[i]
+        j = i
+        while j > 0 and value[order[j - 1]] > value[entry]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = entry
+
+
+@njit(cache=True, error_model="numpy")
 def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
@@ -562,7 +565,7 @@ def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
@@ -575,35 +578,47 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     primes_of(bounds, primes)
     out = np.empty(2)
     trial = np.ones((PLACES, DIMS), np.int64)
-    count = len(options)
+    # One more than there are options: a single element in use, for buffers too small for all of them.
+    count = len(options) + 1
+    single = np.ones((2, DIMS), np.int64)
     f = np.ones((count, PLACES, DIMS), np.int64)
     o = np.zeros((count, 4), np.int64)
     value = np.empty(count)
+    order = np.empty(count, np.int64)
+    fits = False
     for i in range(count):
-        value[i] = _fill_in(layer, bounds, primes, options[i], hw, objective, out, f[i], o[i], trial)
-    chosen = np.argsort(value, kind="mergesort")[: min(starts, count)]
-    for i in chosen:
-        if value[i] < np.inf:
-            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], False)
-    best = np.inf
-    ranks = chosen[np.argsort(value[chosen], kind="mergesort")]
-    for k in range(len(ranks)):
-        i = ranks[k]
-        if k < finals and value[i] < np.inf:
-            value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], True)
-        if value[i] < best:
-            best = value[i]
-            best_f[:] = f[i]
-            best_o[:] = o[i]
-    return best
+        order[i] = i
+        value[i] = np.inf
+        if i < count - 1 or not fits:
+            option = options[i] if i < count - 1 else single
+            value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
+            fits = fits or value[i] < np.inf
+    tried = count
+    for pairs in range(2):
+        _rank(order, tried, value)
+        tried = min(tried, finals if pairs else starts)
+        for k in range(tried):
+            i = order[k]
+            if value[i] < np.inf:
+                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs == 1)
+    winner = order[0]
+    for k in range(1, tried):
+        if value[order[k]] < value[winner]:
+            winner = order[k]
+    best_f[:] = f[winner]
+    best_o[:] = o[winner]
+    return value[winner]
 
 
-@njit(cache=True, parallel=True)
-def search_rows(layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals, f, o, best):
-    """Search ``n`` rows, each a layer on a hardware, in parallel: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
+@njit(cache=True, error_model="numpy", nogil=True)
+def search_rows(
+    first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals,
+    f, o, best,
+):  # fmt: skip
+    """Search rows ``first..last-1``, each a layer on a hardware: ``f (n, 7, 8)``, ``o (n, 4)`` and ``best (n,)``.
 
     ``options`` holds the spatial options of all sets one after the other, set ``i`` from ``option_starts[i]`` on."""
-    for row in prange(len(layer_of)):
+    for row in range(first, last):
         chosen = options_of[row]
         best[row] = search(
             layers[layer_of[row]],
@@ -620,7 +635,7 @@ def search_rows(layers, options, option_starts, hardware, layer_of, options_of, 
 # --- spatial options ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _axis_options(bounds, limit, store):
     """Factors of at most two dims with a product within ``limit`` into ``store (m, 8)``; returns how many."""
     at = 0
@@ -645,7 +660,7 @@ def _axis_options(bounds, limit, store):
     return at
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
 
@@ -692,10 +707,14 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
                 who[bits, 0] = i
                 who[bits, 1] = j
                 top = max(top, use)
-    chosen = np.sort(seen[:signatures])
-    order = chosen[np.argsort(-best[chosen], kind="mergesort")]
+    # Most elements in use first, then by signature.
+    rank = np.empty(65536, np.int64)
+    for k in range(signatures):
+        rank[seen[k]] = -best[seen[k]] * 65536 + seen[k]
+    order = seen[:signatures]
+    _rank(order, signatures, rank)
     count = 0
-    while count < min(most, len(order)) and best[order[count]] >= least_share * top:
+    while count < min(most, signatures) and best[order[count]] >= least_share * top:
         count += 1
     result = np.ones((count, 2, DIMS), np.int64)
     for k in range(count):
@@ -704,7 +723,7 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     return result
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rank_options(layer, options, samples, most):
     """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
     best for each sample, then the second best for each, and so on."""
@@ -721,7 +740,8 @@ def rank_options(layer, options, samples, most):
     for s in range(len(samples)):
         for i in range(count):
             value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
-        ranks[s] = np.argsort(value, kind="mergesort")
+            ranks[s, i] = i
+        _rank(ranks[s], count, value)
     taken = np.zeros(count, np.bool_)
     result = np.empty((min(most, count), 2, DIMS), np.int64)
     at = 0
@@ -735,10 +755,11 @@ def rank_options(layer, options, samples, most):
     return result
 
 
-@njit(cache=True, parallel=True)
-def option_sets(layers, keys, samples, widest, least_share, most, sets, sizes):
-    """Ranked spatial options for every key (layer, columns, rows) into ``sets (k, most, 2, 8)`` and ``sizes (k,)``."""
-    for j in prange(len(keys)):
+@njit(cache=True, error_model="numpy", nogil=True)
+def option_sets(first, last, layers, keys, samples, widest, least_share, most, sets, sizes):
+    """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and
+    ``sizes (k,)``."""
+    for j in range(first, last):
         layer = layers[keys[j, 0]]
         local = samples.copy()
         local[:, MESH_X] = keys[j, 1]

@@ -1,4 +1,4 @@
-"""The accelerator problem: a hardware design runs a whole network, every layer with the best mapping the mapper finds."""
+"""The accelerator problem: a hardware design runs a network, every layer with the best mapping the mapper finds."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ class AcceleratorSimulator(Simulator):
         columns = {name: np.atleast_1d(np.asarray(values[name])) for name in self._space.names}
         return self._evaluate_values(columns, _check(workload).merged(), fidelity)
 
-    def _evaluate_values(self, columns: Mapping[str, NDArray[Any]], network: Network, fidelity: str | None) -> Evaluation:
+    def _evaluate_values(
+        self, columns: Mapping[str, NDArray[Any]], network: Network, fidelity: str | None
+    ) -> Evaluation:
         table, area = self._table(columns)
         count = len(table)
         # Designs that differ in nothing the mapper sees are searched once.

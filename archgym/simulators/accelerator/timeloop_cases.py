@@ -110,4 +110,6 @@ def read_mapping(text: str, architecture: Architecture) -> Mapping:
             loops[current].append(Loop(match["dim"], int(match["count"]), match["space"] or ""))  # type: ignore[arg-type]
         elif line.strip().startswith("|") and "Compute" not in line:
             raise ArchGymError(f"cannot read the loop {line.strip()!r}; expected '| for DIM in [0:COUNT)'")
-    return Mapping(tuple(LevelMapping(tuple(loops[v.name]), keep.get(v.name, frozenset())) for v in architecture.levels))
+    return Mapping(
+        tuple(LevelMapping(tuple(loops[v.name]), keep.get(v.name, frozenset())) for v in architecture.levels)
+    )

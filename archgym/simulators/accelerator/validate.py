@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-
 from archgym.measure import Group, compare
 from archgym.simulators.accelerator import timeloop_cases
 from archgym.simulators.accelerator.loopnest import (
@@ -119,7 +118,12 @@ def _case_rows(
             continue
         b = architecture.index(level["name"])
         place = f"{name}/{level['name']}"
-        yield "cycles", place, ours.level_cycles[b], overrides.get((level["name"], None, "Cycles"), level["stats"]["Cycles"])
+        yield (
+            "cycles",
+            place,
+            ours.level_cycles[b],
+            overrides.get((level["name"], None, "Cycles"), level["stats"]["Cycles"]),
+        )
         leakage = level["specs"].get("Leakage energy (total)")
         if leakage is not None:
             # Differences list no leakage; it grows with the cycles.

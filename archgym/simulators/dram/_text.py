@@ -1,5 +1,7 @@
 """Kernels that cut the text of a trace file into tokens and read numbers and words from them."""
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
 import numpy as np

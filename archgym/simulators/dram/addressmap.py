@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class AddressMap:
         """Raise a sentence where the map does not fit the device; return None where it does."""
         used = sorted(bit for bits in self.bits.values() for bit in bits)
         if used != list(range(len(used))):
-            twice = [bit for bit, other in zip(used, used[1:], strict=False) if bit == other]
+            twice = [bit for bit, other in pairwise(used) if bit == other]
             missing = sorted(set(range(used[-1] + 1 if used else 0)) - set(used))
             fault = f"bit {twice[0]} twice" if twice else f"no field for bit {missing[0]}" if missing else "no bits"
             raise ArchGymError(f"address map {self.name!r} has {fault}; every bit must belong to exactly one field")
@@ -70,8 +71,9 @@ class AddressMap:
                     f"and {channels} channels needs {wanted[name]}"
                 )
         low = wanted["byte"] + _log2(device.burst_length)
-        lowest = (*self.bits.get("byte", ()), *self.bits["column"])[:low]
-        if sorted(lowest) != list(range(low)):
+        byte = self.bits.get("byte", ())
+        lowest = (*byte, *self.bits["column"])[:low]
+        if byte != tuple(range(len(byte))) or sorted(lowest) != list(range(low)):
             raise ArchGymError(
                 f"address map {self.name!r} does not keep a burst together: bits 0..{low - 1} must be the byte bits "
                 "and the lowest column bits"

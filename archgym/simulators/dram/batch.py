@@ -69,7 +69,13 @@ def check_addresses(trace: Trace, capacity: int, what: str) -> None:
 
 
 def prepare(
-    trace: Trace, device: Device, address_map: AddressMap, ranks: int = 1, channels: int = 1, split: bool = True
+    trace: Trace,
+    device: Device,
+    address_map: AddressMap,
+    ranks: int = 1,
+    channels: int = 1,
+    split: bool = True,
+    ignore_high_bits: bool = False,
 ) -> Prepared:
     """Decode a trace for a memory. Addresses are aligned down to the burst.
 
@@ -78,8 +84,10 @@ def prepare(
         device, address_map, ranks, channels: the memory.
         split: a request is a line of 64 bytes, so that a memory with shorter bursts takes several bursts for it, all
             with the request's arrival; False makes every request one burst, as DRAMSys does.
+        ignore_high_bits: drop address bits beyond the memory, as DRAMSys does, instead of refusing them.
     """
-    check_addresses(trace, address_map.capacity, f"{device.name} x {ranks} ranks x {channels} channels")
+    if not ignore_high_bits:
+        check_addresses(trace, address_map.capacity, f"{device.name} ({ranks} ranks, {channels} channels)")
     arrival, address, is_write = trace.arrival(device.clock_mhz), trace.address, trace.is_write.astype(np.uint8)
     parts = LINE_BYTES // device.burst_bytes if split else 1
     if parts > 1:

@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Numba compiles this module; its integers are machine words, which mypy cannot follow.
 """The memory controller of one channel with one rank of DDR3, DDR4 or DDR5: the fast path.
 
 The model is event driven and works in *passes*, as DRAMSys 4.0's controller does: at a time t it admits the request
@@ -223,7 +225,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
         Number of simulations run, and of commands in the last one, which tells how long a complete log is.
     """
     n = arrival.shape[0]
-    I = np.empty((4, n), np.int64)  # noqa: E741
+    I = np.empty((4, n), np.int64)
     link = np.empty((n, 2), np.uint32)  # a bank's requests in order of admission: the one before, the one behind
     bank = np.empty((banks, 8), np.uint32)
     time = np.empty((banks, 8), np.int64)

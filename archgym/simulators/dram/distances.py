@@ -52,6 +52,9 @@ class Distances:
 ) = range(18)  # fmt: skip
 
 
+_Vector = NDArray[np.int64]
+
+
 class _Table:
     """Fills one scope; a later entry for the same pair never loosens it."""
 
@@ -75,7 +78,7 @@ def distances(device: Device) -> Distances:
 
 
 def _ddr(
-    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: NDArray, scalars: NDArray
+    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: _Vector, scalars: _Vector
 ) -> None:
     """DDR3, DDR4, DDR5."""
     from archgym.simulators.dram import controller as c
@@ -163,7 +166,7 @@ def _ddr(
 
 
 def _lpddr4(
-    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: NDArray, scalars: NDArray
+    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: _Vector, scalars: _Vector
 ) -> None:
     """LPDDR4: commands of two and four cycles; the small integers make up for where the reference counts from."""
     t, burst = device.timing, device.burst_cycles
@@ -233,7 +236,7 @@ def _lpddr4(
 
 
 def _hbm2(
-    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: NDArray, scalars: NDArray
+    device: Device, bank: _Table, group: _Table, rank: _Table, other: _Table, length: _Vector, scalars: _Vector
 ) -> None:
     """HBM2: row and column commands on buses of their own; the ranks are pseudo-channels, free of each other."""
     t, burst = device.timing, device.burst_cycles

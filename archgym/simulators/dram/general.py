@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# Numba compiles this module; its integers are machine words, which mypy cannot follow.
 """The memory controllers of any memory: several channels and ranks, DDR and LPDDR4 and HBM2, refresh of all banks or of
 single banks, power-down, both command multiplexers.
 
@@ -15,6 +17,41 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from archgym.simulators.dram.controller import (
+    ACTIVE,
+    ALL_BANK,
+    ARB_REORDER,
+    ARB_SIMPLE,
+    ARBITER,
+    BANKWISE,
+    BUFFER,
+    CLOSED,
+    CLOSED_ADAPTIVE,
+    FAR,
+    FIFO,
+    FRFCFS_GRP,
+    NO_REFRESH,
+    O_ACT,
+    O_CLOSED_CYCLES,
+    O_OPEN_CYCLES,
+    O_PRE,
+    O_RD,
+    O_REF,
+    O_TOTAL,
+    O_WR,
+    OPEN_ADAPTIVE,
+    PAGE,
+    PER_BANK,
+    POSTPONED,
+    PULLED_IN,
+    READ_WRITE,
+    REFRESH,
+    RESP_REORDER,
+    RESPONSES,
+    SCHEDULER,
+    SIZE,
+    latency_statistics,
+)
 from archgym.simulators.dram.distances import (
     ACT,
     N_COMMANDS,
@@ -50,41 +87,6 @@ from archgym.simulators.dram.distances import (
     SREFEX,
     WR,
     WRA,
-)
-from archgym.simulators.dram.controller import (
-    ACTIVE,
-    ALL_BANK,
-    ARB_REORDER,
-    ARB_SIMPLE,
-    ARBITER,
-    BANKWISE,
-    BUFFER,
-    CLOSED,
-    CLOSED_ADAPTIVE,
-    FAR,
-    FIFO,
-    FRFCFS_GRP,
-    NO_REFRESH,
-    O_ACT,
-    O_CLOSED_CYCLES,
-    O_OPEN_CYCLES,
-    O_PRE,
-    O_RD,
-    O_REF,
-    O_TOTAL,
-    O_WR,
-    OPEN_ADAPTIVE,
-    PAGE,
-    PER_BANK,
-    POSTPONED,
-    PULLED_IN,
-    READ_WRITE,
-    REFRESH,
-    RESP_REORDER,
-    RESPONSES,
-    SCHEDULER,
-    SIZE,
-    latency_statistics,
 )
 
 # A design has two more columns here.
@@ -442,7 +444,6 @@ def simulate_general(
 
     while True:
         # --- responses due now: from the channels to the arbiter, from there one a cycle to the initiator -----------
-        popped = False
         for c in range(channels):
             if channel[c, C_RESP_NEXT] == t:
                 k = channel[c, C_RESP_HEAD]

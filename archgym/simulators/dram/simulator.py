@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.dram.addressmap import named_map
 from archgym.simulators.dram.devices import Device, device
@@ -20,6 +21,8 @@ from archgym.space import DesignSpace
 
 DEFAULT_WINDOW = 1000
 """Requests of a shipped trace that are simulated where nothing else is asked for."""
+
+ORDERS = ("fast", "event")
 
 _DEVICE = device  # the constructor has an argument of that name
 
@@ -57,6 +60,8 @@ class DramSimulator(Simulator):
         address_map: name of an address map (``wide`` makes it a parameter).
         ranks, channels: of the memory (``wide`` makes them parameters); None takes the device's own number of ranks.
         threads: threads of a batch; None takes Numba's number.
+        order: ``fast``, or ``event``: the exact order of simultaneous events, equal to DRAMSys 4.0 in every row compared
+            and an order of magnitude slower, for validation.
     """
 
     name: ClassVar[str] = "dram"
@@ -75,8 +80,12 @@ class DramSimulator(Simulator):
         ranks: int | None = None,
         channels: int = 1,
         threads: int | None = None,
+        order: str = "fast",
     ) -> None:
         super().__init__(space)
+        if order not in ORDERS:
+            raise UnknownNameError("order of events of dram", order, ORDERS)
+        self.order = order
         self.device = _DEVICE(device)
         self.ranks = self.device.ranks if ranks is None else int(ranks)
         self.channels = int(channels)
@@ -87,33 +96,41 @@ class DramSimulator(Simulator):
         self.threads = threads
         self._spaces: dict[int, DesignSpace] = {}
         self._prepared: dict[tuple[Any, ...], Any] = {}
+        self._references: dict[str, Mapping[str, float]] = {}
 
     # --- workloads ---------------------------------------------------------------------------------------------
 
     def workloads(self) -> Mapping[str, Workload]:
-        from archgym.simulators.dram.traces import shipped_traces
+        from archgym.simulators.dram.traces import all_traces
 
-        return shipped_traces()
+        return all_traces()
 
     def load_workload(self, name: str, **options: Any) -> Workload:
-        """A shipped trace by name, or ``file:PATH``. ``requests=N`` simulates the first N requests; 0 means all. A
-        shipped trace is windowed to its first 1,000 requests where nothing is said, a file is taken whole."""
+        """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
+        simulates the first N requests; 0 means all. A trace of the package is windowed to its first 1,000 requests
+        where nothing is said, a file is taken whole."""
+        from archgym.simulators.dram.traces import named_trace
+
         requests = options.pop("requests", None)
         if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
             raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
-        own = name.startswith("file:")
-        trace = super().load_workload(name, **options)
-        assert isinstance(trace, Trace)
-        if requests is None:
-            requests = 0 if own else DEFAULT_WINDOW
+        if name.startswith("file:"):
+            trace = _trace(self.read_workload(Path(name[len("file:") :]), **options))
+        elif options:
+            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one")
+        else:
+            trace = named_trace(name)
+            requests = DEFAULT_WINDOW if requests is None else requests
         return trace.window(requests) if requests else trace
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         from archgym.simulators.dram.traces import read_trace
 
-        if options:
-            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; leave it out")
-        return read_trace(path)
+        known = inspect.signature(read_trace).parameters
+        for option in options:
+            if option not in known or option == "path":
+                raise UnknownNameError(f"workload option of {self.name}", option, [*list(known)[1:], "requests"])
+        return read_trace(path, **options)
 
     def space(self, workload: Workload) -> DesignSpace:
         trace = _trace(workload)
@@ -157,6 +174,10 @@ class DramSimulator(Simulator):
         return Evaluation.build(metrics, violation)
 
     def _run(self, rows: NDArray[np.int64], memory: Any) -> dict[str, NDArray[np.float64]]:
+        if self.order == "event":
+            from archgym.simulators.dram import event_run
+
+            return metrics_of(event_run.run(rows, memory, self.threads), memory)
         from archgym.simulators.dram import batch
 
         return metrics_of(batch.run(rows, memory, self.threads), memory)
@@ -171,6 +192,12 @@ class DramSimulator(Simulator):
             address_map = named_map(map_name, dev, ranks, channels)
             self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
         return self._prepared[key]
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        key = _trace(workload).fingerprint
+        if key not in self._references:
+            self._references[key] = super().references(workload)
+        return self._references[key]
 
     # --- pictures ----------------------------------------------------------------------------------------------
 

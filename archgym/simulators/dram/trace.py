@@ -67,7 +67,9 @@ class Trace(Workload):
         for column, values in (("time", self.time), ("address", self.address)):
             if (values < 0).any():
                 i = int(np.argmax(values < 0))
-                raise ArchGymError(f"trace {name!r} has the negative {column} {values[i]} at request {i}; expected >= 0")
+                raise ArchGymError(
+                    f"trace {name!r} has the negative {column} {values[i]} at request {i}; expected >= 0"
+                )
         if len(self.time) and int(self.time.max()) > LATEST:
             raise ArchGymError(f"trace {name!r} has the time {self.time.max()}; expected at most {LATEST} cycles")
         backwards = np.diff(self.time) < 0
@@ -126,7 +128,7 @@ class Trace(Workload):
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{len(self)} {self.clock_mhz}".encode())
         for column in (self.time.astype("<i8"), self.address.astype("<i8"), self.is_write.astype("u1")):
-            digest.update(np.ascontiguousarray(column))
+            digest.update(column.tobytes())
         return digest.hexdigest()
 
     def features(self) -> dict[str, float]:

@@ -57,11 +57,11 @@ _DRAMSIM3_WORDS = {
 
 def read_trace(
     path: str | Path,
-    format: str | None = None,  # noqa: A002
+    format: str | None = None,
     *,
     clock_mhz: float = STL_CLOCK_MHZ,
     device: str | None = None,
-    map: str = "rbc",  # noqa: A002
+    map: str = "rbc",
     ranks: int | None = None,
     channels: int = 1,
     backwards: str = "error",
@@ -86,7 +86,7 @@ def read_trace(
         raise UnknownNameError("treatment of times that run backwards", backwards, ("error", "hold"))
     lines = _Lines(path, _load(path), hold=backwards == "hold")
     if format is None:
-        format = _format_of(path, lines)  # noqa: A001
+        format = _format_of(path, lines)
     clock: float | None = None
     if format == "neutral":
         time, address, write = _read_neutral(lines)
@@ -273,7 +273,7 @@ _Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 def _read_neutral(lines: _Lines) -> _Columns:
     first = lines.first()
     if first.replace(" ", "").lower() != HEADER:
-        number = bytes(lines.text).split(first.encode("latin-1"), 1)[0].count(b"\n") + 1
+        number = bytes(lines.text).split(first.encode("latin-1"), 1)[0].count(b"\n") + 1 if first else 1
         raise ArchGymError(f"{lines.path}, line {number}: found {first[:60]!r}, expected the header {HEADER!r}")
     lines.cut(" \t", 3, field=",", skip=1)
     lines.stop_at(lines.tokens(3, 3, "'arrival_cycle,address,rw' like '120,1048640,R'"))
@@ -575,9 +575,7 @@ def mixed(
     span: int = 1 << 30,
 ) -> Trace:
     """Sequential streams, chosen at random each time, and a share of random lines."""
-    _check(
-        requests, gap, arrivals, {"write share": write_share, "random share": random_share}, {"a span": span}
-    )
+    _check(requests, gap, arrivals, {"write share": write_share, "random share": random_share}, {"a span": span})
     if not 1 <= streams <= 1024:
         raise ArchGymError(f"{streams} streams are not possible; give 1 to 1024")
     draw = np.random.default_rng(seed)
@@ -696,13 +694,24 @@ def synthetic_traces() -> Mapping[str, Trace]:
     return LazyTraces({name: maker(name) for name in (*GENERATORS, *VARIANTS)})
 
 
+class AllTraces(LazyTraces):
+    """Recordings and generators by name; generators with arguments are found too, but not listed."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers or (isinstance(name, str) and ":" in name and name.partition(":")[0] in GENERATORS)
+
+    def __getitem__(self, name: str) -> Trace:
+        return super().__getitem__(name) if name in self._makers else named_trace(name)
+
+
 @cache
 def all_traces() -> Mapping[str, Trace]:
     """Recordings and generators' traces by name, recordings first."""
-    return LazyTraces(
-        {name: (lambda source=source, name=name: source[name]) for source in (shipped_traces(), synthetic_traces())
-         for name in source}
-    )  # fmt: skip
+
+    def maker(name: str) -> Callable[[], Trace]:
+        return lambda: named_trace(name)
+
+    return AllTraces({name: maker(name) for name in (*shipped_traces(), *synthetic_traces())})
 
 
 def named_trace(name: str) -> Trace:
@@ -712,7 +721,7 @@ def named_trace(name: str) -> Trace:
     if base not in GENERATORS:
         shipped = shipped_traces()
         if name not in shipped:
-            raise UnknownNameError("memory trace", name, (*shipped, *GENERATORS, *VARIANTS))
+            raise UnknownNameError("workload of dram", name, (*shipped, *GENERATORS, *VARIANTS))
         return shipped[name]
     generator = GENERATORS[base]
     defaults = {
@@ -720,15 +729,15 @@ def named_trace(name: str) -> Trace:
     }
     arguments: dict[str, Any] = {}
     for part in text.split(",") if text else []:
-        key, equals, value = part.partition("=")
+        key, _, value = part.partition("=")
         if key not in defaults:
             raise UnknownNameError(f"argument of the trace generator {base!r}", key, defaults)
         kind = type(defaults[key])
         try:
             arguments[key] = kind(int(value, 0) if kind is int else value)
         except ValueError:
-            raise ArchGymError(f"trace {name!r} has {part!r}; expected {key}= and a value like {defaults[key]}") from None
-        del equals
+            like = f"{key}={defaults[key]}"
+            raise ArchGymError(f"workload {name!r} has {part!r}; expected a value, like {like}") from None
     trace = generator(**arguments)
     trace.name = name
     return trace

@@ -294,7 +294,9 @@ def accelerator(design: Mapping[str, Any]) -> dict[str, Any]:
         factor, of_width, of_depth = tech[law]
         return float(factor * width**of_width * depth**of_depth)
 
-    def memory(size: int, read: float, write: float, operands: list[str], ports: list[dict[str, Any]], serves: list[str]) -> dict[str, Any]:
+    def memory(
+        size: int, read: float, write: float, operands: list[str], ports: list[dict[str, Any]], serves: list[str]
+    ) -> dict[str, Any]:
         return {
             "size": size,
             "r_cost": float(read),
@@ -353,7 +355,12 @@ def accelerator(design: Mapping[str, Any]) -> dict[str, Any]:
     everything += [f"O, {way}" for way in ("fh", "tl", "fl", "th")]
     dram_pj = tech["dram_pj_per_bit"] * bits
     dram = memory(
-        2**40, dram_pj, dram_pj, ["I1", "I2", "O"], [port("rw_port_1", "read_write", bits, bits, everything)], ["D1", "D2"]
+        2**40,
+        dram_pj,
+        dram_pj,
+        ["I1", "I2", "O"],
+        [port("rw_port_1", "read_write", bits, bits, everything)],
+        ["D1", "D2"],
     )
     return {
         "name": "array",

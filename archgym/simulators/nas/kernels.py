@@ -51,14 +51,14 @@ def conv3(x, w, y, p0, p1):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def conv1(x, w, y, p0, p1, shift, add):
-    """y[o, p] (+)= sum over i of w[o, i] x[i, p + shift]; output channels even, input channels a multiple of 4."""
+def conv1(x, w, tap, y, p0, p1, shift, add):
+    """y[o, p] (+)= sum over i of w[o, i, tap] x[i, p + shift]; output channels even, inputs a multiple of 4."""
     n = p1 - p0
     for o in range(0, w.shape[0], 2):
         ya, yb = y[o, p0:p1], y[o + 1, p0:p1]
         for i in range(0, w.shape[1], 4):
-            a0, a1, a2, a3 = w[o, i], w[o, i + 1], w[o, i + 2], w[o, i + 3]
-            b0, b1, b2, b3 = w[o + 1, i], w[o + 1, i + 1], w[o + 1, i + 2], w[o + 1, i + 3]
+            a0, a1, a2, a3 = w[o, i, tap], w[o, i + 1, tap], w[o, i + 2, tap], w[o, i + 3, tap]
+            b0, b1, b2, b3 = w[o + 1, i, tap], w[o + 1, i + 1, tap], w[o + 1, i + 2, tap], w[o + 1, i + 3, tap]
             q0, q1 = p0 + shift, p1 + shift
             x0, x1, x2, x3 = x[i, q0:q1], x[i + 1, q0:q1], x[i + 2, q0:q1], x[i + 3, q0:q1]
             if i == 0 and not add:
@@ -117,8 +117,8 @@ def conv3_weight_gradient(x, g, dw, p0, p1):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def conv1_weight_gradient(x, g, dw, p0, p1, shift):
-    """dw[o, i] += sum over p of g[o, p] x[i, p + shift]; output channels a multiple of 4, input channels even."""
+def conv1_weight_gradient(x, g, dw, tap, p0, p1, shift):
+    """dw[o, i, tap] += sum over p of g[o, p] x[i, p + shift]; output channels a multiple of 4, input channels even."""
     n = p1 - p0
     zero = np.float32(0)
     q0, q1 = p0 + shift, p1 + shift
@@ -137,14 +137,14 @@ def conv1_weight_gradient(x, g, dw, p0, p1, shift):
                 c1 += gc[p] * v
                 d0 += gd[p] * u
                 d1 += gd[p] * v
-            dw[o, i] += a0
-            dw[o, i + 1] += a1
-            dw[o + 1, i] += b0
-            dw[o + 1, i + 1] += b1
-            dw[o + 2, i] += c0
-            dw[o + 2, i + 1] += c1
-            dw[o + 3, i] += d0
-            dw[o + 3, i + 1] += d1
+            dw[o, i, tap] += a0
+            dw[o, i + 1, tap] += a1
+            dw[o + 1, i, tap] += b0
+            dw[o + 1, i + 1, tap] += b1
+            dw[o + 2, i, tap] += c0
+            dw[o + 2, i + 1, tap] += c1
+            dw[o + 3, i, tap] += d0
+            dw[o + 3, i + 1, tap] += d1
 
 
 @njit(cache=True, nogil=True)
@@ -322,7 +322,7 @@ def conv_norm(x, w, taps, y, sums, batch, length, training):
         if taps == 3:
             conv3(x, w, y, p0, p1)
         else:
-            conv1(x, w[:, :, 0], y, p0, p1, 0, False)
+            conv1(x, w, 0, y, p0, p1, 0, False)
         if training:
             zero_gaps(y, batch, length, b, last)
             add_moments(y, p0, p1, sums)
@@ -348,8 +348,8 @@ def conv_norm_backward(x, w, taps, y, g, stat, dw, dgamma, dbeta, dy, dx, r, out
             conv3_weight_gradient(x, dy, dw, p0, p1)
             conv3(dy, back, dx, p0, p1)
         else:
-            conv1_weight_gradient(x, dy, dw[:, :, 0], p0, p1, 0)
-            conv1(dy, back[:, :, 0], dx, p0, p1, 0, False)
+            conv1_weight_gradient(x, dy, dw, 0, p0, p1, 0)
+            conv1(dy, back, 0, dx, p0, p1, 0, False)
         add_where_positive(dx, r, out, p0, p1)
 
 
@@ -516,7 +516,7 @@ def forward_backward(
     """
     x1, r1, g1, y1, dy1, dx1, stat1, share1 = space1
     x2, r2, g2, y2, dy2, dx2, stat2, share2 = space2
-    xin, ys, gs, even, odd, reven, rodd, mean8, yb_a, z_a, rz_a, yb_b, g_a, geven, godd, dyr, dxr, statx = extra
+    xin, ys, gs, even, odd, reven, rodd, mean8, yb_a, z_a, rz_a, yb_b, g_a, geven, godd, dyr, dxr, stat0, statx = extra
     batch, classes = logits.shape
     length = inputs.shape[1]
     half = length // 2
@@ -539,9 +539,9 @@ def forward_backward(
         zero_gaps(ys, batch, length, 0, batch)
         add_moments(ys, LEAD, end1, sums1)
     normalisation(
-        sums1, batch * length, theta[3 * c1 : 4 * c1], theta[4 * c1 : 5 * c1], running[0], statx[0, :, :c1], training
+        sums1, batch * length, theta[3 * c1 : 4 * c1], theta[4 * c1 : 5 * c1], running[0], stat0, training
     )
-    add_affine(ys, statx[0, :, :c1], x1[0], LEAD, end1, False)
+    add_affine(ys, stat0, x1[0], LEAD, end1, False)
     zero_gaps(x1[0], batch, length, 0, batch)
 
     cell_forward(ops, theta, at[1:7], running[1:7], x1, r1, y1, stat1, share1, batch, length, training)
@@ -555,16 +555,14 @@ def forward_backward(
     size_a, size_b = 3 * c1 * c2, 3 * c2 * c2
     w_a = theta[at_a : at_a + size_a].reshape((c2, c1, 3))
     w_b = theta[at_b : at_b + size_b].reshape((c2, c2, 3))
-    w_s = theta[at_s : at_s + c1 * c2].reshape((c2, c1))
-    a0 = np.ascontiguousarray(w_a[:, :, 0])
-    a1 = np.ascontiguousarray(w_a[:, :, 1])
-    a2 = np.ascontiguousarray(w_a[:, :, 2])
+    w_s = theta[at_s : at_s + c1 * c2].reshape((c2, c1, 1))
     for b in range(0, batch, TILE_SAMPLES):
         last = min(b + TILE_SAMPLES, batch)
         p0, p1 = LEAD + b * (half + 1), LEAD + last * (half + 1)
-        conv1(rodd, a0, yb_a, p0, p1, -1, False)
-        conv1(reven, a1, yb_a, p0, p1, 0, True)
-        conv1(rodd, a2, yb_a, p0, p1, 0, True)
+        # Stride 2: output t takes inputs 2t - 1, 2t, 2t + 1, which are odd t - 1, even t, odd t.
+        conv1(rodd, w_a, 0, yb_a, p0, p1, -1, False)
+        conv1(reven, w_a, 1, yb_a, p0, p1, 0, True)
+        conv1(rodd, w_a, 2, yb_a, p0, p1, 0, True)
         if training:
             zero_gaps(yb_a, batch, half, b, last)
             add_moments(yb_a, p0, p1, sums2)
@@ -576,7 +574,7 @@ def forward_backward(
     conv_norm(rz_a, w_b, 3, yb_b, sums2, batch, half, training)
     gamma, beta = theta[at_b + size_b : at_b + size_b + c2], theta[at_b + size_b + c2 : at_s]
     normalisation(sums2, batch * half, gamma, beta, running[8], statx[2], training)
-    conv1(mean8, w_s, x2[0], LEAD, end2, 0, False)
+    conv1(mean8, w_s, 0, x2[0], LEAD, end2, 0, False)
     add_affine(yb_b, statx[2], x2[0], LEAD, end2, True)
     zero_gaps(x2[0], batch, half, 0, batch)
 
@@ -657,7 +655,7 @@ def forward_backward(
     g_out = g2[0]
     dw_a = grad[at_a : at_a + size_a].reshape((c2, c1, 3))
     dw_b = grad[at_b : at_b + size_b].reshape((c2, c2, 3))
-    dw_s = grad[at_s : at_s + c1 * c2].reshape((c2, c1))
+    dw_s = grad[at_s : at_s + c1 * c2].reshape((c2, c1, 1))
     g_a[:] = 0.0
     conv_norm_backward(
         rz_a, w_b, 3, yb_b, g_out, statx[2], dw_b, grad[at_b + size_b : at_b + size_b + c2],
@@ -669,33 +667,27 @@ def forward_backward(
         sums2, statx[1], batch * half, grad[at_a + size_a : at_a + size_a + c2],
         grad[at_a + size_a + c2 : at_b], factor2,
     )  # fmt: skip
-    t0, t1, t2 = np.ascontiguousarray(a0.T), np.ascontiguousarray(a1.T), np.ascontiguousarray(a2.T)
-    d0, d1, d2 = np.zeros_like(a0), np.zeros_like(a1), np.zeros_like(a2)
-    w_st = np.ascontiguousarray(w_s.T)
-    conv1_weight_gradient(mean8, g_out, dw_s, LEAD, end2, 0)
+    back_a, back_s = transposed(w_a), transposed(w_s)
+    conv1_weight_gradient(mean8, g_out, dw_s, 0, LEAD, end2, 0)
     norm_gradient(yb_a, g_a, factor2, dyr, LEAD, end2)
     zero_gaps(dyr, batch, half, 0, batch)
     for b in range(0, batch, TILE_SAMPLES):
         last = min(b + TILE_SAMPLES, batch)
         p0, p1 = LEAD + b * (half + 1), LEAD + last * (half + 1)
-        conv1_weight_gradient(rodd, dyr, d0, p0, p1, -1)
-        conv1_weight_gradient(reven, dyr, d1, p0, p1, 0)
-        conv1_weight_gradient(rodd, dyr, d2, p0, p1, 0)
-        conv1(g_out, w_st, dxr, p0, p1, 0, False)
+        conv1_weight_gradient(rodd, dyr, dw_a, 0, p0, p1, -1)
+        conv1_weight_gradient(reven, dyr, dw_a, 1, p0, p1, 0)
+        conv1_weight_gradient(rodd, dyr, dw_a, 2, p0, p1, 0)
+        conv1(g_out, back_s, 0, dxr, p0, p1, 0, False)
         for c in range(c1):
             for p in range(p0, p1):
                 geven[c, p] = np.float32(0.5) * dxr[c, p]
                 godd[c, p] = np.float32(0.5) * dxr[c, p]
-        conv1(dyr, t1, dxr, p0, p1, 0, False)
+        # The taps of the transposed weights are reversed.
+        conv1(dyr, back_a, 1, dxr, p0, p1, 0, False)
         add_where_positive(dxr, reven, geven, p0, p1)
-        conv1(dyr, t2, dxr, p0, p1, 0, False)
-        conv1(dyr, t0, dxr, p0, p1, 1, True)
+        conv1(dyr, back_a, 0, dxr, p0, p1, 0, False)
+        conv1(dyr, back_a, 2, dxr, p0, p1, 1, True)
         add_where_positive(dxr, rodd, godd, p0, p1)
-    for o in range(c2):
-        for i in range(c1):
-            dw_a[o, i, 0] += d0[o, i]
-            dw_a[o, i, 1] += d1[o, i]
-            dw_a[o, i, 2] += d2[o, i]
     join_even_odd(geven, godd, g1[3], batch, length)
 
     cell_backward(ops, theta, grad, at[1:7], x1, r1, y1, stat1, g1, dy1, dx1, share1, batch, length)
@@ -703,7 +695,7 @@ def forward_backward(
     sums1[:] = 0.0
     norm_gradient_sums(ys, g1[0], sums1, LEAD, end1)
     norm_gradient_factors(
-        sums1, statx[0, :, :c1], batch * length, grad[3 * c1 : 4 * c1], grad[4 * c1 : 5 * c1], factor1
+        sums1, stat0, batch * length, grad[3 * c1 : 4 * c1], grad[4 * c1 : 5 * c1], factor1
     )
     norm_gradient(ys, g1[0], factor1, gs, LEAD, end1)
     zero_gaps(gs, batch, length, 0, batch)
@@ -737,11 +729,24 @@ def allocate_extra(channels, batch, length):
         np.zeros((c1, w2), np.float32),  # godd
         np.zeros((c2, w2), np.float32),  # dyr
         np.zeros((c1, w2), np.float32),  # dxr
+        np.zeros((4, c1), np.float32),  # stat0
         np.zeros((4, 4, c2), np.float32),  # statx
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, fastmath=True, nogil=True)
+def nesterov_step(theta, grad, momentum, rate, decay, mu):
+    """One step of SGD with Nesterov momentum and weight decay, in place."""
+    for k in range(theta.shape[0]):
+        d = grad[k] + decay * theta[k]
+        momentum[k] = mu * momentum[k] + d
+        theta[k] -= rate * (d + mu * momentum[k])
+
+
+# The two loops below are plain Python: a compiled function contains a copy of all that it calls, and a step is long
+# enough not to notice.
+
+
 def train_steps(ops, theta, momentum, running, inputs, labels, order, rates, batch, decay, mu, channels, classes):
     """SGD with Nesterov momentum over ``order`` in batches; changes theta, momentum and running in place.
 
@@ -763,39 +768,27 @@ def train_steps(ops, theta, momentum, running, inputs, labels, order, rates, bat
             channels, True,
         )  # fmt: skip
         total += loss
-        rate = rates[step]
-        for k in range(theta.shape[0]):
-            d = grad[k] + decay * theta[k]
-            momentum[k] = mu * momentum[k] + d
-            theta[k] -= rate * (d + mu * momentum[k])
+        nesterov_step(theta, grad, momentum, rates[step], decay, mu)
     return total / (rates.shape[0] * batch)
 
 
-@njit(cache=True, nogil=True)
 def predict(ops, theta, running, inputs, labels, batch, channels, classes):
     """Logits (samples, classes) with the running moments, the summed loss and the number of correct samples."""
     count, length = inputs.shape
-    space1 = allocate(channels, batch, length)
-    space2 = allocate(2 * channels, batch, length // 2)
-    extra = allocate_extra(channels, batch, length)
     logits = np.zeros((count, classes), dtype=np.float32)
     rows = np.arange(count)
     grad = np.zeros(1, dtype=np.float32)
     total, hits = 0.0, 0
-    whole = count - count % batch
-    for first in range(0, whole, batch):
+    size = 0
+    for first in range(0, count, batch):
+        if min(batch, count - first) != size:
+            size = min(batch, count - first)
+            space1 = allocate(channels, size, length)
+            space2 = allocate(2 * channels, size, length // 2)
+            extra = allocate_extra(channels, size, length)
         loss, correct = forward_backward(
             ops, theta, grad, running, inputs, labels, rows, first, space1, space2, extra,
-            logits[first : first + batch], channels, False,
-        )  # fmt: skip
-        total += loss
-        hits += correct
-    if whole < count:
-        rest = count - whole
-        loss, correct = forward_backward(
-            ops, theta, grad, running, inputs, labels, rows, whole, allocate(channels, rest, length),
-            allocate(2 * channels, rest, length // 2), allocate_extra(channels, rest, length), logits[whole:],
-            channels, False,
+            logits[first : first + size], channels, False,
         )  # fmt: skip
         total += loss
         hits += correct

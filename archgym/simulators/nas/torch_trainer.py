@@ -208,7 +208,7 @@ def _train_seed(
                 x, y = x[:part], y[:part]
             answers = predict_group(group, inputs(x))
             right = answers.argmax(-1).cpu().numpy() == y[:, None]
-            split.append(100.0 * right.mean(0))
+            split.append(100.0 * right.sum(0) / len(y))
             if split is valid and keep_logits:
                 last = answers.cpu().numpy()
     return [

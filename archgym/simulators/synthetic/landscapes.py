@@ -205,7 +205,12 @@ def exact_front(landscape: Landscape) -> NDArray[np.float64]:
 
 
 def _continuous(
-    name: str, description: str, bounds: list[tuple[float, float]], count: int, function: Callable[[Any], Column], best: Any
+    name: str,
+    description: str,
+    bounds: list[tuple[float, float]],
+    count: int,
+    function: Callable[[Any], Column],
+    best: Any,
 ) -> Landscape:
     space = DesignSpace([linear_grid(f"x{j}", low, high, count) for j, (low, high) in enumerate(bounds)])
     values = np.array([parameter.values for parameter in space.parameters])
@@ -215,7 +220,10 @@ def _continuous(
         return function(values[columns, designs])
 
     if best is None:
-        best = min(((float(v.min()), rows[int(v.argmin())]) for rows in space.batches() for v in [loss(rows)]), key=lambda t: t[0])[1]
+        best = min(
+            ((float(v.min()), rows[int(v.argmin())]) for rows in space.batches() for v in [loss(rows)]),
+            key=lambda t: t[0],
+        )[1]
     return Landscape(name, description, space, loss, best)
 
 
@@ -253,7 +261,9 @@ def hartmann6() -> Landscape:
 
     # From an enumeration of all 11**6 points; tests/synthetic repeats it.
     best = (2, 2, 5, 3, 3, 7)
-    return _continuous("hartmann6", "Hartmann's function of six variables, 11 values each", [(0, 1)] * 6, 11, function, best)
+    return _continuous(
+        "hartmann6", "Hartmann's function of six variables, 11 values each", [(0, 1)] * 6, 11, function, best
+    )
 
 
 def rastrigin(d: int = 8, count: int = 41, seed: int = 5) -> Landscape:
@@ -265,7 +275,9 @@ def rastrigin(d: int = 8, count: int = 41, seed: int = 5) -> Landscape:
         z = x - shift
         return np.asarray((z**2 - 10 * np.cos(2 * np.pi * z) + 10).sum(axis=1))
 
-    return _continuous("rastrigin", f"Rastrigin's function of {d} variables, shifted", [(-4, 4)] * d, count, function, best)
+    return _continuous(
+        "rastrigin", f"Rastrigin's function of {d} variables, shifted", [(-4, 4)] * d, count, function, best
+    )
 
 
 def ackley(d: int = 10, count: int = 33, seed: int = 6) -> Landscape:

@@ -1,7 +1,7 @@
-/* Product of two matrices of doubles, blocked for a small first-level cache: C += A B, 448 x 448. */
+/* Product of two matrices of doubles, blocked for a small first-level cache: C += A B, 256 x 256. */
 #include "common.h"
 
-enum { N = 448, BLOCK = 32 };
+enum { N = 256, BLOCK = 32 };
 
 int main(void) {
     double *a = allocate(sizeof(double) * N * N), *b = allocate(sizeof(double) * N * N);
