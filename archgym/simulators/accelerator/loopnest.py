@@ -131,7 +131,7 @@ class Problem:
                 role[t, uses.any(axis=0)] = 0
                 continue
             # A coefficient above 1 leaves holes between neighbouring origins, so such an axis is a window as well.
-            for a in np.flatnonzero((uses.sum(axis=1) > 1) | (coef[t].max(axis=1) > 1)):
+            for a in np.flatnonzero((uses.sum(axis=1) > 1) | (coef[t].max(axis=1) > 1)).tolist():
                 role[t, uses[a]] = info[t, 1]
                 info[t, 1] += 1
             info[t, 0] = int(info[t, 1] > 0)
@@ -252,7 +252,7 @@ class Architecture:
             "payers": np.array([-(-level.instances // level.cluster_size) for level in levels], dtype=np.int64),
             "energies": np.array([[level.read_pj, level.write_pj, level.update_pj] for level in levels]),
             "leak": np.array([level.leak_pj for level in levels]),
-            "compute_pj": np.float64(self.mac_pj),
+            "compute_pj": np.array(self.mac_pj, dtype=np.float64),
         }
 
 

@@ -353,8 +353,9 @@ class MappingSimulator(Simulator):
         # Designs that break a rule are evaluated on a harmless machine; their metrics are dropped below.
         units = np.stack([np.maximum(pes // cluster, 1), cluster], axis=1)
         seeds = self._orders(work, position)[rows[:, [position["seed_l2"], position["seed_l1"]]]]
-        bandwidths = np.empty((len(rows), 2), dtype=np.int64)
-        bandwidths[:] = self.noc_words_per_cycle, self.offchip_words_per_cycle
+        # A hop of one cycle into each level.
+        bandwidths = np.empty((len(rows), 3), dtype=np.int64)
+        bandwidths[:] = self.noc_words_per_cycle, self.offchip_words_per_cycle, 1
         counts = clusters.evaluate(
             work.array,
             self._tiles(rows, work, position),
