@@ -497,7 +497,13 @@ def enumerate_(
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
-PARTS = {"agents": "agents", "proxy": "proxies", "env": "envs", "dataset": "datasets"}
+PARTS = {
+    "agents": "agents",
+    "proxy": "proxies",
+    "env": "envs",
+    "dataset": "datasets",
+    "dram-event": "simulators.dram.event_order",
+}
 """Things to measure beside the simulators -> their package."""
 
 
