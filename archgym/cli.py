@@ -176,17 +176,21 @@ def list_(as_json: bool) -> None:
     if as_json:
         print_json({"simulators": rows, "agents": list(AGENTS), "objectives": list(OBJECTIVES)})
         return
-    table = Table(title="problems: <simulator>/<workload>")
-    for column in ("simulator", "workloads", "spaces", "objective", "environment"):
-        table.add_column(column, overflow="fold")
+    out.print("problems are <simulator>/<workload>")
     for row in rows:
-        table.add_row(
-            row["simulator"], ", ".join(row["workloads"]), ", ".join(row["spaces"]), row["default_objective"],
-            row["environment"] or "",
-        )  # fmt: skip
-    out.print(table)
+        where = f", {row['environment']}" if row["environment"] else ""
+        out.print(f"\n[bold]{row['simulator']}[/bold]  objective {row['default_objective']}{where}", highlight=False)
+        out.print("  spaces: " + ", ".join(row["spaces"]), highlight=False)
+        out.print("  workloads: " + _shortened(row["workloads"]), highlight=False)
+    out.print("")
     out.print("agents: " + ", ".join(AGENTS))
     out.print("look closer with 'archgym describe dram/gzip' or 'archgym describe ga'", highlight=False)
+
+
+def _shortened(names: list[str], most: int = 12) -> str:
+    """The first names and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all; see --json)"
 
 
 @main.command()

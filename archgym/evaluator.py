@@ -60,6 +60,7 @@ class Evaluator:
         used: simulator evaluations so far.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
+        improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Evaluator:
         self.problem, self.budget, self.seed = problem, budget, seed
         self.used = self.trials = self.replayed = 0
         self.best: Best | None = None
+        self.improvements: list[tuple[int, float]] = []
         self.simulation_s = 0.0
         self.on_trials: Callable[[Evaluator], None] | None = None
         self._stall = 0
@@ -122,6 +124,11 @@ class Evaluator:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @property
+    def evaluated(self) -> tuple[Evaluation, Rewards]:
+        """Everything that was simulated so far, in order; empty without a cache."""
+        return self._rows.take(np.arange(self._rows.count), self._names)
 
     # --- evaluating --------------------------------------------------------------------------------------------
 
@@ -260,6 +267,11 @@ class Evaluator:
             return
         i = int(np.argmax(rewards))
         if self.best is None or rewards[i] > self.best.reward:
+            highest = np.maximum.accumulate(rewards[: i + 1])
+            steps = np.flatnonzero(highest > np.concatenate([[-np.inf], highest[:-1]]))
+            done = before + np.cumsum(~cached[: i + 1])
+            least = -np.inf if self.best is None else self.best.reward
+            self.improvements += [(int(done[k]), float(highest[k])) for k in steps if highest[k] > least]
             metrics = {name: float(column[i]) for name, column in evaluation.metrics.items()}
             evaluations = before + int((~cached[: i + 1]).sum())
             self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, evaluations)

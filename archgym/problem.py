@@ -151,6 +151,7 @@ def make_problem(
     space: str | None = None,
     fidelity: str | None = None,
     simulator: str | None = None,
+    workload: Workload | None = None,
     workload_options: Mapping[str, Any] | None = None,
     **simulator_options: Any,
 ) -> Problem:
@@ -164,6 +165,8 @@ def make_problem(
         fidelity: one of the simulator's fidelities; its default where None.
         simulator: a stand-in for the simulator: ``"proxy:FILE"`` (a trained proxy) or the name of a registered
             simulator that meets the same contract (a real back-end).
+        workload: an object of your own in place of the workload's name (a network read from a PyTorch model); the
+            problem then cannot be made again from its name alone.
         workload_options: options of the workload (``{"requests": 5000}``), JSON-able.
         simulator_options: options of the simulator (``mode="physical"``), JSON-able.
 
@@ -189,11 +192,14 @@ def make_problem(
         sim = load_proxy(simulator[len("proxy:") :], sim)
     if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
         raise UnknownNameError(f"fidelity of {kind}", fidelity, sim.fidelities)
-    workload_name = workload_name or sim.default_workload
-    try:
-        workload = sim.load_workload(workload_name, **dict(workload_options or {}))
-    except TypeError as error:
-        raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
+    if workload is not None:
+        workload_name = workload.name
+    else:
+        workload_name = workload_name or sim.default_workload
+        try:
+            workload = sim.load_workload(workload_name, **dict(workload_options or {}))
+        except TypeError as error:
+            raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
     made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
     asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
     asked |= {"workload_options": dict(workload_options)} if workload_options else {}

@@ -69,7 +69,16 @@ class Registry(Mapping[str, str]):
 SIMULATORS = Registry(
     "simulator",
     "archgym.simulators",
-    {},
+    {
+        "dram": "archgym.simulators.dram:DramSimulator",
+        "accelerator": "archgym.simulators.accelerator.simulator:AcceleratorSimulator",
+        "mapping": "archgym.simulators.mapping:MappingSimulator",
+        "systolic": "archgym.simulators.systolic:SystolicSimulator",
+        "soc": "archgym.simulators.soc:SocSimulator",
+        "nas": "archgym.simulators.nas:NasSimulator",
+        "codesign": "archgym.simulators.codesign:CoDesignSimulator",
+        "synthetic": "archgym.simulators.synthetic:Synthetic",
+    },
 )
 
 AGENTS = Registry(
@@ -77,8 +86,25 @@ AGENTS = Registry(
     "archgym.agents",
     {
         "random": "archgym.agents.random_search:RandomSearch",
+        "sobol": "archgym.agents.sobol:SobolSearch",
+        "grid": "archgym.agents.grid:GridSearch",
         "walk": "archgym.agents.random_walk:RandomWalk",
+        "local": "archgym.agents.local_search:LocalSearch",
+        "sa": "archgym.agents.simulated_annealing:SimulatedAnnealing",
         "ga": "archgym.agents.genetic:GeneticAlgorithm",
+        "nsga2": "archgym.agents.nsga2:NSGA2",
+        "re": "archgym.agents.regularized_evolution:RegularizedEvolution",
+        "aco": "archgym.agents.ant_colony:AntColony",
+        "bo": "archgym.agents.bayesian:BayesianOptimization",
+        "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
+        "reinforce": "archgym.agents.reinforce:Reinforce",
+        "tpe": "archgym.agents.optuna_agents:TPE",
+        "cmaes": "archgym.agents.optuna_agents:CMAES",
+        "ppo": "archgym.agents.sb3_agents:PPO",
+        "maskable-ppo": "archgym.agents.sb3_agents:MaskablePPO",
+        "a2c": "archgym.agents.sb3_agents:A2C",
+        "dqn": "archgym.agents.sb3_agents:DQN",
+        "sac": "archgym.agents.sb3_agents:SAC",
     },
 )
 

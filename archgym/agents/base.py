@@ -43,10 +43,14 @@ class Hyperparameters:
                 )
             if about.get("low") is not None:
                 number = isinstance(value, int | float) and not isinstance(value, bool)
-                if not number or not about["low"] <= value <= about["high"]:
+                whole = isinstance(field.default, int)
+                if not number or not about["low"] <= value <= about["high"] or (whole and value != int(value)):
+                    kind = ", a whole number" if whole else ""
                     raise ArchGymError(
-                        f"hyperparameter {field.name} is {value!r}; expected {about['low']}..{about['high']}"
+                        f"hyperparameter {field.name} is {value!r}; expected {about['low']}..{about['high']}{kind}"
                     )
+                # 32.0 from a file and 32 are one value: they must give one hash.
+                object.__setattr__(self, field.name, int(value) if whole else float(value))
 
     def as_dict(self) -> dict[str, Any]:
         """Name -> value, JSON-able."""
@@ -62,9 +66,9 @@ def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, An
 class Agent(ABC):
     """A search algorithm.
 
-    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and
-    ``tell``. An agent that must drive the search itself (reinforcement learning through an environment) sets
-    ``drives`` and overrides ``drive`` instead.
+    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell`` (or
+    derive from :class:`GenerationalAgent`). An agent that must drive the search itself (reinforcement learning
+    through an environment) sets ``drives`` and overrides ``drive`` instead.
 
     Attributes:
         problem: the problem (its space, metrics and directions; never its simulator).
@@ -94,6 +98,41 @@ class Agent(ABC):
     def drive(self, evaluator: Evaluator) -> None:
         """Run the search until the evaluator raises BudgetExhausted; only where ``drives`` is True."""
         raise NotImplementedError
+
+
+class GenerationalAgent(Agent):
+    """An agent that proposes whole generations and learns from whole generations.
+
+    Subclasses write :meth:`propose` and :meth:`learn`; this class hands the generation out in the pieces that are
+    asked for and collects what is told. So the run does not depend on how the asks are cut.
+    """
+
+    def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
+        super().__init__(problem, seed, hyperparameters)
+        self._generation = np.empty((0, self.space.dimension), dtype=np.int64)
+        self._asked_from = 0
+        self._told: list[tuple[Evaluation, Rewards]] = []
+
+    @abstractmethod
+    def propose(self) -> Designs:
+        """The next generation, int64 ``(k, d)`` with k >= 1."""
+
+    @abstractmethod
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        """Learn from the whole generation that :meth:`propose` returned last, in its order."""
+
+    def ask(self, n: int) -> Designs:
+        if self._asked_from >= len(self._generation):
+            self._generation, self._asked_from = self.propose(), 0
+        return self._generation[self._asked_from : self._asked_from + n]
+
+    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        self._told.append((evaluation, rewards))
+        self._asked_from += len(rewards)
+        if self._asked_from >= len(self._generation):
+            told, self._told = self._told, []
+            whole = Evaluation.concatenate([part for part, _ in told])
+            self.learn(self._generation, whole, np.concatenate([part for _, part in told]))
 
 
 def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Agent:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from deap import base, tools
 
-from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.deap_support import OwnRandom, vary
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -22,9 +22,10 @@ class _Fitness(base.Fitness):  # type: ignore[misc]
 class _Individual(list[int]):
     """A design as DEAP wants it: a list of value indices with a fitness."""
 
-    def __init__(self, genes: Any = ()) -> None:
+    def __init__(self, genes: Any, reward: float) -> None:
         super().__init__(genes)
-        self.fitness = _Fitness()
+        self.fitness = _Fitness((reward,))
+        self.reward = reward
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,10 @@ class GeneticHyperparameters(Hyperparameters):
     mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
 
 
-class GeneticAlgorithm(Agent):
+class GeneticAlgorithm(GenerationalAgent):
     """Each generation: the ``elites`` best survive; the rest are children of tournament winners, crossed with
-    probability ``crossover`` and mutated gene by gene with probability ``mutation``."""
+    probability ``crossover`` and mutated gene by gene with probability ``mutation``, once more where a child is the
+    twin of another."""
 
     name = "ga"
 
@@ -48,44 +50,22 @@ class GeneticAlgorithm(Agent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # DEAP's operators draw from Python's global generator; they get one of our own for the time of a call.
-        self._python_rng = random.Random(int(self.rng.integers(2**63)))
+        self._random = OwnRandom(self.rng)
         self._parents: list[_Individual] = []
-        self._generation: list[_Individual] = []
-        self._pending: list[_Individual] = []
-        self._high = [int(count) - 1 for count in self.space.nvec]
+        self._elites = min(self.p.elites, self.p.population - 1)
 
-    def ask(self, n: int) -> Designs:
-        if not self._pending:
-            self._pending = self._children() if self._parents else self._first()
-        return np.array(self._pending[:n], dtype=np.int64)
+    def propose(self) -> Designs:
+        if not self._parents:
+            return self.space.sample(self.p.population, self.rng)
+        with self._random:
+            count = self.p.population - self._elites
+            chosen = tools.selTournament(self._parents, count, tournsize=self.p.tournament, fit_attr="reward")
+            children = [list(parent) for parent in chosen]
+            known = {tuple(parent) for parent in self._parents}
+            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
+        return np.array(children, dtype=np.int64)
 
-    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
-        done, self._pending = self._pending[: len(rewards)], self._pending[len(rewards) :]
-        for individual, reward in zip(done, rewards.tolist(), strict=True):
-            individual.fitness.values = (reward,)
-        self._generation += done
-        if not self._pending:
-            elites = tools.selBest(self._parents, min(self.p.elites, self.p.population - 1))
-            self._parents, self._generation = elites + self._generation, []
-
-    def _first(self) -> list[_Individual]:
-        return [_Individual(row) for row in self.space.sample(self.p.population, self.rng).tolist()]
-
-    def _children(self) -> list[_Individual]:
-        state = random.getstate()
-        random.setstate(self._python_rng.getstate())
-        try:
-            count = self.p.population - min(self.p.elites, self.p.population - 1)
-            size = min(self.p.tournament, len(self._parents))
-            chosen = tools.selTournament(self._parents, count, tournsize=size)
-            children = [_Individual(parent) for parent in chosen]
-            for left, right in zip(children[::2], children[1::2], strict=False):
-                if random.random() < self.p.crossover:
-                    tools.cxUniform(left, right, 0.5)
-            for child in children:
-                tools.mutUniformInt(child, 0, self._high, self.p.mutation)
-            return children
-        finally:
-            self._python_rng.setstate(random.getstate())
-            random.setstate(state)
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        elites = tools.selBest(self._parents, self._elites, fit_attr="reward")
+        born = [_Individual(genes, reward) for genes, reward in zip(designs.tolist(), rewards.tolist(), strict=True)]
+        self._parents = elites + born

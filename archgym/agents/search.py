@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from archgym.agents.base import Agent
 from archgym.evaluator import Best, BudgetExhausted, Evaluator
@@ -24,6 +27,9 @@ class RunResult:
         simulation_s, agent_s: seconds in the simulator and in everything else.
         regret: known optimum minus best reward, None where no optimum is known.
         log: the shard, None without one.
+        improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
+        front: the Pareto front of what was evaluated, ``problem.losses`` rows; empty with fewer than two Pareto
+            metrics.
     """
 
     problem: Problem
@@ -35,6 +41,8 @@ class RunResult:
     simulation_s: float
     agent_s: float
     log: Path | None
+    improvements: tuple[tuple[int, float], ...] = ()
+    front: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def regret(self) -> float | None:
@@ -88,4 +96,27 @@ def search(
     return RunResult(
         problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
+        tuple(evaluator.improvements), _front(problem, evaluator),
     )  # fmt: skip
+
+
+def _front(problem: Problem, evaluator: Evaluator) -> NDArray[np.float64]:
+    if len(problem.pareto_metrics) < 2:
+        return np.empty((0, 0))
+    evaluation, _ = evaluator.evaluated
+    losses = problem.losses(evaluation)
+    return non_dominated(losses[evaluation.feasible & np.isfinite(losses).all(axis=1)])
+
+
+def non_dominated(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rows ``(k, m)`` of ``losses`` ``(n, m)``, to be minimised, that no other row dominates; each once, sorted."""
+    rows = np.unique(losses, axis=0)  # sorted by the first column: only earlier rows can dominate
+    if rows.shape[1] == 2:
+        least = np.minimum.accumulate(rows[:, 1])
+        return rows[rows[:, 1] < np.concatenate([[np.inf], least[:-1]])]
+    kept: list[NDArray[np.float64]] = []
+    while len(rows):
+        first, rows = rows[0], rows[1:]
+        kept.append(first)
+        rows = rows[(rows < first).any(axis=1)]
+    return np.array(kept).reshape(-1, losses.shape[1])

@@ -2,7 +2,7 @@
 
 | columns | type | role |
 | --- | --- | --- |
-| ``problem, workload, objective, space, simulator_version, fidelity`` | dictionary(string) | run |
+| ``problem, workload, objective, space, simulator_version, fidelity, options`` | dictionary(string) | run |
 | ``agent, hyperparameters, hyperparameter_hash, study, run`` | dictionary(string) | run |
 | ``seed`` | int64 | run |
 | ``index`` | int64 | trial: position in the run, from 0 |
@@ -40,6 +40,7 @@ RUN_COLUMNS = (
     "space",
     "simulator_version",
     "fidelity",
+    "options",
     "agent",
     "hyperparameters",
     "hyperparameter_hash",
@@ -169,26 +170,46 @@ class TrialSchema:
             codes = np.array([known[name] for name in evaluation.violation.tolist()], dtype=np.int32)
         return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(self._violations, pa.string()))
 
-    def designs(self, table: pa.Table) -> Designs:
+    def designs(self, table: pa.Table | pa.RecordBatch) -> Designs:
         """The index rows ``(n, d)`` of a table with this problem's parameter columns."""
-        columns = []
-        for parameter in self.problem.space.parameters:
-            if parameter.name not in table.column_names:
+        result = np.empty((table.num_rows, self.problem.space.dimension), dtype=np.int64)
+        for j, parameter in enumerate(self.problem.space.parameters):
+            if parameter.name not in table.schema.names:
                 raise ArchGymError(f"the trials lack the column {parameter.name!r} of {self.problem.name}")
-            index = {value: i for i, value in enumerate(parameter.values)}
-            values = table.column(parameter.name).to_pylist()
-            try:
-                columns.append(np.array([index[value] for value in values], dtype=np.int64))
-            except KeyError as error:
-                raise ArchGymError(
-                    f"the trials hold {parameter.name} = {error.args[0]!r}, which is not in the space "
-                    f"{self.problem.simulator.space_name!r} of {self.problem.name}"
-                ) from None
-        return np.stack(columns, axis=1) if columns else np.empty((0, 0), dtype=np.int64)
+            result[:, j] = self._indices(table.column(parameter.name), parameter)
+        return result
 
-    def evaluation(self, table: pa.Table) -> Evaluation:
+    def _indices(self, column: pa.ChunkedArray | pa.Array, parameter: Parameter) -> NDArray[np.int64]:
+        """Value indices of a parameter's column, whatever its Arrow type."""
+        if isinstance(column, pa.ChunkedArray):
+            column = column.unify_dictionaries().combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        kind = _parameter_type(parameter)
+        # Text columns hold every value as text, also the numbers of a mixed list.
+        known = {str(v) if pa.types.is_dictionary(kind) else v: i for i, v in enumerate(parameter.values)}
+        words = column.dictionary.to_pylist()
+        codes = np.array([known.get(word, -1) for word in words], dtype=np.int64)
+        positions = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        result = codes[positions] if len(codes) else np.full(len(positions), -1, dtype=np.int64)
+        result[positions < 0] = -1
+        if (result < 0).any():
+            row = int(np.argmax(result < 0))
+            value = words[positions[row]] if positions[row] >= 0 else None
+            raise ArchGymError(
+                f"the trials hold {parameter.name} = {value!r}, which is not in the space "
+                f"{self.problem.simulator.space_name!r} of {self.problem.name}"
+            )
+        return result
+
+    def evaluation(self, table: pa.Table | pa.RecordBatch) -> Evaluation:
         """The evaluation columns of a table of this problem's trials."""
-        metrics = {m.name: table.column(m.name).to_numpy() for m in self.problem.metrics}
+        metrics = {m.name: _numpy(table, m.name) for m in self.problem.metrics}
         violation = np.empty(len(table), dtype=object)
         violation[:] = table.column("violation").to_pylist()
-        return Evaluation(metrics, table.column("feasible").to_numpy(), violation)
+        return Evaluation(metrics, _numpy(table, "feasible"), violation)
+
+
+def _numpy(table: pa.Table | pa.RecordBatch, name: str) -> NDArray[Any]:
+    column: NDArray[Any] = table.column(name).to_numpy(zero_copy_only=False)
+    return column

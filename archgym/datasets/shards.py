@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from archgym.datasets.schema import FORMAT, RUN_COLUMNS
+from archgym.datasets.schema import FORMAT
 from archgym.errors import ArchGymError
 
 SUFFIX = ".arrows"
@@ -140,30 +139,9 @@ def find_shards(path: Path) -> list[Path]:
     return shards
 
 
-def with_run_columns(table: pa.Table, info: dict[str, Any]) -> pa.Table:
-    """Add what is constant over the run as columns in front."""
-    n = len(table)
-    position = 0
-    for name in RUN_COLUMNS:
-        column = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), n), pa.array([info.get(name, "")]))
-        table = table.add_column(position, pa.field(name, column.type, metadata={"role": "run"}), column)
-        position += 1
-    seed = pa.repeat(pa.scalar(int(info.get("seed", 0)), pa.int64()), n)
-    return table.add_column(position, pa.field("seed", pa.int64(), metadata={"role": "run"}), seed)
-
-
 def read_trials(path: Path | str) -> pa.Table:
-    """All trials at ``path`` as one flat table; shards of different problems get the union of their columns."""
-    tables = []
-    for shard in find_shards(Path(path)):
-        if shard.suffix == ".parquet":
-            try:
-                tables.append(pq.read_table(shard))
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ArchGymError(f"{shard} is not a Parquet file ({str(error).splitlines()[0]})") from None
-            continue
-        schema, batches, _ = read_shard(shard)
-        info = shard_info(schema, shard)
-        tables.append(with_run_columns(pa.Table.from_batches(batches, schema).unify_dictionaries(), info))
-    stripped = [table.replace_schema_metadata(None) for table in tables]
-    return pa.concat_tables(stripped, promote_options="permissive").combine_chunks()
+    """All trials at ``path`` as one flat table in memory; shards of different problems get the union of their
+    columns. :class:`archgym.datasets.Dataset` reads batch by batch."""
+    from archgym.datasets.dataset import Dataset
+
+    return Dataset(path).table().combine_chunks()

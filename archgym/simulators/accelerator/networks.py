@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import pairwise
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.accelerator.layers import Layer, Network, conv, gemm
@@ -54,7 +55,7 @@ def _alexnet_torchvision() -> list[Layer]:
 def _classifier(widths: tuple[int, ...], first: int = 1) -> list[Layer]:
     return [
         gemm(f"fc{first + i}", 1, outputs, inputs)
-        for i, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        for i, (inputs, outputs) in enumerate(pairwise(widths))
     ]
 
 
@@ -398,7 +399,7 @@ def _transformer(model: str, phase: str, context: int) -> Network:
     return Network(f"{model}_{phase}_{suffix}", layers, f"{model} {phase}: {words}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _build(name: str) -> Network:
     known = {**_CNNS, **_ARCHGYM}
     build = known.get(_ALIASES.get(name, name))

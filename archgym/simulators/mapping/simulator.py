@@ -107,6 +107,17 @@ def _ranks() -> NDArray[np.int64]:
     return table
 
 
+def _with_idle_inside(order: NDArray[np.int64], idle: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Ranks of the orders ``(n, 6)`` with the dims of ``idle`` ``(n, 6)`` moved innermost, in the order of ``DIMS``."""
+    key = np.where(np.take_along_axis(idle, order, axis=1), 6 + order, np.arange(6))
+    order = np.take_along_axis(order, np.argsort(key, axis=1, kind="stable"), axis=1)
+    return _ranks()[order @ 6 ** np.arange(5, -1, -1)]
+
+
+#: Outputs, weights and partial sums outermost in turn.
+_REDUCED_ORDERS = ("KCYXRS", "YXKCRS", "CKYXRS")
+
+
 def order_rank(order: str) -> int:
     """Rank of a loop order written outermost first in K C Y X R S, such as ``"KCYXRS"``."""
     letters = "KCYXRS"
@@ -127,8 +138,9 @@ class MappingSimulator(Simulator):
     """Search for the mapping of one layer on a two-level cluster machine.
 
     Args:
-        space: ``gamma`` (tiles are divisors, PEs and cluster powers of two) or ``archgym17`` (the 17 genes of
-            ArchGym's MaestroGym, and the cluster size beside them).
+        space: ``gamma`` (tiles are divisors, PEs and cluster powers of two), ``archgym17`` (the 17 genes of
+            ArchGym's MaestroGym, and the cluster size beside them) or ``reduced`` (three tiles a dim, three orders,
+            256 PEs: small enough to enumerate).
         noc_words_per_cycle: words that enter or leave each level in a cycle.
         offchip_words_per_cycle: words between L2 and memory in a cycle.
         l2_words, l1_words: capacity of the shared buffer and of each PE's; None for unlimited.
@@ -141,7 +153,7 @@ class MappingSimulator(Simulator):
 
     name = "mapping"
     version = "1"
-    spaces = ("gamma", "archgym17")
+    spaces = ("gamma", "archgym17", "reduced")
     default_objective = "edp"
     default_workload = "resnet18-2"
     pareto = ("latency_cycles", "energy_uj", "area_mm2")
@@ -161,7 +173,7 @@ class MappingSimulator(Simulator):
         self,
         space: str | None = None,
         *,
-        noc_words_per_cycle: int = 64,
+        noc_words_per_cycle: int = 32,
         offchip_words_per_cycle: int = 16,
         l2_words: int | None = None,
         l1_words: int | None = None,
@@ -229,7 +241,8 @@ class MappingSimulator(Simulator):
         return made
 
     def _make_space(self, work: LayerWorkload) -> DesignSpace:
-        full = self.space_name == "archgym17"
+        full, reduced = self.space_name == "archgym17", self.space_name == "reduced"
+        orders = tuple(order_rank(order) for order in _REDUCED_ORDERS) if reduced else tuple(range(720))
 
         def tile(dim: str, level: str) -> Parameter:
             bound = work.bounds[dim]
@@ -237,6 +250,9 @@ class MappingSimulator(Simulator):
                 values = tuple(range(max(bound - 1, 1), bound + 1))
             else:
                 values = tuple(range(1, bound + 1)) if full else _divisors(bound)
+                if reduced:
+                    middle = min(values, key=lambda value: (abs(value * value - bound), value))
+                    values = tuple(sorted({1, middle, bound}))
             what = f"tile of {dim} at the {'outer' if level == 'l2' else 'inner'} level"
             clamp = "" if level == "l2" else "; at most the outer tile, larger values are clamped"
             return Parameter(f"{_LETTERS[dim]}_{level}", values, True, "", what + clamp)
@@ -244,7 +260,7 @@ class MappingSimulator(Simulator):
         def level(suffix: str) -> list[Parameter]:
             where = "outer" if suffix == "l2" else "inner"
             seed = Parameter(
-                f"seed_{suffix}", tuple(range(720)), False, "", f"rank of the loop order at the {where} level, 0..719"
+                f"seed_{suffix}", orders, False, "", f"rank of the loop order at the {where} level, 0..719"
             )
             spread = Parameter(f"par_{suffix}", SPREAD, False, "", f"dim spread over the {where} level's units")
             taps = [tile(dim, suffix) for dim in ("S", "R")] if full else []
@@ -253,14 +269,15 @@ class MappingSimulator(Simulator):
                 return [spread, *taps, *tiles, seed]
             return [seed, spread, *taps, *tiles]
 
-        pes = tuple(range(1, 1025)) if full else _powers(4, 10)
+        pes = tuple(range(1, 1025)) if full else (256,) if reduced else _powers(4, 10)
+        clusters = (4, 32) if reduced else _powers(0, 6)
         machine = [
             Parameter("num_pe", pes, True, "PEs", "processing elements"),
-            Parameter("cluster", _powers(0, 6), True, "PEs", "PEs of one cluster, the units of the inner level"),
+            Parameter("cluster", clusters, True, "PEs", "PEs of one cluster, the units of the inner level"),
         ]
         parameters = [*level("l2"), *level("l1"), *machine]
         position = {p.name: i for i, p in enumerate(parameters)}
-        pe_values, cluster_values = np.array(pes), np.array(_powers(0, 6))
+        pe_values, cluster_values = np.array(pes), np.array(clusters)
 
         def fits(designs: Designs) -> NDArray[np.bool_]:
             return cluster_values[designs[:, position["cluster"]]] <= pe_values[designs[:, position["num_pe"]]]
@@ -278,6 +295,7 @@ class MappingSimulator(Simulator):
             if outer is not None and inner is not None:
                 designs[:, inner] = np.minimum(designs[:, inner], designs[:, outer])
         tiles, spreads = self._tiles(designs, work, position), self._spreads(designs, work, position)
+        listed = self._orders(work, position)
         for level, suffix in enumerate(("l2", "l1")):
             if work.depthwise:
                 column = designs[:, position[f"par_{suffix}"]]
@@ -285,21 +303,28 @@ class MappingSimulator(Simulator):
             given = np.array(list(work.bounds.values())) if level == 0 else tiles[:, 0]
             once = tiles[:, level] >= given
             once[np.arange(len(designs)), spreads[:, level]] = False
-            order = permutations()[designs[:, position[f"seed_{suffix}"]]]
-            places = np.arange(6)
-            key = np.where(np.take_along_axis(once, order, axis=1), 6 + order, places)
-            order = np.take_along_axis(order, np.argsort(key, axis=1, kind="stable"), axis=1)
-            designs[:, position[f"seed_{suffix}"]] = _ranks()[order @ 6 ** np.arange(5, -1, -1)]
+            column = designs[:, position[f"seed_{suffix}"]]
+            asked = _with_idle_inside(permutations()[listed[column]], once)
+            if len(listed) == len(permutations()):
+                column[:] = asked
+                continue
+            for index in range(len(listed) - 1, -1, -1):
+                same = _with_idle_inside(np.broadcast_to(permutations()[listed[index]], once.shape), once) == asked
+                column[same] = index
         return designs
+
+    def _orders(self, work: LayerWorkload, position: Mapping[str, int]) -> NDArray[np.int64]:
+        """Ranks of the loop orders that the space lists."""
+        return np.array(self.space(work).parameters[position["seed_l2"]].values, dtype=np.int64)
 
     def _tiles(self, designs: Designs, work: LayerWorkload, position: Mapping[str, int]) -> NDArray[np.int64]:
         """Tile sizes, int64 ``(n, 2, 6)``, inner ones clamped to outer ones."""
-        parameters = self.space(work).parameters if work.fingerprint in self._spaces else None
+        parameters = self.space(work).parameters
         tiles = np.empty((len(designs), 2, 6), dtype=np.int64)
         for d, dim in enumerate(DIMS):
             for level, suffix in enumerate(("l2", "l1")):
                 column = position.get(f"{_LETTERS[dim]}_{suffix}")
-                if column is None or parameters is None:
+                if column is None:
                     tiles[:, level, d] = work.bounds[dim]
                 else:
                     tiles[:, level, d] = np.array(parameters[column].values)[designs[:, column]]
@@ -327,9 +352,10 @@ class MappingSimulator(Simulator):
         cluster = np.array(space["cluster"].values, dtype=np.int64)[rows[:, position["cluster"]]]
         # Designs that break a rule are evaluated on a harmless machine; their metrics are dropped below.
         units = np.stack([np.maximum(pes // cluster, 1), cluster], axis=1)
-        seeds = np.stack([rows[:, position["seed_l2"]], rows[:, position["seed_l1"]]], axis=1)
-        bandwidths = np.empty((len(rows), 2), dtype=np.int64)
-        bandwidths[:] = self.noc_words_per_cycle, self.offchip_words_per_cycle
+        seeds = self._orders(work, position)[rows[:, [position["seed_l2"], position["seed_l1"]]]]
+        # A hop of one cycle into each level.
+        bandwidths = np.empty((len(rows), 3), dtype=np.int64)
+        bandwidths[:] = self.noc_words_per_cycle, self.offchip_words_per_cycle, 1
         counts = clusters.evaluate(
             work.array,
             self._tiles(rows, work, position),
@@ -362,7 +388,9 @@ class MappingSimulator(Simulator):
         inputs = channels * layer.input_rows * layer.input_columns
         weights = (layer.G if work.depthwise else layer.K * layer.C) * layer.R * layer.S
         l2 = (reads + inputs + weights + counts[:, clusters.OUTPUT_WRITES]).astype(np.float64)
-        l1 = reads + 4.0 * layer_macs
+        # Both operands are read, the partial sum is read and written. The tool takes the L2 reads for the words that
+        # enter the PEs; the covering rule counts what the inner level moves.
+        l1 = (reads if self.edges == "maestro" else counts[:, clusters.L1_FILLS]) + 4.0 * layer_macs
         cycles = runtime * repeats
         energy_uj = (_L2_PJ * l2 + _L1_PJ * l1) * repeats * 1e-6
         latency_ms = cycles / (self.clock_ghz * 1e6)

@@ -105,7 +105,7 @@ class SystolicSimulator(Simulator):
         arrays = array_parameters(self._space, rows)
         layers, repeats, macs = self._layer_arrays(network)
         sums = array.totals(arrays, layers, repeats, macs)
-        return Evaluation.build(self._metrics(arrays, sums, float(network.macs)), violation)
+        return Evaluation.build(self.metrics_of(arrays, sums, float(network.macs)), violation)
 
     def _layer_arrays(self, network: Network) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         key = network.fingerprint
@@ -113,9 +113,17 @@ class SystolicSimulator(Simulator):
             self._shapes[key] = layer_parameters(network)
         return self._shapes[key]
 
-    def _metrics(
+    def metrics_of(
         self, arrays: NDArray[np.int64], sums: NDArray[np.float64], macs: float
     ) -> dict[str, NDArray[np.float64]]:
+        """Metric columns from counted work.
+
+        Args:
+            arrays: designs as :func:`array_parameters` gives them, ``(n, 7)``.
+            sums: float64 ``(n, 8)``: cycles, stall cycles, words of the ifmap, filter and ofmap SRAM, words from and
+                to DRAM, mapping efficiency.
+            macs: multiply-accumulates.
+        """
         tech = technology()
         elements = (arrays[:, 0] * arrays[:, 1]).astype(np.float64)
         cycles, stalls = sums[:, 0], sums[:, 1]

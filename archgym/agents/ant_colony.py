@@ -1,0 +1,92 @@
+"""Ant colony optimisation with one pheromone a choice, as ArchGym searches (ant colony system; Dorigo, Gambardella, 1997)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import Stagnation
+from archgym.objective import Rewards
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+
+@dataclass(frozen=True)
+class AntColonyHyperparameters(Hyperparameters):
+    """Of the ant colony."""
+
+    ants: int = hyper(32, low=1, high=1024, log=True, doc="ants (designs) an iteration")
+    evaporation: float = hyper(
+        0.1, low=0.001, high=0.9, log=True, doc="share of the pheromone that is lost an iteration"
+    )
+    greediness: float = hyper(
+        0.1, low=0.0, high=0.95, doc="probability that an ant takes the choice with the most pheromone"
+    )
+    elite: int = hyper(4, low=1, high=64, doc="best ants of an iteration that leave pheromone, by rank")
+    memory: float = hyper(
+        0.3, low=0.0, high=1.0, doc="share of the pheromone that the best ant of all iterations leaves"
+    )
+    patience: int = hyper(
+        3, low=1, high=1000, log=True, doc="iterations without new designs after which a new colony starts"
+    )
+    floor: float = hyper(
+        0.02, low=0.0001, high=1.0, log=True, doc="least pheromone of a choice, as a share of an even spread"
+    )
+
+
+class AntColony(GenerationalAgent):
+    """An ant is a walk through the parameters that takes one choice at each: the one with the most pheromone with
+    probability ``greediness``, else one drawn in proportion to the pheromone. After each iteration pheromone
+    evaporates, and the best ants of the iteration (by rank) and of the whole run leave theirs on their choices.
+
+    Only the order of rewards counts, so that one setting fits rewards of any scale. The pheromone of a parameter
+    sums to one and has a floor, as in max-min ant systems, so that no choice dies out. After ``patience`` iterations
+    in which nearly all ants (three of four) took ways met before, the pheromone is spread evenly again, and the best
+    design so far is forgotten: another colony starts.
+    """
+
+    name = "aco"
+
+    hyperparameters = AntColonyHyperparameters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        nvec = self.space.nvec
+        self._exists = np.arange(int(nvec.max())) < nvec[:, None]
+        self._even = np.where(self._exists, 1.0 / nvec[:, None], 0.0)
+        self.pheromone = self._even.copy()
+        self._best: tuple[float, Designs] | None = None
+        self._stagnates = Stagnation(self.p.patience)
+
+    def propose(self) -> Designs:
+        n, d = self.p.ants, self.space.dimension
+        draw = self.rng.random((n, d))
+        cumulative = np.cumsum(self.pheromone, axis=1)
+        cumulative /= cumulative[:, -1:]
+        ants = np.empty((n, d), dtype=np.int64)
+        for j in range(d):
+            ants[:, j] = np.searchsorted(cumulative[j], draw[:, j], side="right")
+        np.minimum(ants, self.space.nvec - 1, out=ants)
+        greedy = self.rng.random((n, d)) < self.p.greediness
+        return np.where(greedy, np.argmax(self.pheromone, axis=1), ants)
+
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        if self._stagnates(designs):
+            self.pheromone, self._best = self._even.copy(), None
+            return
+        order = np.argsort(-rewards, kind="stable")[: self.p.elite]
+        if self._best is None or rewards[order[0]] > self._best[0]:
+            self._best = float(rewards[order[0]]), designs[order[0]].copy()
+        share = np.arange(len(order), 0, -1, dtype=np.float64)
+        share *= (1.0 - self.p.memory) / share.sum()
+        deposit = np.zeros_like(self.pheromone)
+        columns = np.arange(self.space.dimension)
+        for row, weight in zip(order, share, strict=True):
+            deposit[columns, designs[row]] += weight
+        deposit[columns, self._best[1]] += self.p.memory
+        rho = self.p.evaporation
+        pheromone = np.maximum((1.0 - rho) * self.pheromone + rho * deposit, self.p.floor * self._even)
+        self.pheromone = pheromone / pheromone.sum(axis=1, keepdims=True)

@@ -1,0 +1,251 @@
+"""Bayesian optimisation on scikit-optimize: a Gaussian process or a forest, expected improvement, several designs a fit."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.stats import norm
+
+from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import Mover
+from archgym.objective import Rewards
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BayesianHyperparameters(Hyperparameters):
+    """Of Bayesian optimisation."""
+
+    surrogate: str = hyper(
+        "gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees"
+    )
+    acquisition: str = hyper(
+        "ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound"
+    )
+    explore: float = hyper(
+        0.0,
+        low=0.0,
+        high=5.0,
+        doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units",
+    )
+    initial: int = hyper(20, low=2, high=1000, log=True, doc="uniform designs before the first fit")
+    batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit")
+    points: int = hyper(
+        200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
+    )
+    candidates: int = hyper(600, low=50, high=20000, log=True, doc="designs among which the acquisition is maximised")
+
+
+class Surrogate(Protocol):
+    """What the search needs of a model."""
+
+    def fit(self, x: Array, y: Array) -> None:
+        """Learn from features ``(n, f)`` and standardised rewards ``(n,)``."""
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation at ``(m, f)``; remembers the points for :meth:`believe`."""
+
+    def believe(self, row: int) -> Array:
+        """Deviation at the remembered points if the mean at point ``row`` had been observed (kriging believer:
+        the means stay, the deviations shrink). Shape ``(m,)``."""
+
+
+class BayesianOptimization(GenerationalAgent):
+    """Fits a model to the trials so far, and suggests the designs that maximise the acquisition among uniform
+    candidates and neighbours of the best designs. After each suggestion of a batch the model is updated as if its
+    mean had been observed there (kriging believer), so that the batch spreads.
+
+    The model never sees the raw penalty of infeasible designs: rewards are standardised by the feasible ones and
+    clipped from below. It learns from canonical designs; no design is suggested twice.
+    """
+
+    name = "bo"
+
+    hyperparameters = BayesianHyperparameters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._designs: Designs = np.empty((0, self.space.dimension), dtype=np.int64)
+        self._rewards: Rewards = np.empty(0)
+        self._feasible = np.empty(0, dtype=bool)
+        self._seen: set[bytes] = set()
+        self._near, self._one = Mover(self.space, reach=0.2), Mover(self.space)
+        self._model: Any = self._make_model()
+
+    def _make_model(self) -> Surrogate:
+        return GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
+
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        canonical = self.space.canonical(designs)
+        new = [i for i, key in enumerate(_keys(canonical)) if not (key in self._seen or self._seen.add(key))]  # type: ignore[func-returns-value]
+        self._designs = np.concatenate([self._designs, canonical[new]])
+        self._rewards = np.concatenate([self._rewards, rewards[new]])
+        self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
+
+    def propose(self) -> Designs:
+        if len(self._rewards) < 2:
+            return self.space.sample(self.p.initial, self.rng)
+        candidates = self._candidates()
+        if not len(candidates):
+            return self.space.sample(self.p.batch, self.rng)
+        # BLAS sums in another order on other numbers of threads; one thread makes a run the same everywhere.
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            chosen = self._acquire(candidates)
+        return candidates[chosen]
+
+    def _acquire(self, candidates: Designs) -> list[int]:
+        rows = self._shown()
+        y = self._standardised()[rows]
+        self._model.fit(self.space.features(self._designs[rows]), y)
+        mean, deviation = self._model.predict(self.space.features(candidates))
+        chosen: list[int] = []
+        best = float(y.max())
+        for _ in range(min(self.p.batch, len(candidates))):
+            score = self._acquisition(mean, deviation, best)
+            score[chosen] = -np.inf
+            chosen.append(int(np.argmax(score)))
+            best = max(best, float(mean[chosen[-1]]))
+            if len(chosen) < self.p.batch:
+                deviation = self._model.believe(chosen[-1])
+        return chosen
+
+    def _acquisition(self, mean: Array, deviation: Array, best: float) -> Array:
+        if self.p.acquisition == "ucb":
+            return mean + (1.0 + self.p.explore) * deviation
+        deviation = np.maximum(deviation, 1e-9)
+        z = (mean - best - self.p.explore) / deviation
+        if self.p.acquisition == "pi":
+            # The logarithm keeps an order where the probability itself is zero.
+            return np.asarray(norm.logcdf(z))
+        return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z))) + 1e-12 * mean
+
+    def _standardised(self) -> Array:
+        """Rewards with mean 0 and deviation 1 over feasible trials; the bad tail is cut at -3, the infeasible are put
+        there. A surrogate that spends its capacity on how bad the bad are finds nothing."""
+        good = self._rewards[self._feasible] if self._feasible.any() else self._rewards
+        centre = float(np.median(good))
+        spread = float(np.quantile(good, 0.84) - centre) or float(np.std(good)) or 1.0
+        y = np.maximum((self._rewards - centre) / spread, -3.0)
+        return np.where(self._feasible, y, -3.0)
+
+    def _shown(self) -> NDArray[np.int64]:
+        """Trials that the model sees: a half the best, a half the latest."""
+        n, cap = len(self._rewards), self.p.points
+        if n <= cap:
+            return np.arange(n)
+        best = np.argsort(-self._rewards, kind="stable")[: cap // 2]
+        latest = np.setdiff1d(np.arange(n), best)[-(cap - cap // 2) :]
+        return np.concatenate([best, latest])
+
+    def _candidates(self) -> Designs:
+        """Unseen designs: a half uniform, a half around the best trials, each of them once."""
+        half = self.p.candidates // 2
+        best = self._designs[np.argsort(-self._rewards, kind="stable")[:10]]
+        # The better a trial, the more neighbours.
+        around = best[np.minimum(self.rng.geometric(0.3, half) - 1, len(best) - 1)]
+        cut = [half // 3, 2 * half // 3]
+        parts = [
+            self.space.sample(self.p.candidates - half, self.rng),
+            self._near(around[: cut[0]], 1, self.rng),
+            self._one(around[cut[0] : cut[1]], 1, self.rng),
+            self._one(around[cut[1] :], 2, self.rng),
+        ]
+        pool = self.space.canonical(np.concatenate(parts))
+        known = set(self._seen)
+        rows = [i for i, key in enumerate(_keys(pool)) if not (key in known or known.add(key))]  # type: ignore[func-returns-value]
+        return pool[rows]
+
+
+def _keys(designs: Designs) -> list[bytes]:
+    return [row.tobytes() for row in designs]
+
+
+class GaussianProcess:
+    """scikit-optimize's Gaussian process with a Matérn 5/2 kernel and noise. The kernel's hyperparameters are fitted
+    anew whenever the data has grown by a fifth, in between only the data is exchanged."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._seed = int(rng.integers(2**31))
+        self._kernel: Any = None
+        self._noise = 1e-6
+        self._fitted_at = 0
+        self._fits_since = 0
+
+    def fit(self, x: Array, y: Array) -> None:
+        from skopt.learning import GaussianProcessRegressor
+        from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
+
+        if self._kernel is None or self._due(len(y)):
+            # One length scale a feature needs data for each; beyond that, one for all.
+            scales = np.ones(x.shape[1]) if x.shape[1] <= 20 else 1.0
+            kernel = ConstantKernel(1.0, (0.05, 50.0)) * Matern(scales, (0.05, 20.0), nu=2.5)
+            model = GaussianProcessRegressor(kernel=kernel, normalize_y=True, noise="gaussian", random_state=self._seed)
+            model.fit(x, y)
+            self._fitted_at, self._fits_since = len(y), 0
+            self._kernel, self._noise = model.kernel_, max(float(model.noise_), 1e-6)
+        model = GaussianProcessRegressor(kernel=self._kernel, alpha=self._noise, optimizer=None, normalize_y=True)
+        model.fit(x, y)
+        self._model = model
+
+    def _due(self, n: int) -> bool:
+        self._fits_since += 1
+        return n >= 1.2 * self._fitted_at or self._fits_since >= 25
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        model = self._model
+        cross = model.kernel_(x, model.X_train_)
+        self._x, self._scale = x, float(model.y_train_std_)
+        mean = cross @ model.alpha_ * self._scale + float(model.y_train_mean_)
+        # Columns of L^-1 k(X, x); a believed observation adds one row to it.
+        self._reduced = solve_triangular(model.L_, cross.T, lower=True)
+        self._variance = model.kernel_.diag(x) - (self._reduced**2).sum(axis=0)
+        return mean, self._deviation()
+
+    def _deviation(self) -> Array:
+        return np.sqrt(np.maximum(self._variance, 0.0)) * self._scale
+
+    def believe(self, row: int) -> Array:
+        covariance = (
+            self._model.kernel_(self._x, self._x[row : row + 1])[:, 0] - self._reduced.T @ self._reduced[:, row]
+        )
+        added = covariance / np.sqrt(max(self._variance[row], 0.0) + self._noise)
+        self._reduced = np.vstack([self._reduced, added])
+        self._variance = self._variance - added**2
+        return self._deviation()
+
+
+class Forest:
+    """scikit-optimize's extremely randomised trees, whose spread over trees and leaves is the deviation."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._seed = int(rng.integers(2**31))
+
+    def fit(self, x: Array, y: Array) -> None:
+        from skopt.learning import ExtraTreesRegressor
+
+        self._model = ExtraTreesRegressor(
+            n_estimators=50, min_samples_leaf=2, max_features=1.0, random_state=self._seed, n_jobs=1
+        )
+        self._model.fit(x, y)
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        mean, self._deviation = self._model.predict(x, return_std=True)
+        self._leaves = self._model.apply(x)
+        return np.asarray(mean), self._deviation
+
+    def believe(self, row: int) -> Array:
+        # Trees in which a candidate shares the leaf of the believed point have nothing left to learn there.
+        shared = (self._leaves == self._leaves[row]).mean(axis=1)
+        self._deviation = self._deviation * np.sqrt(1.0 - 0.9 * shared)
+        return np.asarray(self._deviation)

@@ -1,0 +1,66 @@
+"""Benchmark of the agents: what they cost themselves, without simulator, cache and log (``archgym bench agents``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from archgym.agents.base import Agent, make_agent
+from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.measure import Figure
+from archgym.problem import Problem, make_problem
+
+QUICK = ("random", "sobol", "grid", "walk", "local", "sa", "re", "aco", "ga", "nsga2", "reinforce")
+"""Agents that are measured a simulator evaluation; those that fit models are measured a suggestion."""
+
+PROBLEM = "synthetic/rugged"
+EVALUATIONS = 4096
+BATCH = 1024
+REPEATS = 5
+
+
+def bench(threads: int) -> Iterable[Figure]:
+    """The figures: ``us_per_evaluation/<agent>`` (the best of five runs of 4,096 evaluations, asks of up to 1,024) and
+    ``seconds_per_suggestion/bo@500`` (with 500 trials known, by the batch that the agent suggests by default)."""
+    problem = make_problem(PROBLEM)
+    for name in QUICK:
+        seconds = min(agent_seconds(make_agent(name, problem, seed), EVALUATIONS) for seed in range(REPEATS))
+        yield Figure(f"us_per_evaluation/{name}", 1e6 * seconds / EVALUATIONS, "us", threads)
+    for surrogate in ("gp", "forest"):
+        label = "bo" if surrogate == "gp" else f"bo-{surrogate}"
+        figure = f"seconds_per_suggestion/{label}@500"
+        yield Figure(figure, seconds_per_suggestion(problem, surrogate, 500), "s", threads)
+
+
+def agent_seconds(agent: Agent, budget: int) -> float:
+    """Processor seconds in ask and tell over a run with the given budget."""
+    evaluator = Evaluator(agent.problem, budget=budget, seed=agent.seed)
+    spent = 0.0
+    while not evaluator.exhausted:
+        start = time.process_time()
+        designs = agent.ask(int(min(BATCH, evaluator.remaining)))
+        spent += time.process_time() - start
+        try:
+            told = evaluator.evaluate(designs)
+        except BudgetExhausted:
+            break
+        start = time.process_time()
+        agent.tell(*told)
+        spent += time.process_time() - start
+    return spent
+
+
+def seconds_per_suggestion(problem: Problem, surrogate: str, known: int, fits: int = 10) -> float:
+    """Mean wall seconds a suggestion of Bayesian optimisation that knows ``known`` trials, over ``fits`` fits in a row
+    (the first of which fits the kernel's hyperparameters)."""
+    agent = make_agent("bo", problem, 0, surrogate=surrogate)
+    designs = np.unique(problem.space.sample(known + 50, 0), axis=0)[:known]
+    agent.learn(designs, *problem.evaluate(designs))  # type: ignore[attr-defined]
+    start, suggestions = time.perf_counter(), 0
+    for _ in range(fits):
+        asked = agent.ask(BATCH)
+        suggestions += len(asked)
+        agent.tell(asked, *problem.evaluate(asked))
+    return (time.perf_counter() - start) / suggestions

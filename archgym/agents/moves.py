@@ -1,0 +1,91 @@
+"""Moves in a design space that several agents share, vectorised over designs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgym.space import Designs, DesignSpace
+
+
+class Mover:
+    """Changes some parameters of each design of a batch.
+
+    Args:
+        space: the design space; parameters with one value never move.
+        reach: how far an ordered parameter may move, as a share of its range; at least one step. Unordered
+            parameters, and all with ``reach`` = 1, take any other value with equal probability.
+    """
+
+    def __init__(self, space: DesignSpace, reach: float = 1.0) -> None:
+        self._nvec = space.nvec
+        self._free = np.flatnonzero(space.nvec > 1)
+        # The most steps a parameter moves; 0 marks "any other value".
+        self._reach = np.array(
+            [
+                max(1, round(reach * (len(parameter) - 1))) if parameter.ordered and reach < 1 else 0
+                for parameter in space.parameters
+            ],
+            dtype=np.int64,
+        )
+        self._all_uniform = not self._reach.any()
+
+    def __call__(self, designs: Designs, changes: int, rng: np.random.Generator) -> Designs:
+        """Designs ``(n, d)`` with ``changes`` different parameters changed in each (at most as many as can)."""
+        moved = designs.copy()
+        free = len(self._free)
+        if not free or not len(moved):
+            return moved
+        rows = np.arange(len(moved))
+        for columns in self._columns(len(moved), min(changes, free), rng):
+            moved[rows, columns] = self._step(moved[rows, columns], columns, rng)
+        return moved
+
+    def _columns(self, n: int, changes: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """``changes`` different parameters for each of n designs, as ``changes`` columns."""
+        if changes == 1:
+            return [self._free[rng.integers(0, len(self._free), n)]]
+        order = np.argsort(rng.random((n, len(self._free))), axis=1)
+        return [self._free[order[:, k]] for k in range(changes)]
+
+    def _step(
+        self, index: NDArray[np.int64], columns: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        count = self._nvec[columns]
+        jump = (index + rng.integers(1, count)) % count
+        if self._all_uniform:
+            return jump
+        reach = self._reach[columns]
+        # Uniform over the other values within reach: skip the present one.
+        low, high = np.maximum(index - reach, 0), np.minimum(index + reach, count - 1)
+        near = low + rng.integers(0, np.maximum(high - low, 1))
+        near += near >= index
+        return np.where(reach > 0, near, jump)
+
+
+def tournament(rewards: NDArray[np.float64], winners: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of the best of ``size`` members drawn with replacement, for each of ``winners`` tournaments."""
+    drawn = rng.integers(0, len(rewards), (winners, size))
+    return drawn[np.arange(winners), np.argmax(rewards[drawn], axis=1)]
+
+
+class Stagnation:
+    """Notices when a distribution that designs are drawn from has collapsed.
+
+    Args:
+        patience: generations in a row of which three quarters were met before.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience, self._stale = patience, 0
+        self._met: set[bytes] = set()
+
+    def __call__(self, designs: Designs) -> bool:
+        """Note a generation; True where it is the last straw (the count then starts again)."""
+        before = len(self._met)
+        self._met.update(row.tobytes() for row in designs)
+        self._stale = self._stale + 1 if 4 * (len(self._met) - before) < len(designs) else 0
+        if self._stale < self._patience:
+            return False
+        self._stale = 0
+        return True

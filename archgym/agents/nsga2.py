@@ -1,0 +1,135 @@
+"""NSGA-II on DEAP: non-dominated sorting and crowding over the problem's metrics (Deb et al., 2002)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from deap import base, tools
+from numpy.typing import NDArray
+
+from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.deap_support import OwnRandom, vary
+from archgym.objective import Rewards
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+
+@dataclass(frozen=True)
+class NSGA2Hyperparameters(Hyperparameters):
+    """Of NSGA-II."""
+
+    population: int = hyper(48, low=4, high=1024, log=True, doc="parents, and children a generation")
+    crossover: float = hyper(0.9, low=0.0, high=1.0, doc="probability that two parents are crossed")
+    mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
+    reward: str = hyper(
+        "also", choices=("also", "never", "only"), doc="whether the reward is an objective beside the Pareto metrics"
+    )
+
+
+class NSGA2(GenerationalAgent):
+    """Searches the Pareto front of ``problem.pareto_metrics``; with ``reward="also"`` minus the reward is one more
+    column to minimise, so that the front holds the problem's own best design too. Infeasible designs are dominated
+    by all feasible ones. No design stands twice among the parents, which keeps them diverse."""
+
+    name = "nsga2"
+
+    hyperparameters = NSGA2Hyperparameters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._random = OwnRandom(self.rng)
+        self._parents: list[Any] = []
+        self._columns = 0
+
+    def _losses(self, evaluation: Evaluation, rewards: Rewards) -> NDArray[np.float64]:
+        metrics = self.problem.pareto_metrics if self.p.reward != "only" else ()
+        losses = self.problem.losses(evaluation) if metrics else np.empty((len(rewards), 0))
+        # One metric that is the reward in other words needs no second column.
+        same = len(metrics) == 1 and self.problem.objective.needs == (metrics[0].name,)
+        if not metrics or (self.p.reward != "never" and not same):
+            losses = np.column_stack([losses, -rewards])
+        # Crowding distances need finite numbers; a failure is worse than anything a simulator returns.
+        return np.where(np.isfinite(losses) & evaluation.feasible[:, None], losses, _FAILED)
+
+    def propose(self) -> Designs:
+        if not self._parents:
+            return self.space.sample(self.p.population, self.rng)
+        with self._random:
+            chosen = tools.selTournamentDCD(self._parents, len(self._parents) // 4 * 4)
+            children = [list(parent) for parent in chosen]
+            known = {tuple(parent) for parent in self._parents}
+            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
+        return np.array(children, dtype=np.int64)
+
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        losses = self._losses(evaluation, rewards)
+        individual = _individuals(losses.shape[1])
+        known = {tuple(parent) for parent in self._parents}
+        for genes, row in zip(designs.tolist(), losses.tolist(), strict=True):
+            key = tuple(genes)
+            if key not in known:
+                known.add(key)
+                self._parents.append(individual(genes, row))
+        # DEAP's tournament takes individuals in fours.
+        while len(self._parents) % 4 and len(self._parents) < self.p.population:
+            self._parents.append(self._parents[-1])
+        self._parents = _select(self._parents, max(4, self.p.population // 4 * 4))
+
+
+_FAILED = 1e30
+
+
+class _Individual(list[int]):
+    """A design as DEAP wants it: a list of value indices with a fitness."""
+
+    fitness_class: type[base.Fitness]
+
+    def __init__(self, genes: list[int], losses: list[float]) -> None:
+        super().__init__(genes)
+        self.fitness = self.fitness_class(losses)
+        self.losses = losses
+
+
+def _individuals(objectives: int) -> type[_Individual]:
+    """The class of individuals with so many losses."""
+    if objectives not in _CLASSES:
+        fitness = type("Fitness", (base.Fitness,), {"weights": (-1.0,) * objectives})
+        _CLASSES[objectives] = type("Individual", (_Individual,), {"fitness_class": fitness})
+    return _CLASSES[objectives]
+
+
+_CLASSES: dict[int, type[_Individual]] = {}
+
+
+def _select(individuals: list[Any], count: int) -> list[Any]:
+    """The ``count`` best by front, then by crowding distance within the last front that fits partly.
+
+    ``tools.selNSGA2`` compares pair by pair in Python; ranks come from one NumPy comparison here, distances from DEAP.
+    """
+    losses = np.array([individual.losses for individual in individuals])
+    if losses.shape[1] == 1:
+        # With one objective every front is one value: the order is that of the values.
+        for member in individuals:
+            member.fitness.crowding_dist = 0.0
+        return [individuals[i] for i in np.argsort(losses[:, 0], kind="stable")[:count]]
+    # dominates[i, j]: i is nowhere worse than j and somewhere better.
+    no_worse = np.ones((len(losses), len(losses)), dtype=bool)
+    better = np.zeros_like(no_worse)
+    for column in losses.T:
+        no_worse &= column[:, None] <= column
+        better |= column[:, None] < column
+    dominates = no_worse & better
+    left = np.arange(len(losses))
+    kept: list[Any] = []
+    while len(left) and len(kept) < count:
+        front = ~dominates[np.ix_(left, left)].any(axis=0)
+        members = [individuals[i] for i in left[front]]
+        tools.emo.assignCrowdingDist(members)
+        room = count - len(kept)
+        if len(members) > room:
+            members = sorted(members, key=lambda member: -member.fitness.crowding_dist)[:room]
+        kept += members
+        left = left[~front]
+    return kept

@@ -1,0 +1,307 @@
+"""Reinforcement learning on Stable-Baselines3 and sb3-contrib: PPO, A2C, MaskablePPO, DQN and SAC.
+
+All of them drive a :class:`~archgym.envs.vector_env.DesignVectorEnv`, whose designs go through the run's evaluator: the
+budget is counted as for every other agent. Two ways to act:
+
+``construct``: one parameter a step, the reward with the last one. The policy is autoregressive: each choice sees those
+before it.
+``design``: a whole design a step. The policy is a product distribution (given the present design, which is the best
+known one at the start of an episode).
+
+Rewards are standardised on the way to the learner (see :class:`RewardScale`), so that one setting fits objectives of
+any scale and the penalty of infeasible designs does not blow up the value function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3 import A2C as SB3A2C
+from stable_baselines3 import DQN as SB3DQN
+from stable_baselines3 import PPO as SB3PPO
+from stable_baselines3 import SAC as SB3SAC
+
+from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.torch_support import own_randomness
+from archgym.envs.sb3 import SB3VecEnv
+from archgym.envs.vector_env import DesignVectorEnv
+from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.objective import Rewards
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+
+class RewardScale:
+    """Standardises rewards by the running mean and deviation of feasible ones, clipped to [-3, 3]; infeasible designs
+    get -3."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._square = 0, 0.0, 0.0
+
+    def __call__(self, rewards: Rewards, feasible: NDArray[np.bool_]) -> Rewards:
+        good = rewards[feasible]
+        if len(good):
+            # Chan's update of mean and sum of squared deviations by a batch.
+            total, mean = self._count + len(good), float(good.mean())
+            gap = mean - self._mean
+            self._square += float(((good - mean) ** 2).sum()) + gap**2 * self._count * len(good) / total
+            self._mean += gap * len(good) / total
+            self._count = total
+        deviation = (self._square / self._count) ** 0.5 if self._count else 0.0
+        scaled = (rewards - self._mean) / deviation if deviation > 1e-12 else np.zeros_like(rewards)
+        return np.where(feasible, np.clip(scaled, -3.0, 3.0), -3.0)
+
+
+class _Door:
+    """The run's evaluator as an environment sees it: it never gives back fewer designs than it was given."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+
+    def evaluate(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+        answer = self.evaluator.evaluate(designs)
+        if len(answer[0]) < len(designs):
+            raise BudgetExhausted
+        return answer
+
+    def close(self) -> None:
+        """The evaluator is the run's, not the environment's."""
+
+
+class LearningEnv(DesignVectorEnv):
+    """A DesignVectorEnv over the run's evaluator with standardised rewards, whose episodes start from the best design
+    so far (in ``construct`` from nothing): a repeat, which costs no evaluation.
+
+    Args:
+        evaluator: the run's.
+        num_envs, action_mode, episode_length: as of DesignVectorEnv.
+    """
+
+    def __init__(self, evaluator: Evaluator, num_envs: int, action_mode: str, episode_length: int | None) -> None:
+        super().__init__(
+            problem=evaluator.problem, num_envs=num_envs, action_mode=action_mode, episode_length=episode_length
+        )
+        self._run = evaluator
+        self.episodes.evaluator = _Door(evaluator)  # type: ignore[assignment]
+        self._scale = RewardScale()
+
+    def step(self, actions: Any) -> Any:
+        observations, rewards, terminated, truncated, infos = super().step(actions)
+        evaluated = np.ones(self.num_envs, dtype=bool)
+        feasible = infos["feasible"]
+        if self.episodes.action_mode == "construct":
+            evaluated = terminated
+            if terminated.any():
+                feasible = infos["final_info"]["feasible"]
+        if evaluated.any():
+            rewards = rewards.copy()
+            rewards[evaluated] = self._scale(rewards[evaluated], feasible[evaluated])
+        return observations, rewards, terminated, truncated, infos
+
+    def _restart(self, rows: NDArray[np.int64]) -> None:
+        best = self._run.best
+        if self.episodes.action_mode == "construct" or best is None:
+            super()._restart(rows)
+            return
+        state = self.episodes
+        state.steps, state.best, state.design = state.steps.copy(), state.best.copy(), state.design.copy()
+        state.begin(rows, [self._generators[row] for row in rows], np.repeat(best.design[None], len(rows), axis=0))
+
+
+class SB3Agent(Agent):
+    """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
+
+    drives = True
+
+    def ask(self, n: int) -> Designs:
+        raise NotImplementedError("a reinforcement learning agent drives the search itself")
+
+    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        raise NotImplementedError("a reinforcement learning agent drives the search itself")
+
+    def env(self, evaluator: Evaluator) -> SB3VecEnv:
+        """The environment of the run."""
+        return SB3VecEnv(LearningEnv(evaluator, self.p.designs, self.p.action_mode, 1))
+
+    @property
+    def steps_per_design(self) -> int:
+        """Environment steps that one design takes."""
+        mode = getattr(self.p, "action_mode", "construct")
+        return self.space.dimension if mode == "construct" else 1
+
+    def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
+        """The SB3 model."""
+        raise NotImplementedError
+
+    def drive(self, evaluator: Evaluator) -> None:
+        seed = int(self.rng.integers(2**31))
+        with own_randomness():
+            env = self.env(evaluator)
+            env.seed(seed)
+            total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
+            model = self.model(env, seed, total)
+            # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
+            while not evaluator.exhausted:
+                model.learn(total, reset_num_timesteps=False)
+
+
+def _network(width: int) -> dict[str, Any]:
+    return {"net_arch": [width, width]}
+
+
+@dataclass(frozen=True)
+class PPOHyperparameters(Hyperparameters):
+    """Of PPO and MaskablePPO."""
+
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.02, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    epochs: int = hyper(4, low=1, high=20, doc="passes over the designs an update")
+    minibatches: int = hyper(1, low=1, high=16, doc="gradient steps a pass")
+    entropy: float = hyper(0.005, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    clip: float = hyper(0.2, low=0.05, high=0.5, doc="range of the probability ratio")
+    width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
+
+
+class PPO(SB3Agent):
+    """Proximal policy optimisation (Schulman et al., 2017)."""
+
+    name = "ppo"
+
+    hyperparameters = PPOHyperparameters
+
+    algorithm: Any = SB3PPO
+
+    def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
+        size = self.p.designs * self.steps_per_design
+        return self.algorithm(
+            "MlpPolicy", env, n_steps=self.steps_per_design, batch_size=max(2, size // self.p.minibatches),
+            n_epochs=self.p.epochs, learning_rate=self.p.learning_rate, ent_coef=self.p.entropy, clip_range=self.p.clip,
+            gamma=1.0, gae_lambda=0.98, seed=seed, device="cpu", policy_kwargs=_network(self.p.width),
+        )  # fmt: skip
+
+
+class MaskablePPO(PPO):
+    """PPO that gives no probability to invalid actions (Huang, Ontañón, 2022; sb3-contrib): in ``construct`` to indices
+    beyond a parameter's list."""
+
+    name = "maskable-ppo"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        from sb3_contrib import MaskablePPO as ContribMaskablePPO
+
+        self.algorithm = ContribMaskablePPO
+
+
+@dataclass(frozen=True)
+class A2CHyperparameters(Hyperparameters):
+    """Of A2C."""
+
+    action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
+    designs: int = hyper(8, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
+    learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
+    entropy: float = hyper(0.01, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
+
+
+class A2C(SB3Agent):
+    """Advantage actor-critic (Mnih et al., 2016)."""
+
+    name = "a2c"
+
+    hyperparameters = A2CHyperparameters
+
+    def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
+        return SB3A2C(
+            "MlpPolicy", env, n_steps=self.steps_per_design, learning_rate=self.p.learning_rate,
+            ent_coef=self.p.entropy, gamma=1.0, gae_lambda=1.0, normalize_advantage=True, seed=seed, device="cpu",
+            policy_kwargs=_network(self.p.width),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DQNHyperparameters(Hyperparameters):
+    """Of DQN."""
+
+    designs: int = hyper(8, low=1, high=256, log=True, doc="sub-environments, each building its own design")
+    learning_rate: float = hyper(0.001, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    updates: float = hyper(0.25, low=0.01, high=4.0, log=True, doc="gradient steps an environment step")
+    exploration: float = hyper(
+        0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls"
+    )
+    final_exploration: float = hyper(0.05, low=0.0, high=0.5, doc="random share of actions after that")
+    target: int = hyper(250, low=1, high=10000, log=True, doc="environment steps between copies to the target network")
+    width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
+
+
+class DQN(SB3Agent):
+    """Deep Q-learning over ``construct`` (Mnih et al., 2015): one discrete choice a step, the reward at the end."""
+
+    name = "dqn"
+
+    hyperparameters = DQNHyperparameters
+
+    def env(self, evaluator: Evaluator) -> SB3VecEnv:
+        return SB3VecEnv(LearningEnv(evaluator, self.p.designs, "construct", None))
+
+    def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
+        return SB3DQN(
+            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=max(1000, min(total_steps, 200_000)),
+            learning_starts=min(20 * self.steps_per_design, total_steps // 4), batch_size=64, gamma=1.0, train_freq=4,
+            gradient_steps=max(1, round(4 * self.p.designs * self.p.updates)), target_update_interval=self.p.target,
+            exploration_fraction=self.p.exploration, exploration_final_eps=self.p.final_exploration,
+            seed=seed, device="cpu", policy_kwargs=_network(self.p.width),
+        )  # fmt: skip
+
+
+class RelaxedVecEnv(SB3VecEnv):
+    """Actions in [-1, 1]^d instead of indices: the cube is cut into equal cells a value."""
+
+    def __init__(self, venv: LearningEnv) -> None:
+        super().__init__(venv)
+        dimension = venv.problem.space.dimension
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (dimension,), dtype=np.float32)
+        self._space = venv.problem.space
+
+    def step_async(self, actions: Any) -> None:
+        super().step_async(self._space.from_unit((np.asarray(actions, dtype=np.float64) + 1.0) / 2.0))
+
+
+@dataclass(frozen=True)
+class SACHyperparameters(Hyperparameters):
+    """Of SAC."""
+
+    designs: int = hyper(8, low=1, high=256, log=True, doc="sub-environments, a design each a step")
+    learning_rate: float = hyper(0.003, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    updates: float = hyper(0.25, low=0.01, high=4.0, log=True, doc="gradient steps a design")
+    warmup: int = hyper(64, low=1, high=10000, log=True, doc="uniform designs before learning starts")
+    width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
+
+
+class SAC(SB3Agent):
+    """Soft actor-critic (Haarnoja et al., 2018) over the continuous relaxation of the space: each design is one step
+    with its own reward, so the future is not discounted into it (gamma = 0)."""
+
+    name = "sac"
+
+    hyperparameters = SACHyperparameters
+
+    @property
+    def steps_per_design(self) -> int:
+        return 1
+
+    def env(self, evaluator: Evaluator) -> SB3VecEnv:
+        return RelaxedVecEnv(LearningEnv(evaluator, self.p.designs, "design", 1))
+
+    def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
+        return SB3SAC(
+            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=max(1000, min(total_steps, 100_000)),
+            learning_starts=min(self.p.warmup, max(1, total_steps // 4)), batch_size=64, gamma=0.0, train_freq=1,
+            gradient_steps=max(1, round(self.p.designs * self.p.updates)), seed=seed, device="cpu",
+            policy_kwargs=_network(self.p.width),
+        )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Simulated annealing: parallel chains of local moves under a falling temperature (Kirkpatrick et al., 1983)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import Mover
+from archgym.objective import Rewards
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+
+@dataclass(frozen=True)
+class SimulatedAnnealingHyperparameters(Hyperparameters):
+    """Of simulated annealing."""
+
+    chains: int = hyper(16, low=1, high=1024, log=True, doc="chains that run side by side")
+    temperature: float = hyper(
+        0.5, low=0.0, high=10.0, doc="first temperature, in standard deviations of the first rewards; 0 = hill climbing"
+    )
+    cooling: float = hyper(0.9, low=0.5, high=1.0, doc="factor on a chain's temperature a step")
+    changes: int = hyper(1, low=1, high=8, doc="parameters changed a step (at most as many as there are)")
+    reach: float = hyper(0.3, low=0.01, high=1.0, doc="how far an ordered parameter moves, as a share of its range")
+    patience: int = hyper(
+        60, low=1, high=10000, log=True, doc="steps without a new best of its own before a chain restarts"
+    )
+    restart: str = hyper(
+        "uniform", choices=("uniform", "best"), doc="a chain restarts at a uniform design, or the best"
+    )
+
+
+class SimulatedAnnealing(GenerationalAgent):
+    """Each chain changes a little of its design and keeps the change where the reward rises, or with probability
+    exp(change / temperature) where it falls. The temperature is in units of the spread of the first rewards, so that
+    one setting fits rewards of any scale."""
+
+    name = "sa"
+
+    hyperparameters = SimulatedAnnealingHyperparameters
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        n = self.p.chains
+        self._move = Mover(self.space, self.p.reach)
+        self._at: Designs | None = None
+        self._reward = np.full(n, -np.inf)
+        self._own_best = np.full(n, -np.inf)
+        self._temperature = np.full(n, self.p.temperature)
+        self._stuck = np.zeros(n, dtype=np.int64)
+        self._spread = 0.0
+        self._best: tuple[float, Designs] | None = None
+
+    def propose(self) -> Designs:
+        if self._at is None:
+            return self.space.sample(self.p.chains, self.rng)
+        proposal = self._move(self._at, self.p.changes, self.rng)
+        restart = np.flatnonzero(self._stuck >= self.p.patience)
+        if len(restart):
+            self._restart(proposal, restart)
+        return proposal
+
+    def _restart(self, proposal: Designs, rows: Any) -> None:
+        if self.p.restart == "uniform" or self._best is None:
+            proposal[rows] = self.space.sample(len(rows), self.rng)
+        else:
+            proposal[rows] = self._move(np.repeat(self._best[1][None], len(rows), axis=0), self.p.changes, self.rng)
+        # A chain that starts anew takes whatever it gets.
+        self._reward[rows] = self._own_best[rows] = -np.inf
+        self._temperature[rows] = self.p.temperature
+        self._stuck[rows] = 0
+
+    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        if not self._spread and evaluation.feasible.any():
+            self._spread = float(np.std(rewards[evaluation.feasible]))
+        best = int(np.argmax(rewards))
+        if self._best is None or rewards[best] > self._best[0]:
+            self._best = float(rewards[best]), designs[best].copy()
+        if self._at is None:
+            self._at, self._reward, self._own_best = designs.copy(), rewards.copy(), rewards.copy()
+            return
+        heat = self._temperature * (self._spread or 1.0)
+        # log(1 - u) is finite; at temperature 0 only changes that do not worsen are kept.
+        kept = rewards >= self._reward + heat * np.log1p(-self.rng.random(len(rewards)))
+        self._at[kept], self._reward[kept] = designs[kept], rewards[kept]
+        better = rewards > self._own_best
+        self._own_best[better] = rewards[better]
+        self._stuck = np.where(better, 0, self._stuck + 1)
+        self._temperature *= self.p.cooling

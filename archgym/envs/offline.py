@@ -1,0 +1,184 @@
+"""Minari export: the trials of runs as offline episodes of :class:`~archgym.envs.design_env.DesignEnv`.
+
+A run's trials are cut into episodes of ``episode_length`` actions. As at a reset with a given design, the first trial
+of an episode is its initial state and earns no reward; every further trial is one action (the design's value indices),
+with the objective's reward. The next episode starts at the last trial of the one before, so that no reward is lost.
+Observations are made by the environment's own code: collecting the same designs with Minari's ``DataCollector`` gives
+the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from archgym.datasets.dataset import Dataset
+from archgym.datasets.schema import TrialSchema
+from archgym.envs.core import Episodes
+from archgym.envs.registration import ENVIRONMENTS
+from archgym.errors import ArchGymError, MissingExtraError
+from archgym.objective import Rewards
+from archgym.problem import Problem
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+
+if TYPE_CHECKING:
+    from minari.data_collector import EpisodeBuffer
+
+
+def episode_arrays(
+    problem: Problem, designs: Designs, evaluation: Evaluation, rewards: Rewards, episode_length: int
+) -> dict[str, np.ndarray[Any, Any]]:
+    """One episode of n trials: observations ``(n, width)``, actions ``(n - 1, d)``, rewards, terminations and
+    truncations ``(n - 1,)``."""
+    n = len(designs)
+    state = Episodes("", n, None, "design", episode_length, "absolute", False, None, problem, {})
+    state.design = designs
+    state.steps = np.arange(n)
+    state.best = np.maximum.accumulate(rewards)
+    state.metrics = dict(evaluation.metrics)
+    state.feasible, state.violation, state.rewards = evaluation.feasible, evaluation.violation, rewards
+    return {
+        "observations": state.observe(),
+        "actions": designs[1:],
+        "rewards": rewards[1:],
+        "terminations": np.zeros(n - 1, dtype=bool),
+        "truncations": np.arange(1, n) == n - 1,
+    }
+
+
+def to_minari(
+    paths: Path | str | Sequence[Path | str],
+    dataset_id: str,
+    *,
+    root: Path | str | None = None,
+    episode_length: int = 16,
+    author: str = "",
+    description: str = "",
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Write a Minari dataset (HDF5).
+
+    Args:
+        paths: trials of one problem.
+        dataset_id: as Minari names data sets, ``"archgym/dram/gzip-v0"``.
+        root: Minari's data folder; its own default (``MINARI_DATASETS_PATH``) where None.
+        episode_length: actions an episode; the last one of a run may be shorter.
+        author, description: for the metadata.
+        trust: see :meth:`archgym.datasets.dataset.ProblemInfo.make`.
+    """
+    if root is not None:
+        os.environ["MINARI_DATASETS_PATH"] = str(Path(root).absolute())
+    try:
+        import minari
+        from gymnasium import spec
+        from gymnasium.error import Error as UnknownEnvironment
+        from minari.data_collector import EpisodeBuffer
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("the Minari export", "offline", f"{error.name} is not installed") from None
+    if episode_length < 1:
+        raise ArchGymError(f"the episode length is {episode_length}; expected a positive number of actions")
+    dataset = Dataset(paths)
+    problem = dataset.problem(trust=trust)
+    width = Episodes("", 1, None, "design", episode_length, "absolute", False, None, problem, {})
+    counts = {"episodes": 0, "steps": 0, "trials": 0}
+    kind, _, workload = problem.name.partition("/")
+    environment = None
+    for name, simulator in ENVIRONMENTS.items():
+        if simulator == kind:
+            try:
+                environment = spec(name)
+            except UnknownEnvironment:
+                break
+            environment.kwargs |= {"workload": workload, "episode_length": episode_length, **_plain_options(problem)}
+
+    def buffers() -> Iterator[EpisodeBuffer]:
+        for seed, designs, evaluation, rewards in _runs(dataset, problem):
+            counts["trials"] += len(designs)
+            for start in range(0, len(designs) - 1, episode_length):
+                rows = slice(start, start + episode_length + 1)
+                arrays = episode_arrays(problem, designs[rows], evaluation.take(rows), rewards[rows], episode_length)
+                counts["steps"] += len(arrays["rewards"])
+                yield EpisodeBuffer(id=counts["episodes"], seed=seed if start == 0 else None, **arrays)
+                counts["episodes"] += 1
+
+    agents = sorted({name for batch in dataset.batches(["agent"]) for name in batch.column(0).to_pylist()})
+    try:
+        # Minari warns about every piece of metadata that is left out.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            made = minari.create_dataset_from_buffers(
+                dataset_id,
+                buffers(),
+                env=environment,
+                algorithm_name=", ".join(agents),
+                author=author or "archgym",
+                description=description
+                or f"Trials of {', '.join(agents)} on {problem.name}, objective {problem.objective.name}",
+                action_space=width.action_space,
+                observation_space=width.observation_space,
+                data_format="hdf5",
+                requirements=["archgym"],
+            )
+    except (ValueError, OSError) as error:
+        if isinstance(error, ArchGymError):
+            raise
+        raise ArchGymError(f"Minari does not write {dataset_id!r}: {' '.join(str(error).split())[:300]}") from None
+    return {"dataset_id": dataset_id, "out": str(made.storage.data_path.parent), **counts}
+
+
+def _plain_options(problem: Problem) -> dict[str, Any]:
+    return {key: value for key, value in problem.options.items() if key != "simulator"}
+
+
+def _runs(dataset: Dataset, problem: Problem) -> Iterator[tuple[int, Designs, Evaluation, Rewards]]:
+    """Each run's trials in order. A shard is a run; a merged file may hold runs one after the other."""
+    schema = TrialSchema(problem, {})
+    names = [*problem.space.names, *[metric.name for metric in problem.metrics]]
+    names += ["feasible", "violation", "reward", "index", "seed", "agent", "study", "run", "hyperparameter_hash"]
+    open_run: tuple[Any, ...] | None = None
+    parts: list[tuple[Designs, Evaluation, Rewards]] = []
+
+    def finish() -> tuple[int, Designs, Evaluation, Rewards]:
+        assert open_run is not None
+        designs = np.concatenate([part[0] for part in parts])
+        return (
+            open_run[0],
+            designs,
+            Evaluation.concatenate([p[1] for p in parts]),
+            np.concatenate([p[2] for p in parts]),
+        )
+
+    for file in dataset.files:
+        for batch in file.batches(names):
+            seed = batch.column("seed").to_numpy()
+            index = batch.column("index").to_numpy()
+            label = list(
+                zip(
+                    *[batch.column(n).to_pylist() for n in ("agent", "study", "run", "hyperparameter_hash")],
+                    strict=True,
+                )
+            )
+            change = [0]
+            change += [
+                i
+                for i in range(1, len(index))
+                if index[i] <= index[i - 1] or seed[i] != seed[i - 1] or label[i] != label[i - 1]
+            ]
+            designs, evaluation = schema.designs(batch), schema.evaluation(batch)
+            rewards = batch.column("reward").to_numpy()
+            for start, end in zip(change, [*change[1:], len(index)], strict=True):
+                run = (int(seed[start]), str(file.path) if file.run is not None else "", label[start])
+                if open_run != run or index[start] == 0:
+                    if parts:
+                        yield finish()
+                    open_run, parts = run, []
+                rows = slice(start, end)
+                parts.append((designs[rows], evaluation.take(rows), rewards[rows]))
+    if parts:
+        yield finish()

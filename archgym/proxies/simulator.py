@@ -1,0 +1,236 @@
+"""ProxySimulator: a proxy behind the simulator contract, alone or mixed with the true simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from archgym.datasets.dataset import hash_rows
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.proxies.proxy import Proxy, TrainingData, fit, load
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.space import Designs, DesignSpace
+
+EXTRA = (
+    Metric("proxy_outside", "1", "none", "1 where the design has a value, or the workload, that training never saw"),
+    Metric("proxy_relative_error", "1", "none", "half width of the widest 90 % interval, relative to the prediction"),
+    Metric("proxy_checked", "1", "none", "1 where the metrics come from the true simulator"),
+)
+"""Columns that say how far a row can be trusted; they stand in the trials beside the metrics."""
+
+_OPTIONS = {"every": int, "uncertain": float, "retrain": int}
+
+
+def parse_path(text: str) -> tuple[Path, dict[str, Any]]:
+    """``FILE?every=10&retrain=100`` as path and options."""
+    file, _, rest = text.partition("?")
+    options: dict[str, Any] = {}
+    for part in filter(None, rest.split("&")):
+        key, _, value = part.partition("=")
+        if key not in _OPTIONS:
+            raise UnknownNameError("proxy option", key, _OPTIONS)
+        try:
+            options[key] = _OPTIONS[key](value)
+        except ValueError:
+            raise ArchGymError(f"the proxy option {key} is {value!r}; expected a number") from None
+    return Path(file), options
+
+
+def fitting_space(true: Simulator, facts: Mapping[str, Any], path: Path) -> DesignSpace:
+    """The true simulator's space, where the proxy was trained on it; raises where it was not."""
+    if facts["simulator"] != true.name:
+        raise ArchGymError(f"{path} is a proxy of {facts['simulator']!r}, not of {true.name!r}; choose another file")
+    if facts["version"] != true.version:
+        raise ArchGymError(
+            f"{path} was trained on {true.name} version {facts['version']!r}, installed is {true.version!r}; train it again"
+        )
+    if facts["space"] != true.space_name:
+        raise ArchGymError(
+            f"{path} was trained on the space {facts['space']!r} of {true.name}, not on {true.space_name!r}; ask for that "
+            "space"
+        )
+    names = facts["workloads"]
+    space = true.space(_some_workload(true, names))
+    found = [[p.name for p in space.parameters], [[str(v) for v in p.values] for p in space.parameters]]
+    if found != [facts["parameters"], facts["levels"]]:
+        raise ArchGymError(f"{path} was trained on other parameters than {true.name} has now; train it again")
+    return space
+
+
+def _some_workload(true: Simulator, names: Mapping[str, str]) -> Workload:
+    known = true.workloads()
+    for name in names:
+        if name in known:
+            return true.load_workload(name)
+    return true.load_workload(true.default_workload or next(iter(known)))
+
+
+class ProxySimulator(Simulator):
+    """Answers from a proxy; see :func:`archgym.proxies.load_proxy`.
+
+    Its metrics are those the proxy learned, in the true simulator's units and directions, and the columns of
+    ``EXTRA``. Designs outside the training ranges are predicted and flagged (``proxy_outside``).
+
+    Args:
+        proxy: the trained proxy.
+        true: the simulator it stands for.
+        every: evaluate one in so many designs with the true simulator, chosen by a hash of the canonical design, so
+            that the same design is always answered alike; 0 for none.
+        uncertain: evaluate designs with the true simulator whose ``proxy_relative_error`` is above this; also those
+            outside the training ranges. None for none.
+        retrain: after so many new true evaluations train on all designs known; 0 for never. This is the one mode in
+            which an answer depends on what was asked before.
+
+    Attributes:
+        stands_for: the true simulator.
+        checked: true evaluations so far.
+    """
+
+    def __init__(
+        self, proxy: Proxy, true: Simulator, *, every: int = 0, uncertain: float | None = None, retrain: int = 0
+    ) -> None:
+        if every < 0 or retrain < 0 or (uncertain is not None and not uncertain >= 0):
+            raise ArchGymError("every, uncertain and retrain of a proxy must not be negative")
+        if retrain and not (every or uncertain is not None):
+            raise ArchGymError("a proxy is trained on only with what the true simulator says; add every or uncertain")
+        self.proxy, self.stands_for = proxy, true
+        self.space_name = true.space_name
+        self.every, self.uncertain, self.retrain = every, uncertain, retrain
+        self.checked = 0
+        self._new: list[tuple[Designs, Evaluation, Workload]] = []
+        # The names are class attributes of ordinary simulators; here they are the true simulator's.
+        self.name = true.name  # type: ignore[misc]
+        self.version = f"{true.version}+proxy.{proxy.fingerprint[:8]}"  # type: ignore[misc]
+        self.spaces, self.fidelities = true.spaces, true.fidelities  # type: ignore[misc]
+        self.default_objective, self.default_workload = true.default_objective, true.default_workload  # type: ignore[misc]
+        known = {metric.name for metric in proxy.metrics}
+        self.pareto = tuple(name for name in getattr(true, "pareto", ()) if name in known)
+        self.violations = tuple(getattr(true, "violations", ())) + tuple(filter(None, [proxy.about["predicted_violation"]]))
+        self.metrics = (*proxy.metrics, *EXTRA)
+
+    @classmethod
+    def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:
+        """Read a proxy file for a simulator."""
+        return cls(load(path, lambda facts: fitting_space(true, facts, path)), true, **options)
+
+    # --- what the true simulator says ----------------------------------------------------------------------------
+
+    def workloads(self) -> Mapping[str, Workload]:
+        return self.stands_for.workloads()
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        return self.stands_for.load_workload(name, **options)
+
+    def space(self, workload: Workload) -> DesignSpace:
+        return self.stands_for.space(workload)
+
+    def objectives(self, workload: Workload) -> Mapping[str, Any]:
+        known = {metric.name for metric in self.metrics}
+        return {
+            name: objective
+            for name, objective in self.stands_for.objectives(workload).items()
+            if set(objective.needs) <= known
+        }
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        true = self.stands_for.references(workload)
+        return {metric.name: true.get(metric.name, 1.0) for metric in self.metrics}
+
+    # --- evaluation ----------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        if fidelity != self.proxy.about.get("fidelity"):
+            raise ArchGymError(
+                f"the proxy was trained at fidelity {self.proxy.about.get('fidelity') or 'default'}; leave the fidelity out"
+            )
+        array = self.space(workload).check(designs)
+        said = self.proxy.predict(array, workload)
+        columns = {name: np.array(column) for name, column in said.mean.items()}
+        error = np.zeros(len(array))
+        for name, mean in said.mean.items():
+            width = np.maximum(said.high[name] - mean, mean - said.low[name])
+            with np.errstate(all="ignore"):
+                error = np.maximum(error, np.where(mean != 0, width / np.abs(mean), np.where(width > 0, np.inf, 0.0)))
+        columns["proxy_outside"] = said.outside.astype(np.float64)
+        columns["proxy_relative_error"] = error
+        columns["proxy_checked"] = np.zeros(len(array))
+        violation = said.violation
+        again = self._choose(array, error, said.outside)
+        if again.any():
+            rows = np.flatnonzero(again)
+            true = self.stands_for.evaluate(array[rows], workload, fidelity=fidelity, seed=seed)
+            for metric in self.proxy.metrics:
+                columns[metric.name][rows] = true.metrics[metric.name]
+            columns["proxy_checked"][rows] = 1.0
+            violation[rows] = true.violation
+            self.checked += len(rows)
+            if self.retrain:
+                self._new.append((array[rows], true, workload))
+        result = Evaluation.build(columns, violation, len(array))
+        if self.retrain and sum(len(part[0]) for part in self._new) >= self.retrain:
+            self.train_on()
+        return result
+
+    def _choose(self, designs: Designs, error: Any, outside: Any) -> Any:
+        """Designs that the true simulator has to answer."""
+        chosen = np.zeros(len(designs), dtype=bool)
+        if self.every:
+            canonical = self.proxy.space.canonical(designs)
+            word = hash_rows([canonical[:, j] for j in range(canonical.shape[1])], 23)
+            chosen |= word % np.uint64(self.every) == 0
+        if self.uncertain is not None:
+            chosen |= (error > self.uncertain) | outside
+        return chosen
+
+    def train_on(self) -> None:
+        """Train again on the stored training data and every design that the true simulator answered since."""
+        old = self.proxy.training
+        if old is None:
+            raise ArchGymError("the proxy file holds no training data to go on from; train a new proxy")
+        workloads = self._workloads()
+        names = list(workloads)
+        fingerprints = [workload.fingerprint for workload in workloads.values()]
+        parts = [(old.designs, old.workload, old.weight, dict(old.metrics), old.feasible, old.violation)]
+        for designs, evaluation, workload in self._new:
+            where = np.full(len(designs), fingerprints.index(workload.fingerprint), dtype=np.int64)
+            metrics = {name: evaluation.metrics[name] for name in old.metrics}
+            canonical = self.proxy.space.canonical(designs)
+            parts.append((canonical, where, np.ones(len(designs)), metrics, evaluation.feasible, evaluation.violation))
+        data = TrainingData(
+            self.proxy.space,
+            {name: workloads[name] for name in names},
+            np.concatenate([p[0] for p in parts]),
+            np.concatenate([p[1] for p in parts]),
+            np.concatenate([p[2] for p in parts]),
+            {name: np.concatenate([p[3][name] for p in parts]) for name in old.metrics},
+            np.concatenate([p[4] for p in parts]),
+            np.concatenate([p[5] for p in parts]),
+        )
+        key = np.column_stack([data.workload, data.designs])
+        _, first = np.unique(key, axis=0, return_index=True)
+        about = {k: self.proxy.about[k] for k in ("simulator", "version", "space", "fidelity", "options")}
+        self.proxy = fit(
+            data.take(np.sort(first)), self.proxy.metrics, model=self.proxy.about["model"],
+            settings=self.proxy.about["settings"], seed=self.proxy.about["seed"], about=about,
+        )  # fmt: skip
+        self._new = []
+
+    def _workloads(self) -> dict[str, Workload]:
+        """The training workloads themselves: those asked for since, else by name from the true simulator."""
+        asked = {workload.fingerprint: workload for _, _, workload in self._new}
+        result = {}
+        for name, fingerprint in self.proxy.about["workloads"].items():
+            workload = asked.get(fingerprint) or self.stands_for.load_workload(name)
+            if workload.fingerprint != fingerprint:
+                raise ArchGymError(f"the workload {name!r} is not the one the proxy was trained on; train a new proxy")
+            result[name] = workload
+        for fingerprint, workload in asked.items():
+            if fingerprint not in self.proxy.about["workloads"].values():
+                result[workload.name] = workload
+        return result

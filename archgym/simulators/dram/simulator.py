@@ -1,0 +1,277 @@
+"""The DRAM simulator: controller designs x a memory trace -> time, latency, bandwidth, energy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulators.dram.addressmap import named_map
+from archgym.simulators.dram.devices import Device, device
+from archgym.simulators.dram.energy import PARTS, energy
+from archgym.simulators.dram.spaces import SPACES, kernel_rows
+from archgym.simulators.dram.trace import Trace
+from archgym.space import DesignSpace
+
+DEFAULT_WINDOW = 1000
+"""Requests of a shipped trace that are simulated where nothing else is asked for."""
+
+ORDERS = ("fast", "event")
+
+_DEVICE = device  # the constructor has an argument of that name
+
+METRICS = (
+    Metric("total_time_ns", "ns", "min", "time of the last response at the initiator (the makespan)"),
+    Metric("latency_mean_ns", "ns", "min", "mean over requests: response at the initiator minus arrival in the trace"),
+    Metric("latency_p50_ns", "ns", "min", "median of the same (nearest rank)"),
+    Metric("latency_p95_ns", "ns", "min", "95th percentile of the same (nearest rank)"),
+    Metric("latency_p99_ns", "ns", "min", "99th percentile of the same (nearest rank)"),
+    Metric("latency_max_ns", "ns", "min", "largest of the same"),
+    Metric("read_latency_mean_ns", "ns", "min", "mean latency of the reads; NaN without reads"),
+    Metric("read_latency_p99_ns", "ns", "min", "99th percentile of the latency of the reads; NaN without reads"),
+    Metric("bandwidth_gbps", "Gbit/s", "max", "data moved / total time"),
+    Metric("row_hit_rate", "1", "max", "share of column commands that needed no activation of their own"),
+    Metric("energy_pj", "pJ", "min", "energy of all devices of all ranks and channels, without I/O and termination"),
+    *(Metric(part, "pJ", "min", "part of energy_pj") for part in PARTS),
+    Metric("average_power_mw", "mW", "min", "energy / total time"),
+    Metric("energy_per_bit_pj", "pJ/bit", "min", "energy / data moved"),
+    Metric("n_act", "1", "none", "activate commands"),
+    Metric("n_pre", "1", "none", "precharges of a bank, those of RDA, WRA and PREA included"),
+    Metric("n_rd", "1", "none", "read commands"),
+    Metric("n_wr", "1", "none", "write commands"),
+    Metric("n_ref", "1", "none", "refresh commands"),
+)
+
+
+class DramSimulator(Simulator):
+    """A cycle-accurate memory controller and its DRAM, with the semantics of DRAMSys 4.0; see docs/simulators/dram.md.
+
+    Args:
+        space: ``archgym`` (ArchGym's ten parameters, 1,769,472 designs), ``archgym-rl`` (the same parameters as its RL
+            agents searched them, 442,368 designs) or ``wide`` (adds device, address map, channels, ranks, power-down,
+            larger buffers).
+        device: preset of the memory (``wide`` makes it a parameter).
+        address_map: name of an address map (``wide`` makes it a parameter).
+        ranks, channels: of the memory (``wide`` makes them parameters); None takes the device's own number of ranks.
+        threads: threads of a batch; None takes Numba's number.
+        order: ``fast``, or ``event``: the exact order of simultaneous events, equal to DRAMSys 4.0 in every row compared
+            and an order of magnitude slower, for validation.
+    """
+
+    name: ClassVar[str] = "dram"
+    version: ClassVar[str] = "1"
+    spaces: ClassVar[tuple[str, ...]] = tuple(SPACES)
+    default_objective: ClassVar[str] = "latency"
+    default_workload: ClassVar[str] = "gzip"
+    pareto: ClassVar[tuple[str, ...]] = ("total_time_ns", "energy_pj")
+    metrics = METRICS
+
+    def __init__(
+        self,
+        space: str | None = None,
+        device: str = "DDR4-2400",
+        address_map: str = "rbc",
+        ranks: int | None = None,
+        channels: int = 1,
+        threads: int | None = None,
+        order: str = "fast",
+    ) -> None:
+        super().__init__(space)
+        if order not in ORDERS:
+            raise UnknownNameError("order of events of dram", order, ORDERS)
+        self.order = order
+        self.device = _DEVICE(device)
+        self.ranks = self.device.ranks if ranks is None else int(ranks)
+        self.channels = int(channels)
+        self.address_map_name = address_map
+        named_map(address_map, self.device, self.ranks, self.channels)
+        if threads is not None and threads < 1:
+            raise ArchGymError(f"threads is {threads}; expected at least 1")
+        self.threads = threads
+        self._spaces: dict[int, DesignSpace] = {}
+        self._prepared: dict[tuple[Any, ...], Any] = {}
+        self._references: dict[str, Mapping[str, float]] = {}
+
+    # --- workloads ---------------------------------------------------------------------------------------------
+
+    def workloads(self) -> Mapping[str, Workload]:
+        from archgym.simulators.dram.traces import all_traces
+
+        return all_traces()
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
+        simulates the first N requests; 0 means all. A trace of the package is windowed to its first 1,000 requests
+        where nothing is said, a file is taken whole."""
+        from archgym.simulators.dram.traces import named_trace
+
+        requests = options.pop("requests", None)
+        if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
+            raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
+        if name.startswith("file:"):
+            trace = _trace(self.read_workload(Path(name[len("file:") :]), **options))
+        elif options:
+            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one")
+        else:
+            trace = named_trace(name)
+            requests = DEFAULT_WINDOW if requests is None else requests
+        return trace.window(requests) if requests else trace
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        from archgym.simulators.dram.traces import read_trace
+
+        known = inspect.signature(read_trace).parameters
+        for option in options:
+            if option not in known or option == "path":
+                raise UnknownNameError(f"workload option of {self.name}", option, [*list(known)[1:], "requests"])
+        return read_trace(path, **options)
+
+    def space(self, workload: Workload) -> DesignSpace:
+        trace = _trace(workload)
+        # Only the wide space depends on the trace: by the memory that its addresses need.
+        highest = int(trace.address.max()) if self.space_name == "wide" else 0
+        if highest not in self._spaces:
+            make = SPACES[self.space_name]
+            self._spaces[highest] = make(highest) if self.space_name == "wide" else make()
+        return self._spaces[highest]
+
+    # --- evaluation --------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        if fidelity is not None:
+            raise ArchGymError(f"{self.name} has no fidelity {fidelity!r}; leave it out")
+        trace = _trace(workload)
+        space = self.space(trace)
+        array = space.check(designs)
+        rows = kernel_rows(space, array)
+        if self.space_name != "wide":
+            memory = self._prepare(trace, self.device, self.address_map_name, self.ranks, self.channels)
+            metrics = self._run(rows, memory)
+            return Evaluation.build(metrics, count=len(array))
+        violation = space.violations(array)
+        metrics = {metric.name: np.full(len(array), np.nan) for metric in METRICS}
+        good = np.flatnonzero(violation == "")
+        if len(good):
+            # One group of designs for each memory.
+            values = space.columns(array[good])
+            memories, inverse = np.unique(array[good, :4], axis=0, return_inverse=True)
+            for k in range(len(memories)):
+                members = np.flatnonzero(inverse.reshape(-1) == k)
+                device_name, map_name, channels, ranks = (
+                    values[name][members[0]] for name in ("Device", "AddressMap", "Channels", "Ranks")
+                )
+                memory = self._prepare(trace, device(device_name), map_name, int(ranks), int(channels))
+                for name, column in self._run(rows[good[members]], memory).items():
+                    metrics[name][good[members]] = column
+        return Evaluation.build(metrics, violation)
+
+    def _run(self, rows: NDArray[np.int64], memory: Any) -> dict[str, NDArray[np.float64]]:
+        if self.order == "event":
+            from archgym.simulators.dram import event_run
+
+            return metrics_of(event_run.run(rows, memory, self.threads), memory)
+        from archgym.simulators.dram import batch
+
+        return metrics_of(batch.run(rows, memory, self.threads), memory)
+
+    def _prepare(self, trace: Trace, dev: Device, map_name: str, ranks: int, channels: int) -> Any:
+        from archgym.simulators.dram import batch
+
+        key = (trace.fingerprint, dev.name, map_name, ranks, channels)
+        if key not in self._prepared:
+            if len(self._prepared) >= 256:
+                self._prepared.pop(next(iter(self._prepared)))
+            address_map = named_map(map_name, dev, ranks, channels)
+            self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)
+        return self._prepared[key]
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        key = _trace(workload).fingerprint
+        if key not in self._references:
+            self._references[key] = super().references(workload)
+        return self._references[key]
+
+    # --- pictures ----------------------------------------------------------------------------------------------
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """The timeline of a design's commands in its busiest window: title, sentence and SVG, for reports."""
+        from archgym.simulators.dram import batch
+        from archgym.simulators.dram.timeline import draw
+
+        trace = _trace(workload)
+        space = self.space(trace)
+        array = space.check(design)[:1]
+        if space.violations(array)[0]:
+            return []
+        dev, memory = self.device, (self.address_map_name, self.ranks, self.channels)
+        if self.space_name == "wide":
+            values = space.decode(array)[0]
+            dev = device(str(values["Device"]))
+            memory = str(values["AddressMap"]), int(values["Ranks"]), int(values["Channels"])
+        row = kernel_rows(space, array)[0]
+        log, names = batch.command_log(row, self._prepare(trace, dev, *memory))
+        svg, sentence = draw(log, names, dev.banks * memory[1], dev.burst_cycles, dev.tck_ps / 1000.0)
+        return [("Command timeline", sentence, svg)] if svg else []
+
+    # --- objectives --------------------------------------------------------------------------------------------
+
+    def objectives(self, workload: Workload) -> Mapping[str, Any]:
+        from archgym.objective import ArchGymTarget, log_ratio
+
+        return {
+            "latency": log_ratio(self, workload, ["total_time_ns"], "latency"),
+            "energy": log_ratio(self, workload, ["energy_pj"], "energy"),
+            "edp": log_ratio(self, workload, ["total_time_ns", "energy_pj"], "edp"),
+            # ArchGym's own targets: 0.1 s and 1 W; it took the total time for the latency.
+            "archgym-target": ArchGymTarget(
+                {"total_time_ns": 0.1, "average_power_mw": 1.0},
+                {"total_time_ns": 1e-9, "average_power_mw": 1e-3},
+            ),
+        }
+
+
+def metrics_of(out: Mapping[str, NDArray[np.int64]], prepared: Any) -> dict[str, NDArray[np.float64]]:
+    """Metric columns from the controller's whole numbers (cycles and counts)."""
+    dev: Device = prepared.device
+    tck_ns = dev.tck_ps / 1000.0
+    reads, writes = out["rd"], out["wr"]
+    total_ns = out["total"] * tck_ns
+    bits = 8.0 * dev.burst_bytes * prepared.requests
+    parts = energy(dev, prepared.ranks, out)
+    total_pj = sum(parts.values(), start=np.zeros(len(total_ns)))
+    with np.errstate(all="ignore"):
+        return {
+            "total_time_ns": total_ns,
+            "latency_mean_ns": out["latency_sum"] * tck_ns / prepared.requests,
+            "latency_p50_ns": out["latency_p50"] * tck_ns,
+            "latency_p95_ns": out["latency_p95"] * tck_ns,
+            "latency_p99_ns": out["latency_p99"] * tck_ns,
+            "latency_max_ns": out["latency_max"] * tck_ns,
+            "read_latency_mean_ns": np.where(reads > 0, out["read_latency_sum"] * tck_ns / reads, np.nan),
+            "read_latency_p99_ns": np.where(reads > 0, out["read_latency_p99"] * tck_ns, np.nan),
+            "bandwidth_gbps": bits / total_ns,
+            "row_hit_rate": np.maximum(1.0 - out["act"] / (reads + writes), 0.0),
+            "energy_pj": total_pj,
+            **parts,
+            "average_power_mw": total_pj / total_ns,
+            "energy_per_bit_pj": total_pj / bits,
+            "n_act": out["act"].astype(np.float64),
+            "n_pre": out["pre"].astype(np.float64),
+            "n_rd": reads.astype(np.float64),
+            "n_wr": writes.astype(np.float64),
+            "n_ref": (out["ref"] + out.get("ref_bank", 0)).astype(np.float64),
+        }
+
+
+def _trace(workload: Workload) -> Trace:
+    if not isinstance(workload, Trace):
+        raise ArchGymError(f"the workload of dram is a {type(workload).__name__}; expected a Trace")
+    return workload

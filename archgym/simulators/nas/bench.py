@@ -1,0 +1,84 @@
+"""Speed of the NAS simulator, measured after compilation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from archgym.measure import Figure
+
+
+def _rate(call: Callable[[], object], count: int, seconds: float = 1.0) -> float:
+    """Best rate of five windows, so that a busy neighbour costs one window and not the figure."""
+    call()
+    best = 0.0
+    for _ in range(5):
+        begin, done = time.perf_counter(), 0
+        while time.perf_counter() - begin < seconds / 5:
+            call()
+            done += count
+        best = max(best, done / (time.perf_counter() - begin))
+    return best
+
+
+def bench(threads: int) -> Iterable[Figure]:
+    """``lookups_per_s``: full evaluations (validation of the designs, all metrics) of batches of 16,384 random cells;
+    ``lookups_per_s/256``, ``/1``: batches of that size; ``first_lookup_ms``: read the table and answer once;
+    ``train_gflop_per_s`` and ``train_s``: one network with the compiled trainer, whole recipe."""
+    import numba
+
+    from archgym.simulators.nas.simulator import NasSimulator
+    from archgym.simulators.nas.table import own_table
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, before))
+    try:
+        own_table.cache_clear()
+        simulator = NasSimulator()
+        workload = simulator.load_workload("nb201-mnist1d")
+        designs = simulator.space(workload).sample(16384, 0)
+        begin = time.perf_counter()
+        simulator.evaluate(designs[:1], workload)
+        first = 1e3 * (time.perf_counter() - begin)
+        yield Figure(
+            "lookups_per_s", _rate(lambda: simulator.evaluate(designs, workload), len(designs)), "1/s", threads
+        )
+        for count in (256, 1):
+            part = designs[:count]
+            yield Figure(
+                f"lookups_per_s/{count}", _rate(lambda rows=part: simulator.evaluate(rows, workload), count), "1/s", 1  # type: ignore[misc]
+            )
+        yield Figure("first_lookup_ms", first, "ms", 1)
+    finally:
+        numba.set_num_threads(before)
+    yield from _training()
+
+
+def _training() -> Iterable[Figure]:
+    from archgym.simulators.nas import cells, kernels
+    from archgym.simulators.nas.build_table import TABLE_RECIPE
+    from archgym.simulators.nas.macro import macro
+    from archgym.simulators.nas.trainer import initial_parameters
+
+    # A cell with one edge of every kind and a second 3x3 edge: close to the mean cost of the space.
+    ops = cells.from_string("|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|none~2|")
+    skeleton, recipe = macro(TABLE_RECIPE.macro), TABLE_RECIPE
+    steps = 40
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(recipe.batch * steps, skeleton.size)).astype(np.float32)
+    y = rng.integers(0, 10, len(x))
+    theta = initial_parameters(int(cells.codes(ops)), 0)
+    velocity, running = np.zeros_like(theta), np.ones((16, 2, 2 * skeleton.width), dtype=np.float32)
+
+    def train() -> None:
+        kernels.train_steps(
+            ops, theta.copy(), velocity.copy(), running.copy(), x, y, np.arange(len(x)), np.full(steps, 0.1, np.float32),
+            recipe.batch, np.float32(recipe.weight_decay), np.float32(recipe.momentum), skeleton.width, 10,
+        )  # fmt: skip
+
+    rate = _rate(train, steps, 1.5)
+    macs = int(skeleton.macs(np.int64((ops == cells.CONV1).sum()), np.int64((ops == cells.CONV3).sum())))  # type: ignore[arg-type]
+    yield Figure("train_gflop_per_s", rate * 6e-9 * macs * recipe.batch, "GFLOP/s", 1)
+    yield Figure("train_s", recipe.epochs * (recipe.data.train // recipe.batch) / rate, "s", 1)

@@ -1,0 +1,557 @@
+"""The cell-NAS simulator: accuracy and cost of neural cells, from a table, from scores at initialisation or by
+training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.objective import Objective, RelativeImprovement, Rewards, Value
+from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulators.nas import cells, darts, nasnet, table
+from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
+from archgym.space import DesignSpace, Parameter
+
+if TYPE_CHECKING:
+    from archgym.simulators.nas.table import CellTable
+    from archgym.simulators.nas.trainer import TrainRecipe
+
+LARGE_BATCH = 2048
+"""Batches from this size on take the compiled look-up."""
+
+_NO_VIOLATION = np.array("", dtype=object)
+_VIOLATIONS = np.array(["not-in-table", ""], dtype=object)
+
+_ACCURACY = Metric("accuracy_percent", "%", "max", "accuracy of the cell's network under the fidelity in force")
+_SCORE = Metric("score", "", "max", "what the fidelity ranks by: the accuracy, the zero-cost score, or the parameters")
+_SECONDS = Metric("train_seconds", "s", "min", "virtual clock: training (or scoring) time that the query stands for")
+_PARAMETERS = Metric("parameters", "", "min", "trainable parameters of the network (dead edges counted)")
+_MACS = Metric("macs", "", "min", "multiply-accumulates of one forward pass (convolutions and the linear layer)")
+_DEPTH = Metric("depth", "", "none", "convolutions on the input-output path with the most of them")
+_SHORTEST = Metric("shortest_path", "", "none", "convolutions on the input-output path with the fewest of them")
+_PATHS = Metric("paths", "", "none", "input-output paths")
+_LIVE = Metric("live_edges", "", "none", "edges that carry an operation on an input-output path")
+_LATENCY = Metric("latency_ms", "ms", "min", "latency of the network on the chosen device")
+
+
+class NasWorkload(Workload):
+    """A data set with a cell space, and what is known of its cells.
+
+    Attributes:
+        space_kind: ``nb201``, ``darts`` or ``nasnet``.
+        macro_name: the skeleton around the cell.
+        data: name of the live data set, empty where there is none.
+        device: which latency column is the metric ``latency_ms``; empty for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        space_kind: str = "nb201",
+        macro_name: str = "mnist1d-C8S2",
+        data: str = "",
+        load_table: Any = None,
+        latency: NDArray[np.float64] | None = None,
+        device: str = "",
+    ) -> None:
+        super().__init__(name, description)
+        self.space_kind, self.macro_name, self.data = space_kind, macro_name, data
+        self._load_table = load_table
+        self.latency, self.device = latency, device
+        self._resolved: dict[Fidelity, Fidelity] = {}
+        self.packed: dict[Fidelity, NDArray[np.float64]] = {}
+
+    @property
+    def has_table(self) -> bool:
+        return self._load_table is not None
+
+    @cached_property
+    def table(self) -> CellTable:
+        """The table of results; a sentence where the workload has none."""
+        if self._load_table is None:
+            raise ArchGymError(
+                f"{self.name} has no table of results; choose the fidelity formula, zero-cost or train for it"
+            )
+        result: CellTable = self._load_table()
+        return result
+
+    def resolve(self, fidelity: Fidelity) -> Fidelity:
+        """The fidelity with blanks filled from the table (remembered)."""
+        found = self._resolved.get(fidelity)
+        if found is None:
+            found = self._resolved[fidelity] = self.table.resolve(fidelity)
+        return found
+
+    @property
+    def fingerprint(self) -> str:
+        parts = [self.space_kind, self.macro_name, self.data, self.device]
+        parts.append(self.table.fingerprint if self.has_table else "")
+        if self.latency is not None:
+            parts.append(hashlib.sha256(self.latency.tobytes()).hexdigest())
+        return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+    def features(self) -> dict[str, float]:
+        m = darts.DARTS_MACROS.get(self.macro_name)
+        if m is not None:
+            return {"log10_width": float(np.log10(m.width)), "log10_cells": float(np.log10(m.cells))}
+        from archgym.simulators.nas.macro import macro
+
+        skeleton = macro(self.macro_name)
+        return {
+            "log10_width": float(np.log10(skeleton.width)),
+            "log10_cells": float(np.log10(skeleton.cells * skeleton.stages)),
+            "log10_classes": float(np.log10(skeleton.classes)),
+            "log10_positions": float(np.log10(skeleton.positions(0))),
+        }
+
+
+class CostWeighted(Objective):
+    """accuracy * (cost / target) ** w, with accuracy as a share (MnasNet, Tan et al., CVPR 2019, equations 1-3).
+
+    ``hard``: w = 0 within the target and -1 beyond it (one-sided). ``soft``: w = -0.07 on both sides, which also
+    rewards a cost below the target; it is the paper's default and is marked as what it is.
+    """
+
+    penalty = -1.0
+
+    def __init__(self, kind: str, cost: str, target: float) -> None:
+        if not (np.isfinite(target) and target > 0):
+            raise ArchGymError(f"the cost target is {target}; expected a positive number")
+        self.cost, self.target, self.kind = cost, float(target), kind
+        self.name = f"mnas-{kind}"
+        exponent = "0 within the target, -1 beyond" if kind == "hard" else "-0.07 on both sides (two-sided)"
+        self.description = f"accuracy x ({cost} / {target:.4g})^w, w = {exponent}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("accuracy_percent", self.cost)
+
+    def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
+        ratio = metrics[self.cost] / self.target
+        factor = np.power(ratio, -0.07) if self.kind == "soft" else 1.0 / np.maximum(ratio, 1.0)
+        return np.asarray(metrics["accuracy_percent"] / 100.0 * factor)
+
+
+class Regret(Objective):
+    """Minus the distance to the best accuracy of the table, in points; 0 is the optimum."""
+
+    penalty = -101.0
+
+    def __init__(self, best: float, full_name: str) -> None:
+        self.best, self.name = float(best), "regret"
+        self.description = f"accuracy minus the table's best, {best:.4f} % ({full_name})"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("accuracy_percent",)
+
+    def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
+        return np.asarray(np.maximum(metrics["accuracy_percent"] - self.best, -100.0))
+
+
+class NasSimulator(Simulator):
+    """Accuracy and cost of neural cells.
+
+    Args:
+        space: leave out; the space belongs to the workload (``nb201``, ``darts`` or ``nasnet`` cells).
+        cost: metric of the objectives ``mnas-hard`` and ``mnas-soft``; the latency where the workload has one, else
+            ``macs``.
+        cost_target: its target; the median over the space where None.
+        train_epochs: length of live training where the fidelity gives no epochs; the workload's own where None.
+        device: torch device of live training and live scores; ``cpu`` uses the compiled trainer where it can.
+    """
+
+    name = "nas"
+    version = "1"
+    spaces = ("default",)
+    fidelities = ("table", "formula", "zero-cost", "train")
+    default_objective = "accuracy"
+    default_workload = "nb201-mnist1d"
+    metrics = (_ACCURACY, _SCORE, _SECONDS, _PARAMETERS, _MACS, _DEPTH, _SHORTEST, _PATHS, _LIVE)
+
+    def __init__(
+        self,
+        space: str | None = None,
+        cost: str | None = None,
+        cost_target: float | None = None,
+        train_epochs: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(space)
+        self.cost, self.cost_target = cost, cost_target
+        self.train_epochs, self.device = train_epochs, device
+        self._workloads: dict[str, NasWorkload] = {
+            "nb201-mnist1d": NasWorkload(
+                "nb201-mnist1d",
+                "NAS-Bench-201's cell space trained by this project on generated mnist1d (never CIFAR-10)",
+                data="mnist1d",
+                load_table=table.own_table,
+            ),
+            "nb201-digits": NasWorkload(
+                "nb201-digits", "the cell space on scikit-learn's digits, live", macro_name="digits-C8S2", data="digits"
+            ),
+            "nb201-mnist": NasWorkload(
+                "nb201-mnist", "the cell space on 5,000 images of MNIST at 14x14, live", macro_name="mnist-C8S2", data="mnist"
+            ),
+            "darts-cifar10": NasWorkload(
+                "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts", "darts-C36L20"
+            ),
+            "nasnet-cifar10": NasWorkload(
+                "nasnet-cifar10", "NASNet cells of five blocks, 20 cells of 36 channels, formula level", "nasnet", "darts-C36L20"
+            ),
+        }
+        self._space = {
+            "nb201": DesignSpace(
+                [
+                    Parameter(name, cells.OPERATIONS, ordered=False, description=f"operation on the edge {i}->{j}")
+                    for name, (i, j) in zip(cells.EDGE_NAMES, cells.EDGES, strict=True)
+                ]
+            ),
+            "darts": darts.space(),
+            "nasnet": nasnet.space(),
+        }
+
+    # --- workloads -------------------------------------------------------------------------------------------------
+
+    def workloads(self) -> Mapping[str, Workload]:
+        return self._workloads
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A workload by name or ``file:PATH``.
+
+        Options: ``latency`` (path of a table with ``arch_str`` and ``latency_<unit>_<device>`` columns) and
+        ``device`` (which of them) for every nb201 workload; for files also those of
+        :func:`archgym.simulators.nas.table.read_neutral`.
+        """
+        if name.startswith("file:"):
+            return self.read_workload(Path(name[len("file:") :]), **options)
+        latency, device = options.pop("latency", None), options.pop("device", None)
+        workload = super().load_workload(name, **options)
+        if latency is None and device is None:
+            return workload
+        assert isinstance(workload, NasWorkload)
+        if workload.space_kind != "nb201":
+            raise ArchGymError(f"{name} takes no latency table; they are for the nb201 cell space")
+        if latency is None:
+            raise ArchGymError(f"{name} has no device {device!r} of its own; give a latency table with latency=PATH")
+        from archgym.simulators.nas.latency import read_latency
+
+        columns = read_latency(Path(latency))
+        chosen = _choose_device(device, columns, Path(latency).name)
+        return NasWorkload(
+            workload.name, workload.description, workload.space_kind, workload.macro_name, workload.data,
+            workload._load_table, columns[chosen], chosen,
+        )  # fmt: skip
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        latency, device = options.pop("latency", None), options.pop("device", None)
+        found = table.read_table_file(path, **options)
+        dataset = found.metadata.get("dataset") or "mnist1d"
+        macro_name = "mnist1d-C8S2" if "recipe" in found.metadata else table.dataset_macro(str(dataset))
+        columns = dict(found.latency)
+        if latency is not None:
+            from archgym.simulators.nas.latency import read_latency
+
+            columns |= read_latency(Path(latency))
+        chosen = _choose_device(device, columns, path.name) if device is not None or latency is not None else ""
+        return NasWorkload(
+            f"file:{path}",
+            f"the cell space with the results in {path.name} ({found.name})",
+            macro_name=macro_name,
+            load_table=lambda: found,
+            latency=columns[chosen] if chosen else None,
+            device=chosen,
+        )
+
+    def space(self, workload: Workload) -> DesignSpace:
+        assert isinstance(workload, NasWorkload)
+        return self._space[workload.space_kind]
+
+    def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
+        assert isinstance(workload, NasWorkload)
+        kept = self.metrics
+        if workload.space_kind == "darts":
+            kept = (_SCORE, _PARAMETERS, _MACS, _DEPTH, _PATHS)
+        elif workload.space_kind == "nasnet":
+            kept = (_SCORE, _PARAMETERS, _DEPTH, _PATHS)
+        return (*kept, _LATENCY) if workload.latency is not None else kept
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        if isinstance(workload, NasWorkload) and workload.space_kind != "nb201":
+            result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
+            sample = self._formula(workload, self.space(workload).sample(64, 0))
+            return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
+        if isinstance(workload, NasWorkload) and not workload.has_table:
+            result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
+            return result | {"accuracy_percent": 100.0, "parameters": 2000.0, "macs": 5e4}
+        return super().references(workload)
+
+    # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def full_name(self, workload: Workload, fidelity: str | Fidelity | None = None) -> str:
+        """Name of the accuracy with everything that it depends on, for reports:
+        ``nb201-mnist1d/valid_accuracy_percent[epochs=20,schedule=full,run=mean]``."""
+        assert isinstance(workload, NasWorkload)
+        parsed = parse_fidelity(fidelity)
+        if parsed.source == "table":
+            parsed = workload.resolve(parsed)
+        elif parsed.source == "train":
+            parsed = parsed.filled(split="valid", epochs=self.recipe(workload, parsed).epochs, run="single")
+        options = ",".join(
+            f"{name}={value}"
+            for name in ("epochs", "schedule", "run", "noise", "proxy")
+            if (value := getattr(parsed, name)) not in (None, "none")
+        )
+        kind = {"table": "", "train": "trained_", "supernet": "supernet_"}.get(parsed.source)
+        if kind is None:
+            return f"{workload.name}/{parsed}"
+        return f"{workload.name}/{kind}{parsed.split or 'valid'}_accuracy_percent[{options}]"
+
+    def evaluate(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Evaluation:
+        assert isinstance(workload, NasWorkload)
+        if workload.space_kind == "nb201" and workload.has_table and len(np.shape(designs)) == 2:
+            # Large batches whose result does not depend on the seed take one compiled pass, checks included.
+            given = np.asarray(designs)
+            if len(given) >= LARGE_BATCH and given.dtype == np.int64 and given.shape[1] == 6:
+                asked = parse_fidelity(fidelity)
+                if asked.source == "table":
+                    asked = workload.resolve(asked)
+                    if asked.run == "mean" and asked.noise != "gaussian":
+                        found = self._evaluate_batch(given, workload, asked)
+                        if found is not None:
+                            return found
+        array = self.space(workload).check(designs)
+        if workload.space_kind != "nb201":
+            return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
+        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
+        return self._evaluate_cells(array, workload, parsed, 0 if seed is None else int(seed))
+
+    def _evaluate_batch(self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity) -> Evaluation | None:
+        """The compiled look-up of a large batch; None where the batch needs the general way."""
+        from archgym.simulators.nas.lookup import gather
+
+        packed = workload.packed.get(fidelity)
+        names = [metric.name for metric in self.metrics_for(workload)]
+        if packed is None:
+            everything = self._evaluate_cells(cells.all_rows(), workload, fidelity, 0)
+            packed = workload.packed[fidelity] = np.stack([everything.metrics[name] for name in names], axis=1)
+        n = len(array)
+        out = np.empty((len(names), n))
+        if not gather(array, packed, out):
+            return None
+        metrics = dict(zip(names, out, strict=True))
+        if workload.table.missing:
+            feasible = ~np.isnan(metrics["accuracy_percent"])
+            return Evaluation(metrics, feasible, _VIOLATIONS[feasible.astype(np.int8)])
+        # One shared empty name: an array of n Python objects costs as much as the look-up itself.
+        return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))
+
+    def _evaluate_cells(self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int) -> Evaluation:
+        n = len(array)
+        codes = _codes(array)
+        macro_name = workload.macro_name
+        violation = None
+        if fidelity.source == "table":
+            resolved = workload.resolve(fidelity)
+            found = workload.table
+            accuracy = found.column(resolved, codes, seed)
+            score = accuracy
+            per_cell = found.train_seconds(resolved)
+            seconds = np.zeros(n) if per_cell is None else per_cell.take(codes)
+            if found.missing:
+                unknown = np.isnan(accuracy)
+                if unknown.any():
+                    violation = _VIOLATIONS[(~unknown).astype(np.int8)]
+        elif fidelity.source == "formula":
+            accuracy, seconds = np.full(n, np.nan), np.zeros(n)
+            score = table.cell_parameters(macro_name).take(codes)
+        elif fidelity.source == "zero-cost":
+            from archgym.simulators.nas.zerocost import cell_scores
+
+            score, seconds = cell_scores(workload, codes, fidelity.proxy or "naswot", seed, self.device)
+            accuracy = np.full(n, np.nan)
+        elif fidelity.source == "train":
+            accuracy, seconds = self._train(workload, codes, fidelity, seed)
+            score = accuracy
+        else:
+            raise UnknownNameError("fidelity of nas", fidelity.source, self.fidelities)
+        free = _free_columns()
+        metrics = {
+            "accuracy_percent": accuracy,
+            "score": score,
+            "train_seconds": seconds,
+            "parameters": table.cell_parameters(macro_name).take(codes),
+            "macs": table.cell_macs(macro_name).take(codes),
+            "depth": free[0].take(codes),
+            "shortest_path": free[1].take(codes),
+            "paths": free[2].take(codes),
+            "live_edges": free[3].take(codes),
+        }
+        if workload.latency is not None:
+            metrics["latency_ms"] = workload.latency.take(codes)
+        if violation is not None:
+            return Evaluation.build(metrics, violation)
+        if score is accuracy:
+            metrics["score"] = accuracy.copy()
+        return Evaluation(metrics, np.ones(n, dtype=bool), np.full(n, "", dtype=object))
+
+    def recipe(self, workload: NasWorkload, fidelity: Fidelity) -> TrainRecipe:
+        """The training recipe behind ``train`` on a workload: the table's own for ``nb201-mnist1d``, so that training
+        at the table's settings gives the table's rows."""
+        from dataclasses import replace
+
+        from archgym.simulators.nas.build_table import TABLE_RECIPE
+        from archgym.simulators.nas.data import RECIPES
+        from archgym.simulators.nas.trainer import TrainRecipe
+
+        if not workload.data:
+            raise ArchGymError(f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist")
+        if workload.data == "mnist1d":
+            base = TABLE_RECIPE
+        else:
+            base = TrainRecipe(
+                data=RECIPES[workload.data], macro=workload.macro_name, epochs=20, checkpoints=(20,), batch=50
+            )
+        epochs = fidelity.epochs or self.train_epochs or base.epochs
+        if epochs != base.epochs and fidelity.schedule != "full":
+            # A run of its own, annealed to zero at that epoch.
+            return replace(base, epochs=epochs, checkpoints=(epochs,))
+        return base
+
+    def _train(
+        self, workload: NasWorkload, codes: NDArray[np.int64], fidelity: Fidelity, seed: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        from archgym.simulators.nas.data import load_data
+        from archgym.simulators.nas.trainer import can_train, train_cells
+
+        recipe = self.recipe(workload, fidelity)
+        if fidelity.schedule == "full" and fidelity.epochs not in (None, *recipe.checkpoints):
+            raise ArchGymError(
+                f"the training run has checkpoints at epochs {', '.join(map(str, recipe.checkpoints))}; "
+                f"{fidelity.epochs} is none of them (schedule=short trains a run of its own)"
+            )
+        at = recipe.checkpoints.index(fidelity.epochs) if fidelity.epochs in recipe.checkpoints else -1
+        data = load_data(recipe.data)
+        unique, inverse = np.unique(codes, return_inverse=True)
+        dead = cells.is_dead(cells.rows(unique))
+        jobs = [(int(code), seed) for code in unique[~dead]]
+        if self.device == "cpu" and can_train(recipe.macro):
+            results = train_cells(jobs, data, recipe)
+        else:
+            from archgym.simulators.nas.torch_trainer import train_group
+
+            results = train_group(jobs, data, recipe, device=self.device)
+        accuracy, seconds = np.full(len(unique), table.CHANCE), np.zeros(len(unique))
+        split = fidelity.split or "valid"
+        accuracy[~dead] = [float(getattr(result, split)[at]) for result in results]
+        seconds[~dead] = [float(result.seconds[at]) for result in results]
+        return accuracy[inverse.reshape(-1)], seconds[inverse.reshape(-1)]
+
+    def _formula(self, workload: NasWorkload, array: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        if workload.space_kind == "darts":
+            return darts.formula_metrics(array, darts.DARTS_MACROS[workload.macro_name])
+        return nasnet.formula_metrics(array, darts.DARTS_MACROS[workload.macro_name])
+
+    def _evaluate_large(
+        self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int
+    ) -> Evaluation:
+        n = len(array)
+        formula = self._formula(workload, array)
+        if fidelity.source != "formula":
+            raise ArchGymError(f"{workload.name} has no level {fidelity.source!r}; its level is formula")
+        metrics = {"score": formula["parameters"].copy(), **formula}
+        return Evaluation.build({m.name: metrics[m.name] for m in self.metrics_for(workload)}, count=n)
+
+    # --- objectives ------------------------------------------------------------------------------------------------
+
+    def objectives(self, workload: Workload) -> Mapping[str, Any]:
+        """``accuracy``, ``score``, and where there is a table ``regret``, ``relative-improvement-mean``,
+        ``-median``, ``-live`` (baseline = that statistic of all cells, of live cells for the last, under the default
+        fidelity), ``mnas-hard`` and ``mnas-soft``."""
+        assert isinstance(workload, NasWorkload)
+        result: dict[str, Any] = {
+            "accuracy": Value(_ACCURACY, 0.0, "accuracy", "accuracy in percent under the fidelity in force"),
+            "score": Value(_SCORE, -1e12, "score", "what the fidelity ranks by"),
+        }
+        if workload.space_kind != "nb201":
+            # No accuracy is to be had for these: asking for it is an error that says so.
+            return {"score": result["score"]}
+        if not workload.has_table:
+            return result
+        resolved = workload.resolve(Fidelity())
+        everything = np.arange(cells.CELLS)
+        values = workload.table.column(resolved, everything, 0)
+        known = np.isfinite(values)
+        live = known & ~cells.is_dead(cells.all_rows())
+        result["regret"] = Regret(values[known].max(), self.full_name(workload))
+        for name, baseline in (
+            ("mean", values[known].mean()),
+            ("median", np.median(values[known])),
+            ("live", values[live].mean()),
+        ):
+            result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", float(baseline), name)
+        cost = self.cost or ("latency_ms" if workload.latency is not None else "macs")
+        names = [metric.name for metric in self.metrics_for(workload) if metric.direction == "min"]
+        if cost not in names:
+            raise UnknownNameError(f"cost metric of {workload.name}", cost, names)
+        target = self.cost_target
+        if target is None:
+            column = {
+                "latency_ms": workload.latency,
+                "macs": table.cell_macs(workload.macro_name),
+                "parameters": table.cell_parameters(workload.macro_name),
+                "train_seconds": workload.table.train_seconds(resolved),
+            }[cost]
+            target = float(np.nanmedian(column)) if column is not None else 1.0
+        for kind in ("hard", "soft"):
+            result[f"mnas-{kind}"] = CostWeighted(kind, cost, float(target))
+        return result
+
+    def reference_accuracies(self, workload: Workload, fidelity: str | None = None, seed: int = 0) -> NDArray[np.float64]:
+        """Accuracy of all 15,625 cells in code order under a fidelity of the table; the exact landscape."""
+        assert isinstance(workload, NasWorkload)
+        resolved = workload.resolve(parse_fidelity(fidelity))
+        return workload.table.column(resolved, np.arange(cells.CELLS), seed)
+
+
+def _codes(array: NDArray[np.int64]) -> NDArray[np.int64]:
+    # Horner's rule over columns: several times faster than an integer matrix product.
+    code = array[:, 0] * 5
+    for column in range(1, 5):
+        code += array[:, column]
+        code *= 5
+    code += array[:, 5]
+    return code
+
+
+_FREE: list[NDArray[np.float64]] = []
+
+
+def _free_columns() -> list[NDArray[np.float64]]:
+    if not _FREE:
+        statistics = cells.free_statistics(cells.all_rows())
+        _FREE.extend(statistics[name].astype(np.float64) for name in ("depth", "shortest_path", "paths", "live_edges"))
+    return _FREE
+
+
+def _choose_device(device: str | None, columns: Mapping[str, Any], file: str) -> str:
+    if not columns:
+        raise ArchGymError(f"{file} has no latency column such as 'latency_ms_<device>'")
+    if device is None:
+        if len(columns) > 1:
+            names: Sequence[str] = list(columns)
+            raise ArchGymError(f"{file} has {len(names)} devices ({', '.join(names[:6])}, ...); choose one with device=")
+        return next(iter(columns))
+    if device not in columns:
+        raise UnknownNameError(f"device of {file}", device, columns)
+    return device

@@ -1,0 +1,136 @@
+"""What a table of trained cells is worth: coverage, spread, seed noise, rank correlations, landscape.
+
+    python -m archgym.simulators.nas.statistics [TABLE.parquet] [--dataset cifar10]
+
+prints all of it for our own table, or for a table of one's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archgym.errors import ArchGymError
+from archgym.simulators.nas import cells
+from archgym.simulators.nas.fidelity import Fidelity
+from archgym.simulators.nas.table import (
+    CellTable,
+    Key,
+    cell_macs,
+    cell_parameters,
+    dataset_macro,
+    live_representatives,
+    own_table,
+    read_table_file,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Kendall's tau-b over the pairs of values that are both finite; NaN with fewer than three."""
+    from scipy.stats import kendalltau
+
+    both = np.isfinite(a) & np.isfinite(b)
+    return float(kendalltau(a[both], b[both])[0]) if both.sum() > 2 else float("nan")
+
+
+def table_statistics(table: CellTable) -> dict[str, float]:
+    """All figures by name. Correlations are over live function classes (one value a class) for our own table, whose
+    cells share results within a class, and over live cells for others."""
+    own = "recipe" in table.metadata
+    result: dict[str, float] = {}
+    keys = [key for key in table.keys() if key.schedule == "full"] or table.keys()
+    longest = max(key.epochs for key in keys)
+    split = "test" if any(key.split == "test" and key.epochs == longest for key in keys) else "valid"
+    final = Key(split, keys[-1].schedule, longest)
+    if final not in table.mean:
+        raise ArchGymError(f"table {table.name!r} has no mean accuracy at its last checkpoint")
+    values = table.mean[final]
+    rows = cells.all_rows()
+    live_cell = ~cells.is_dead(rows) & np.isfinite(values)
+    at = live_representatives() if own else np.flatnonzero(live_cell)
+    classes = len(live_representatives())
+    result["cells"] = float(np.isfinite(values).sum())
+    result["coverage_cells"] = result["cells"] / cells.CELLS
+    if own:
+        trained = np.isfinite(values[at])
+        result["coverage_classes"] = float(trained.mean())
+        at = at[trained]
+        runs = table.runs[final][:, at]
+        for count in range(1, len(runs) + 1):
+            result[f"classes_with_{count}_seeds"] = float((np.isfinite(runs).sum(0) == count).sum())
+    known = values[np.isfinite(values)]
+    result["optimum_percent"] = float(known.max())
+    result["mean_percent"], result["median_percent"] = float(known.mean()), float(np.median(known))
+    result["mean_live_percent"] = float(values[live_cell].mean())
+    result["deviation_live_points"] = float(values[live_cell].std())
+    result["share_within_1_point"] = float((known >= known.max() - 1.0).mean())
+    result["live_at_chance"] = float((values[at] < 12.0).sum())
+    if result["coverage_cells"] == 1.0:
+        result["local_maxima"] = float(len(cells.local_maxima(values)))
+    if final in table.runs and len(table.runs[final]) > 1:
+        runs = table.runs[final][:, at]
+        result["seed_noise_points"] = table.noise_deviation(final)
+        result["tau_between_seeds"] = tau(runs[0], runs[1])
+        spread = float(np.nanvar(runs[0]))
+        noise = result["seed_noise_points"] ** 2
+        result["reliability_1_seed"] = 1.0 - noise / spread
+        top = runs[0] >= np.nanmedian(runs[0])
+        result["tau_between_seeds_upper_half"] = tau(runs[0][top], runs[1][top])
+    valid = Key("valid", final.schedule, longest)
+    if split == "test" and valid in table.mean:
+        result["tau_valid_test"] = tau(table.mean[valid][at], values[at])
+    for key in table.keys():
+        if key.split == split and key.epochs != longest and key in table.mean:
+            name = f"tau_{key.schedule}_epoch_{key.epochs}_to_final"
+            result[name] = tau(table.mean[key][at], values[at])
+    macro_name = "mnist1d-C8S2" if own else dataset_macro(str(table.metadata.get("dataset", "cifar10")))
+    result["tau_parameters"] = tau(cell_parameters(macro_name)[at], values[at])
+    result["tau_macs"] = tau(cell_macs(macro_name)[at], values[at])
+    if own:
+        from archgym.simulators.nas.zerocost import own_scores
+
+        for proxy, (scores, _) in own_scores().items():
+            result[f"tau_{proxy}"] = tau(scores[at], values[at])
+    result["live_classes"] = float(classes)
+    return result
+
+
+def best_cell(table: CellTable, fidelity: str = "table:split=test") -> tuple[str, float]:
+    """Architecture string and accuracy of the best cell; ties go to the smallest code."""
+    from archgym.simulators.nas.fidelity import parse_fidelity
+
+    values = table.column(table.resolve(parse_fidelity(fidelity)), np.arange(cells.CELLS), 0)
+    code = int(np.nanargmax(values))
+    return cells.to_string(cells.rows(code)), float(values[code])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of ``python -m archgym.simulators.nas.statistics``."""
+    parser = argparse.ArgumentParser(prog="statistics", description="figures of a table of trained cells")
+    parser.add_argument("table", type=Path, nargs="?", help="a table; our own where left out")
+    parser.add_argument("--dataset", help="data set of a neutral table")
+    given = parser.parse_args(arguments)
+    try:
+        options = {"dataset": given.dataset} if given.dataset else {}
+        table = own_table() if given.table is None else read_table_file(given.table, **options)
+        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.keys()) else None)).split
+        text, value = best_cell(table, f"table:split={split}")
+        for name, figure in table_statistics(table).items():
+            print(f"{name:32s} {figure:.6g}")
+        print(f"best cell ({split})  {text}  {value:.4f} %")
+    except ArchGymError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Speed of the SoC simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import numba
+import numpy as np
+
+from archgym.measure import Figure
+from archgym.simulators.soc.simulator import SocSimulator
+from archgym.simulators.soc.spaces import FullSpace
+from archgym.simulators.soc.task_graph import BUILTIN
+from archgym.space import Designs
+
+MOST_ELEMENTS = 10
+SECONDS = 1.0
+
+
+def bench(threads: int) -> Iterable[Figure]:
+    """Designs a second of ``evaluate`` after compilation, random designs of up to ten processing elements, in batches
+    of 8192: each single workload, the slowest of them (``designs_per_s/single``) and the three together
+    (``designs_per_s/three``), in ``farsi`` mode; the same in physical mode; and the time of one design alone."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        for mode, prefix in (("farsi", "designs_per_s"), ("physical", "physical_designs_per_s")):
+            singles = []
+            for name in BUILTIN:
+                singles.append(_rate(SocSimulator(mode=mode), name))
+                yield Figure(f"{prefix}/{name}", singles[-1], "designs/s", threads)
+            yield Figure(f"{prefix}/single", min(singles), "designs/s", threads)
+            yield Figure(f"{prefix}/three", _rate(SocSimulator(mode=mode), "all"), "designs/s", threads)
+        yield Figure("one_design_ms", _single(), "ms", threads)
+    finally:
+        numba.set_num_threads(before)
+
+
+def _designs(simulator: SocSimulator, name: str, count: int) -> Designs:
+    """Random rows with at most ten processing elements (any number for the combination)."""
+    graph = simulator.load_workload(name)
+    space = simulator.space(graph)
+    designs = space.sample(2 * count, 0)
+    if len(graph.parts) == 1:
+        assert isinstance(space, FullSpace)
+        designs = designs[space.element_count(designs) <= MOST_ELEMENTS]
+    return np.ascontiguousarray(designs[:count])
+
+
+def _rate(simulator: SocSimulator, name: str) -> float:
+    graph = simulator.load_workload(name)
+    designs = _designs(simulator, name, 8192)
+    simulator.evaluate(designs, graph)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        simulator.evaluate(designs, graph)
+        count += len(designs)
+    return count / (time.perf_counter() - start)
+
+
+def _single() -> float:
+    simulator = SocSimulator()
+    graph = simulator.load_workload("audio_decoder")
+    designs = _designs(simulator, "audio_decoder", 300)
+    simulator.evaluate(designs[:1], graph)
+    start = time.perf_counter()
+    for row in designs:
+        simulator.evaluate(row, graph)
+    return (time.perf_counter() - start) / len(designs) * 1e3

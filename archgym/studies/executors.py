@@ -1,0 +1,171 @@
+"""Where the runs of a study are done: in this process, in processes of this machine, or on a Ray cluster.
+
+An executor takes runs and yields their records in whatever order they end. The driver alone writes ``results.jsonl``.
+Every run is deterministic, so that a run that was lost with its process is simply done again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.studies.runner import execute
+from archgym.studies.spec import RunSpec
+from archgym.studies.store import Study
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+"""What BLAS libraries, torch and Numba read for their number of threads when they are loaded."""
+
+ATTEMPTS = 3
+"""How often a run is started again that was lost with its process."""
+
+
+class Executor(Protocol):
+    """What a study needs of an executor."""
+
+    def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
+        """Do the runs of the study called ``name``; yield each record as it ends."""
+
+
+def make_executor(text: str, workers: int | None = None, threads: int = 1) -> Executor:
+    """``"serial"``, ``"processes"`` or ``"ray"``, the latter two also as ``"processes:4"`` and ``"ray:ADDRESS"``.
+
+    Args:
+        text: which one.
+        workers: processes or actors; the processors where None.
+        threads: threads a worker may use (BLAS, torch, Numba).
+    """
+    kind, _, detail = text.partition(":")
+    if threads < 1:
+        raise ArchGymError(f"threads is {threads}; expected a positive number")
+    if kind == "serial":
+        return SerialExecutor()
+    if kind == "processes":
+        if detail and not detail.isdigit():
+            raise ArchGymError(f"the executor is {text!r}; write processes:N with a number N")
+        return ProcessExecutor(int(detail) if detail else workers, threads)
+    if kind == "ray":
+        try:
+            from archgym.studies.ray_executor import RayExecutor
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "ray":
+                raise
+            raise MissingExtraError("the executor 'ray'", "ray", "ray is not installed") from None
+        return RayExecutor(detail or None, workers, threads)
+    raise UnknownNameError("executor", kind, ("serial", "processes", "ray"))
+
+
+@contextmanager
+def thread_limit(threads: int) -> Iterator[None]:
+    """Child processes started inside load their numeric libraries with so many threads."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+class SerialExecutor:
+    """One run after the other in this process."""
+
+    def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
+        for run in runs:
+            yield execute(run, study.shard(run) if logs else None, name)
+
+
+class ProcessExecutor:
+    """Runs in processes of this machine. A process that dies (out of memory, killed) costs only its present run, which
+    goes on from its shard in a new process.
+
+    Args:
+        workers: processes; the processors of this machine where None.
+        threads: threads each may use.
+    """
+
+    def __init__(self, workers: int | None = None, threads: int = 1) -> None:
+        if workers is not None and workers < 1:
+            raise ArchGymError(f"workers is {workers}; expected a positive number")
+        self.workers = workers or max(1, len(os.sched_getaffinity(0)) // threads)
+        self.threads = threads
+
+    def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
+        todo = deque(runs)
+        lost: dict[str, int] = {}
+        while todo:
+            with thread_limit(self.threads):
+                pool = ProcessPoolExecutor(
+                    self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
+                )
+                running: dict[Future[dict[str, Any]], RunSpec] = {}
+                try:
+                    while todo or running:
+                        # A short queue: what is queued when the pool breaks has to be given out again.
+                        while todo and len(running) < 2 * self.workers:
+                            run = todo.popleft()
+                            try:
+                                running[pool.submit(execute, run, study.shard(run) if logs else None, name)] = run
+                            except BrokenProcessPool:
+                                todo.appendleft(run)
+                                raise
+                        for future in wait(running, return_when=FIRST_COMPLETED).done:
+                            record = future.result()
+                            del running[future]
+                            yield record
+                except BrokenProcessPool:
+                    for future, run in running.items():
+                        if future.done() and future.exception() is None:
+                            yield future.result()
+                            continue
+                        lost[run.id] = lost.get(run.id, 0) + 1
+                        if lost[run.id] <= ATTEMPTS * self.workers:
+                            todo.appendleft(run)
+                        else:
+                            yield lost_record(run, name)
+                finally:
+                    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def lost_record(run: RunSpec, study: str) -> dict[str, Any]:
+    """The record of a run whose process dies again and again."""
+    return {
+        "run": run.id,
+        "study": study,
+        "problem_key": run.problem_key,
+        **run.as_dict(),
+        "status": "failed",
+        "error": "the process that did it died each time (out of memory?)",
+    }
+
+
+def end_with_parent() -> None:
+    """Let this process end within a second of its parent, even where the parent is killed: otherwise the workers of a
+    killed study would go on writing."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

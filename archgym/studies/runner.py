@@ -1,0 +1,53 @@
+"""One run of a study, in whatever process: a RunSpec in, a record out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archgym.agents.base import make_agent
+from archgym.agents.search import search
+from archgym.studies.spec import RunSpec, problem_of
+
+FRONT_POINTS = 64
+"""Points of a Pareto front that a record keeps; longer ones are thinned evenly along the first metric."""
+
+
+def execute(run: RunSpec, log: Path | None, study: str = "") -> dict[str, Any]:
+    """Do a run, or go on with it where its shard ``log`` holds a part; returns its record (JSON-able).
+
+    A run that raises is a record too (``status: failed``): one bad run does not end a study.
+    """
+    record: dict[str, Any] = {"run": run.id, "study": study, "problem_key": run.problem_key, **run.as_dict()}
+    try:
+        problem = problem_of(run)
+        agent = make_agent(run.agent, problem, run.seed, **run.hyperparameters)
+        result = search(
+            problem, agent, run.budget, log=log, resume=log is not None, batch=run.batch, study=study, run=run.id
+        )
+    except Exception as error:
+        sentence = str(error).splitlines()[0] if str(error) else ""
+        return {**record, "status": "failed", "error": f"{type(error).__name__}: {sentence}"}
+    best = result.best
+    front = result.front
+    if len(front) > FRONT_POINTS:
+        front = front[np.unique(np.linspace(0, len(front) - 1, FRONT_POINTS).round().astype(int))]
+    return {
+        **record,
+        "status": "done",
+        "evaluations": result.evaluations,
+        "trials": result.trials,
+        "best": best.reward if best is not None else None,
+        "best_design": problem.space.decode(best.design)[0] if best is not None else None,
+        "best_metrics": _plain(best.metrics) if best is not None else None,
+        "curve": [list(step) for step in result.improvements],
+        "front": front.tolist(),
+        "agent_s": round(result.agent_s, 6),
+        "simulation_s": round(result.simulation_s, 6),
+    }
+
+
+def _plain(metrics: dict[str, float]) -> dict[str, float | None]:
+    return {name: value if np.isfinite(value) else None for name, value in metrics.items()}

@@ -1,0 +1,64 @@
+"""Agents find more than uniform random search does, on problems with known optima."""
+
+import numpy as np
+import pytest
+
+from archgym.agents import make_agent, search
+from archgym.problem import make_problem
+
+PROBLEMS = ("separable", "rugged", "hartmann6", "rastrigin")
+BASELINES = {"random", "sobol", "grid", "walk"}
+
+
+def median_regret(agent, name, budget, seeds=7, **hyperparameters):
+    problem = make_problem(f"synthetic/{name}")
+    regrets = [
+        search(problem, make_agent(agent, problem, seed, **hyperparameters), budget).regret for seed in range(seeds)
+    ]
+    assert min(regrets) >= -1e-9
+    return float(np.median(regrets))
+
+
+@pytest.fixture(scope="module")
+def random_regret():
+    return {name: median_regret("random", name, 1000, seeds=11) for name in PROBLEMS}
+
+
+@pytest.mark.parametrize("agent", ["local", "sa", "ga", "nsga2", "re", "aco", "reinforce"])
+def test_beats_random_at_1000_evaluations(agent, random_regret):
+    won = [name for name in PROBLEMS if median_regret(agent, name, 1000) < random_regret[name]]
+    assert len(won) >= 3, won
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("agent", "hyperparameters"),
+    [("bo", {"batch": 8}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})],
+)
+def test_model_based_agents_beat_random_with_a_third_of_its_budget(agent, hyperparameters, random_regret):
+    if agent in ("tpe", "cmaes"):
+        pytest.importorskip("optuna")
+    won = [
+        name for name in ("separable", "rastrigin")
+        if median_regret(agent, name, 330, seeds=3, **hyperparameters) < random_regret[name]
+    ]  # fmt: skip
+    assert len(won) == 2, won
+
+
+def test_nsga2_covers_the_known_front():
+    from archgym.simulators.synthetic.landscapes import LANDSCAPES, exact_front
+    from archgym.studies.statistics import hypervolume
+
+    problem = make_problem("synthetic/pareto")
+    agent, losses = make_agent("nsga2", problem, 0, reward="never"), []
+    for _ in range(60):
+        designs = agent.ask(64)
+        evaluation, rewards = problem.evaluate(designs)
+        agent.tell(designs, evaluation, rewards)
+        losses.append(problem.losses(evaluation))
+    front = exact_front(LANDSCAPES["pareto"])
+    reference = np.array([8.0, 8.0])
+    share = hypervolume(np.concatenate(losses), reference) / hypervolume(front, reference)
+    uniform = problem.losses(problem.evaluate(problem.space.sample(60 * 48, 0))[0])
+    assert hypervolume(uniform, reference) / hypervolume(front, reference) < share <= 1 + 1e-12
+    assert share > 0.9

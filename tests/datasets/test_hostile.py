@@ -1,0 +1,197 @@
+"""Files from anywhere: truncated, foreign, of another version, or made to harm."""
+
+import json
+import pickle
+import struct
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archgym.datasets.dataset import Dataset
+from archgym.datasets.merge import merge
+from archgym.datasets.verify import info, verify
+from archgym.errors import ArchGymError
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("something in the file was executed",))
+
+
+@pytest.fixture(scope="session")
+def merged(trials, tmp_path_factory):
+    out = tmp_path_factory.mktemp("merged") / "m"
+    merge([trials], out)
+    return out / "trials-00000.parquet"
+
+
+def refuse(path, words=""):
+    with pytest.raises(ArchGymError) as caught:
+        dataset = Dataset(path)
+        for _ in dataset.batches():
+            pass
+    message = str(caught.value)
+    assert str(path) in message and words in message and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("suffix", [".arrows", ".parquet"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PAR1", b"PK\x03\x04" + b"\0" * 40, b"a,b\n1,2\n", pickle.dumps(Bomb()), b"\xff" * 4096, bytes(5000)],
+)
+def test_foreign_bytes_are_refused(tmp_path, suffix, content):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    refuse(path)
+
+
+def test_foreign_tables_are_refused(tmp_path):
+    table = pa.table({"a": [1, 2]})
+    pq.write_table(table, tmp_path / "x.parquet")
+    refuse(tmp_path / "x.parquet", "no archgym trials")
+    with pa.ipc.new_stream(str(tmp_path / "x.arrows"), table.schema) as writer:
+        writer.write_table(table)
+    refuse(tmp_path / "x.arrows", "no archgym trials")
+
+
+def with_metadata(source, target, edit):
+    table = pq.read_table(source)
+    about = json.loads(table.schema.metadata[b"archgym"])
+    edit(about)
+    pq.write_table(table.replace_schema_metadata({"archgym": json.dumps(about)}), target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda a: a.update(format=99), "format 99"),
+        (lambda a: a.update(format="1"), "format 1"),
+        (lambda a: a.pop("problems"), "list of problems"),
+        (lambda a: a.update(problems=[]), "list of problems"),
+        (lambda a: a.update(problems=[1]), "list of problems"),
+        (lambda a: a["problems"][0].pop("metrics"), "list of problems"),
+        (lambda a: a["problems"][0].update(metrics=[["time_ns"]]), "list of problems"),
+        (lambda a: a["problems"][0].update(metrics=["nothing"]), "lacks the column 'nothing'"),
+        (lambda a: a["problems"][0].update(options="not json"), "problem options"),
+        (lambda a: a["problems"][0].update(options="[1]"), "problem options"),
+    ],
+)
+def test_bad_metadata_is_refused(merged, tmp_path, edit, words):
+    path = with_metadata(merged, tmp_path / "x.parquet", edit)
+    with pytest.raises(ArchGymError) as caught:
+        Dataset(path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_rows_of_an_undeclared_problem_are_refused(merged, tmp_path):
+    path = with_metadata(merged, tmp_path / "x.parquet", lambda a: a["problems"].pop())
+    with pytest.raises(ArchGymError, match="does not declare"):
+        info(path)
+
+
+def test_nested_and_extension_columns_are_refused(merged, tmp_path):
+    table = pq.read_table(merged)
+    for name, column in (
+        ("list", pa.array([[1]] * len(table))),
+        ("uuid", pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * len(table), pa.binary(16)))),
+    ):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(table.append_column(name, column), path)
+        refuse(path)
+
+
+def test_a_truncated_parquet_file_is_refused(merged, tmp_path):
+    content = merged.read_bytes()
+    for keep in (4, 100, len(content) // 2, len(content) - 1):
+        path = tmp_path / f"{keep}.parquet"
+        path.write_bytes(content[:keep])
+        refuse(path)
+
+
+def test_a_torn_shard_is_read_to_its_last_whole_batch(trials, tmp_path):
+    source = next(iter(sorted(trials.glob("*ga*.arrows"))))
+    content = source.read_bytes()
+    whole = Dataset(source).rows
+    path = tmp_path / "torn.arrows"
+    path.write_bytes(content[: len(content) - 200])
+    dataset = Dataset(path)
+    assert 0 < dataset.rows < whole and dataset.files[0].note
+    found = verify(path, sample=20)
+    assert "file end" in [check["name"] for check in found["checks"] if not check["holds"]]
+    assert merge([path], tmp_path / "m")["torn_files"]
+
+
+def test_an_open_run_is_noted(trials, tmp_path):
+    content = next(iter(sorted(trials.glob("*ga*.arrows")))).read_bytes()
+    path = tmp_path / "open.arrows"
+    path.write_bytes(content[:-8])
+    dataset = Dataset(path)
+    assert dataset.rows == Dataset(trials).files[0].rows or dataset.rows > 0
+    assert "not closed" in dataset.files[0].note
+
+
+def test_a_shard_that_claims_a_huge_message_costs_no_memory(trials, tmp_path):
+    content = bytearray(next(iter(sorted(trials.glob("*.arrows")))).read_bytes())
+    path = tmp_path / "huge.arrows"
+    path.write_bytes(bytes(content[:-8]) + struct.pack("<iI", -1, 0x7FFFFFF0))
+    dataset = Dataset(path)
+    assert dataset.rows > 0 and dataset.files[0].note
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_flipped_bytes_never_crash(trials, tmp_path_factory, data):
+    """Whatever a byte becomes, reading ends in rows or in one sentence."""
+    content = bytearray(sorted(trials.glob("*ga*.arrows"))[0].read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("flip") / "x.arrows"
+    path.write_bytes(bytes(content))
+    try:
+        info(path)
+        verify(path, sample=4)
+    except ArchGymError as error:
+        assert "\n" not in str(error)
+
+
+def test_data_does_not_choose_what_is_run(merged, tmp_path):
+    """A dataset may name stand-ins, files or external programs: none is touched without --trust."""
+    for about, words in (
+        ({"problem": "toy/file:/etc/passwd"}, "--trust"),
+        ({"options": json.dumps({"simulator": "proxy:/tmp/x"})}, "--trust"),
+        ({"options": json.dumps({"binary": "file:/bin/sh"})}, "--trust"),
+    ):
+        table = pq.read_table(merged)
+        meta = json.loads(table.schema.metadata[b"archgym"])
+        for row in meta["problems"]:
+            row.update(about)
+        for name, value in about.items():
+            column = pa.array([value] * len(table)).dictionary_encode()
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
+        if "problem" in about:
+            meta["problems"] = meta["problems"][:1]
+            objective = pa.array([meta["problems"][0]["objective"]] * len(table)).dictionary_encode()
+            table = table.set_column(table.column_names.index("objective"), table.schema.field("objective"), objective)
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        pq.write_table(table.replace_schema_metadata({"archgym": json.dumps(meta)}), path)
+        found = verify(path, sample=4)
+        assert all(words in p["note"] and p["simulated"] == 0 for p in found["problems"])
+
+
+def test_a_row_group_that_claims_too_much_is_refused(merged, monkeypatch):
+    import archgym.datasets.dataset as module
+
+    monkeypatch.setattr(module, "_LIMIT_ROW_GROUP", 10)
+    refuse(merged, "claims")
+
+
+def test_empty_folders_say_so(tmp_path):
+    with pytest.raises(ArchGymError, match="holds no trials"):
+        Dataset(tmp_path)
+    with pytest.raises(ArchGymError, match="does not exist"):
+        Dataset(tmp_path / "nothing")

@@ -1,0 +1,227 @@
+"""Devices, address maps, energy, spaces and the simulator's contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archgym.errors import ArchGymError
+from archgym.simulators.dram import DramSimulator, Trace
+from archgym.simulators.dram.addressmap import FIELDS, MAP_NAMES, AddressMap, named_map
+from archgym.simulators.dram.batch import prepare
+from archgym.simulators.dram.devices import device, devices
+from archgym.simulators.dram.energy import PARTS
+from archgym.testing import check_simulator
+from tests.dram.helpers import REF, random_trace
+
+
+def test_presets_are_consistent() -> None:
+    for dev in devices().values():
+        t = dev.timing
+        assert dev.source and dev.description
+        assert dev.burst_bytes in (32, 64) and dev.banks % dev.bank_groups == 0
+        if dev.family.startswith("DDR"):
+            assert t["RC"] == t["RAS"] + t["RP"]
+            assert t["REFI"] > 10 * t["RFC"] and t["RL"] >= t["WL"]
+    assert device("DDR4-2400").tck_ps == 833 and device("DDR3-1600").tck_ps == 1250
+    assert device("DDR3-1600").rank_bytes == 1 << 30 and device("DDR4-2400").rank_bytes == 1 << 32
+
+
+def test_presets_are_the_published_numbers() -> None:
+    if not (REF / "presets.json").is_file():
+        pytest.skip("no reference data")
+    published = json.loads((REF / "presets.json").read_text())["dramsys"]
+    for name, key in {
+        "DDR3-1600": "v4.0_archgym:MICRON_1Gb_DDR3-1600_8bit_G",
+        "DDR4-1866": "v4.0_archgym:JEDEC_4Gb_DDR4-1866_8bit_A",
+        "DDR4-2400": "v4.0_archgym:JEDEC_4Gb_DDR4-2400_8bit_A",
+        "LPDDR4-3200": "v4.0_archgym:JEDEC_8Gb_LPDDR4-3200_16bit",
+        "HBM2": "v4.0_archgym:HBM2",
+    }.items():
+        theirs = published[key]
+        assert {**device(name).timing, "clkMhz": device(name).clock_mhz} == theirs["memtimingspec"]
+        assert dict(device(name).power) == theirs.get("mempowerspec", {})
+
+
+def test_unknown_names_are_told() -> None:
+    with pytest.raises(ArchGymError, match="did you mean 'DDR4-2400'"):
+        device("DDR4-2401")
+    with pytest.raises(ArchGymError, match="unknown address map"):
+        named_map("robaco", device("DDR4-2400"))
+    with pytest.raises(ArchGymError):
+        DramSimulator(device="DDR9")
+    with pytest.raises(ArchGymError, match="powers of two"):
+        DramSimulator(ranks=3)
+
+
+def test_the_published_maps_come_out() -> None:
+    ddr4, ddr3 = device("DDR4-2400"), device("DDR3-1600")
+    bits = named_map("li", ddr4, 1).bits
+    assert bits["column"] == (3, 4, 5, *range(10, 17)) and bits["bank_group"] == (6, 7) and bits["bank"] == (8, 9)
+    assert named_map("brc", ddr4, 1).bits["row"] == tuple(range(13, 28))
+    assert named_map("rbc", ddr3, 1).bits["bank"] == (13, 14, 15)
+    assert named_map("rbc-rank17", ddr4, 2).bits["rank"] == (17,)
+    bits = named_map("li-channel6", ddr4, 1, 2).bits
+    assert bits["channel"] == (6,) and bits["column"] == (3, 4, 5, *range(11, 18)) and bits["bank_group"] == (7, 8)
+    assert named_map("rbc", device("LPDDR4-3200"), 1).bits["column"] == tuple(range(1, 11))
+    assert named_map("rbc", device("HBM2"), 2).bits["rank"] == (14,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(devices())), st.sampled_from(MAP_NAMES), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4]),
+    st.integers(0, 2**32),
+)  # fmt: skip
+def test_maps_are_one_to_one(name: str, map_name: str, ranks: int, channels: int, seed: int) -> None:
+    """Every address has fields of its own: put back together they give the address, XOR undone."""
+    dev = device(name)
+    chosen = named_map(map_name, dev, ranks, channels)
+    assert chosen.capacity == dev.rank_bytes * ranks * channels
+    address = np.random.default_rng(seed).integers(0, chosen.capacity, 50)
+    fields = chosen.decode(address)
+    back = np.zeros_like(address)
+    for field in FIELDS:
+        limit = {"rank": ranks, "channel": channels, "row": dev.rows, "column": dev.columns}.get(field)
+        assert limit is None or (fields[field] < limit).all()
+        for place, bit in enumerate(chosen.bits[field]):
+            back |= ((fields[field] >> place) & 1) << bit
+    for a, b in reversed(chosen.xor):
+        back ^= ((back >> b) & 1) << a
+    assert np.array_equal(back, address)
+
+
+def test_bad_maps_are_refused() -> None:
+    dev = device("DDR4-2400")
+    good = named_map("rbc", dev, 1)
+    for change, words in {
+        "twice": ({"row": (*range(17, 31), 13)}, "bit 13 twice"),
+        "missing": ({"row": (*range(17, 31), 32)}, "no field for bit 31"),
+        "few": ({"row": tuple(range(17, 31))}, "row bits"),
+        "burst": ({"byte": (0, 1, 3), "column": (2, *range(4, 13))}, "burst together"),
+    }.values():
+        with pytest.raises(ArchGymError, match=words):
+            AddressMap("mine", {**good.bits, **change}).check(dev, 1, 1)
+    with pytest.raises(ArchGymError, match="XOR"):
+        dataclasses.replace(good, xor=((3, 17),)).check(dev, 1, 1)
+
+
+def test_spaces_have_their_sizes() -> None:
+    trace = random_trace(1, 10)
+    assert DramSimulator("archgym").space(trace).size == 1_769_472
+    assert DramSimulator("archgym-rl").space(trace).size == 442_368
+    wide = DramSimulator("wide").space(trace)
+    assert {"Device", "AddressMap", "Channels", "Ranks", "PowerDownPolicy", "CmdMux"} <= set(wide.names)
+    with pytest.raises(ArchGymError, match="space of dram"):
+        DramSimulator("huge")
+
+
+@pytest.mark.parametrize("space", ["archgym", "archgym-rl", "wide"])
+def test_contract(space: str) -> None:
+    check_simulator(DramSimulator(space), random_trace(2, 120, 5.0), samples=24)
+
+
+def test_inactive_parameters_have_one_representative() -> None:
+    space = DramSimulator().space(random_trace(1, 10))
+    canonical = space.canonical(space.sample(20_000, 0))
+    names = space.decode(canonical)
+    for row in names[:2000]:
+        if row["RefreshPolicy"] == "NoRefresh":
+            assert (row["RefreshMaxPostponed"], row["RefreshMaxPulledin"]) == (1, 1)
+        if row["Arbiter"] == "Simple":
+            assert row["MaxActiveTransactions"] == 1
+
+
+def test_infeasible_designs_are_named() -> None:
+    simulator = DramSimulator("wide")
+    trace = Trace("high", "an address above 1 GiB", [0, 5], [1 << 31, 64], [False, True])
+    space = simulator.space(trace)
+    base = {
+        "Device": "DDR4-2400", "AddressMap": "rbc", "Channels": 1, "Ranks": 1, "PagePolicy": "Open", "Scheduler": "FrFcfs",
+        "SchedulerBuffer": "Shared", "RequestBufferSize": 8, "RespQueue": "Fifo", "RefreshPolicy": "AllBank",
+        "RefreshMaxPostponed": 1, "RefreshMaxPulledin": 1, "Arbiter": "Fifo", "MaxActiveTransactions": 8,
+        "PowerDownPolicy": "NoPowerDown", "CmdMux": "Oldest",
+    }  # fmt: skip
+    designs = space.encode(
+        [
+            base,
+            {**base, "RefreshPolicy": "PerBank"},
+            {**base, "CmdMux": "Strict"},
+            {**base, "Device": "DDR3-1600"},
+            {**base, "Device": "DDR5-4800", "PowerDownPolicy": "Staggered"},
+        ]
+    )
+    result = simulator.evaluate(designs, trace)
+    assert result.violation.tolist() == ["", "refresh_supported", "strict_fifo", "capacity", "power_down_supported"]
+    assert np.isnan(result.metrics["total_time_ns"][1:]).all() and result.metrics["total_time_ns"][0] > 0
+    with pytest.raises(ArchGymError, match=r"0x80000000 at request 0, beyond the 1 GiB of DDR3-1600"):
+        DramSimulator(device="DDR3-1600").evaluate(np.zeros((1, 10), dtype=np.int64), trace)
+
+
+def test_energy_is_the_sum_of_its_parts() -> None:
+    trace = random_trace(3, 200, 6.0)
+    for space in ("archgym", "wide"):
+        simulator = DramSimulator(space)
+        designs = simulator.space(trace).sample(60, 1, feasible=True)
+        metrics = simulator.evaluate(designs, trace).metrics
+        parts = sum(metrics[part] for part in PARTS)
+        assert np.allclose(parts, metrics["energy_pj"], rtol=1e-12, equal_nan=True)
+        assert all((np.nan_to_num(metrics[part]) >= 0).all() for part in PARTS)
+        assert np.allclose(
+            metrics["average_power_mw"] * metrics["total_time_ns"], metrics["energy_pj"], rtol=1e-12, equal_nan=True
+        )
+        known = ~np.isnan(metrics["energy_pj"])
+        bits = metrics["energy_pj"][known] / metrics["energy_per_bit_pj"][known]
+        assert np.allclose(bits, 200 * 512)
+        assert np.allclose(metrics["bandwidth_gbps"] * metrics["total_time_ns"], 200 * 512)
+
+
+def test_energy_by_hand() -> None:
+    """One read of an idle DDR3: activation, read, standby with the bank open until the data has ended."""
+    trace = Trace("one", "one read", [0], [0], [False])
+    simulator = DramSimulator(device="DDR3-1600")
+    design = {
+        "PagePolicy": "Open", "Scheduler": "FrFcfs", "SchedulerBuffer": "Shared", "RequestBufferSize": 8,
+        "RespQueue": "Fifo", "RefreshPolicy": "NoRefresh", "RefreshMaxPostponed": 1, "RefreshMaxPulledin": 1,
+        "Arbiter": "Simple", "MaxActiveTransactions": 1,
+    }  # fmt: skip
+    metrics = simulator.evaluate(simulator.space(trace).encode(design), trace).metrics
+    unit = 8 * 1.5 * 1.25  # devices, volt, ns a cycle: mA times cycles become pJ
+    assert metrics["energy_activate_pj"][0] == pytest.approx(unit * (70 - 45) * 28)
+    assert metrics["energy_read_pj"][0] == pytest.approx(unit * (140 - 45) * 4)
+    # ACT at 0, RD at 10, whose power state lasts RL + 1 + tBURST cycles: 10 + 15 - 1.
+    assert metrics["energy_standby_active_pj"][0] == pytest.approx(unit * 45 * 24)
+    assert metrics["energy_precharge_pj"][0] == metrics["energy_standby_precharge_pj"][0] == 0
+    assert metrics["total_time_ns"][0] == pytest.approx(24 * 1.25)
+
+
+def test_without_currents_there_is_no_energy() -> None:
+    trace = random_trace(4, 30)
+    metrics = DramSimulator(device="DDR5-4800").evaluate(np.zeros((2, 10), dtype=np.int64), trace).metrics
+    assert np.isnan(metrics["energy_pj"]).all() and (metrics["total_time_ns"] > 0).all()
+
+
+def test_a_line_takes_two_bursts_of_32_bytes() -> None:
+    trace = random_trace(5, 40)
+    dev = device("LPDDR4-3200")
+    assert prepare(trace, dev, named_map("rbc", dev)).requests == 80
+    assert prepare(trace, dev, named_map("rbc", dev), split=False).requests == 40
+
+
+def test_windows_of_workloads() -> None:
+    simulator = DramSimulator()
+    name = next(iter(simulator.workloads()), None)
+    if name is None:
+        pytest.skip("no shipped traces")
+    assert len(simulator.load_workload(name)) == 1000
+    assert len(simulator.load_workload(name, requests=17)) == 17
+    assert len(simulator.load_workload(name, requests=0)) > 1000
+    for bad in (-1, 2.5, "many", True):
+        with pytest.raises(ArchGymError, match="requests"):
+            simulator.load_workload(name, requests=bad)
+    with pytest.raises(ArchGymError, match="option"):
+        simulator.load_workload(name, size=3)

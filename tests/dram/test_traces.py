@@ -1,0 +1,342 @@
+"""Traces: readers, writers, generators, the shipped recordings, and the sentences about bad files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archgym.errors import ArchGymError
+from archgym.simulators.dram.addressmap import named_map
+from archgym.simulators.dram.devices import device
+from archgym.simulators.dram.trace import Trace
+from archgym.simulators.dram.traces import (
+    GENERATORS,
+    HEADER,
+    all_traces,
+    named_trace,
+    read_trace,
+    shipped_traces,
+    synthetic_traces,
+    write_trace,
+)
+
+REF = Path(os.environ.get("ARCHGYM_REF", Path(__file__).parents[2].parent / "shared" / "ref")) / "dram"
+
+
+def columns(trace: Trace) -> tuple[list[int], list[int], list[bool]]:
+    return trace.time.tolist(), trace.address.tolist(), trace.is_write.tolist()
+
+
+def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+# --- the workload ----------------------------------------------------------------------------------------------------
+
+
+def test_a_trace_checks_what_it_is_given() -> None:
+    good = ([0, 1], [0, 64], [False, True])
+    assert columns(Trace("t", "", *good)) == good
+    for time, address, write, word in (
+        ([], [], [], "empty"),
+        ([0], [0, 64], [False], "shapes"),
+        ([1, 0], [0, 0], [False, False], "backwards"),
+        ([-1, 0], [0, 0], [False, False], "negative time -1"),
+        ([0, 0], [0, -64], [False, False], "negative address -64"),
+        ([0.5, 1], [0, 0], [False, False], "whole"),
+        ([0, 2**60], [0, 0], [False, False], "time"),
+        ([0, np.nan], [0, 0], [False, False], "whole"),
+    ):
+        with pytest.raises(ArchGymError, match=word):
+            Trace("t", "", time, address, write)
+    with pytest.raises(ArchGymError, match="clock"):
+        Trace("t", "", *good, clock_mhz=0)
+
+
+def test_times_are_converted_by_the_ratio_of_the_clocks_and_rounded_up() -> None:
+    trace = Trace("t", "", [0, 1, 2, 3, 800], [0] * 5, [False] * 5, clock_mhz=800)
+    assert trace.arrival(1200).tolist() == [0, 2, 3, 5, 1200]
+    assert trace.arrival(800) is trace.time
+    assert trace.arrival(400).tolist() == [0, 1, 1, 2, 400]
+    assert Trace("t", "", [0, 7], [0, 0], [False] * 2).arrival(1200).tolist() == [0, 7]
+
+
+def test_a_window_is_the_first_requests_or_starts_at_zero() -> None:
+    trace = Trace("t", "", [5, 6, 9, 12], [0, 64, 128, 192], [True, False, True, False])
+    assert columns(trace.window(2)) == ([5, 6], [0, 64], [True, False])
+    assert columns(trace.window(2, start=1)) == ([0, 3], [64, 128], [False, True])
+    assert trace.window(4) is trace
+    assert trace.window(2).fingerprint != trace.fingerprint
+    for requests, start in ((0, 0), (-1, 0), (1, 4), (1, -1)):
+        with pytest.raises(ArchGymError):
+            trace.window(requests, start)
+
+
+def test_the_fingerprint_is_of_the_content() -> None:
+    def make(time: int = 1, address: int = 64, write: bool = True, clock: float | None = None) -> str:
+        return Trace("t", "", [0, time], [0, address], [False, write], clock).fingerprint
+
+    assert len({make(), make(2), make(1, 128), make(1, 64, False), make(clock=800)}) == 5
+    assert make() == Trace("other", "words", np.array([0, 1]), np.array([0, 64]), np.array([0, 1])).fingerprint
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 2**62), st.booleans()), min_size=1, max_size=40))
+def test_features_are_finite_and_of_order_one(requests: list[tuple[int, int, bool]]) -> None:
+    time, address, write = zip(*sorted(requests), strict=True)
+    features = Trace("t", "", time, address, write).features()
+    assert all(np.isfinite(value) and -1 <= value <= 2 for value in features.values()), features
+
+
+# --- round trips -----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2**50), st.integers(0, 2**63 - 1), st.booleans()), min_size=1, max_size=30),
+    st.sampled_from([".csv", ".csv.gz", ".stl", ".stl.gz"]),
+)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, int, bool]], ending: str
+) -> None:
+    time, address, write = zip(*sorted(requests), strict=True)
+    path = tmp_path_factory.mktemp("trace") / f"a{ending}"
+    write_trace(Trace("t", "", time, address, write), path)
+    again = read_trace(path)
+    assert columns(again) == (list(time), list(address), list(write))
+    assert again.clock_mhz == (800 if ".stl" in ending else None)
+
+
+def test_writers_convert_or_refuse(tmp_path: Path) -> None:
+    trace = Trace("t", "", [0, 3], [0, 64], [False, True], clock_mhz=1600)
+    with pytest.raises(ArchGymError, match="memory_clock_mhz"):
+        write_trace(trace, tmp_path / "a.csv")
+    assert read_trace(write_trace(trace, tmp_path / "a.csv", 800)).time.tolist() == [0, 2]
+    with pytest.raises(ArchGymError, match="must end in"):
+        write_trace(trace, tmp_path / "a.txt")
+    with pytest.raises(ArchGymError, match="cannot write"):
+        write_trace(trace, tmp_path / "none" / "a.stl")
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "time", "address", "write"),
+    [
+        ("a.csv", f"{HEADER}\n1,64,R\n2,0x80,W\n", [1, 2], [64, 128], [False, True]),
+        ("a.csv", f"\ufeff{HEADER}\r\n 1 , 64 , R\r\n\r\n2,0X80,W", [1, 2], [64, 128], [False, True]),
+        ("a.stl", "# c\n31:\tread\t0x40\n\n32: (64) write 0x80 00ff # d\n", [31, 32], [64, 128], [False, True]),
+        ("a.stl", "31: read 40\n31: write 0X80 aa\n", [31, 31], [64, 128], [False, True]),
+        ("a.rstl", "3: read 0x40\n2: write 0x80\n", [3, 5], [64, 128], [False, True]),
+        ("a.trc", "0x40 READ 1\n80 P_MEM_WR 2\n", [1, 2], [64, 128], [False, True]),
+        ("a.trace", "0x40 write 1\n0x80 P_FETCH 2\n", [1, 2], [64, 128], [True, False]),
+        ("a.trace", "LD 0x40\nST 128\n", [0, 0], [64, 128], [False, True]),
+        ("a.txt", f"{HEADER}\n1,64,W\n1,128,R\n", [1, 1], [64, 128], [True, False]),
+        ("a.txt", "7: write 0x40\n8: read 0x80\n", [7, 8], [64, 128], [True, False]),
+    ],
+)
+def test_every_format_is_read_plain_and_gzipped(
+    tmp_path: Path, name: str, text: str, time: list[int], address: list[int], write: list[bool]
+) -> None:
+    assert columns(read_trace(written(tmp_path, name, text))) == (time, address, write)
+    zipped = written(tmp_path, name + ".gz", gzip.compress(text.encode()))
+    assert columns(read_trace(zipped)) == (time, address, write)
+
+
+def test_ramulator_without_times_says_so(tmp_path: Path) -> None:
+    assert "no times" in read_trace(written(tmp_path, "a.trace", "LD 1\n")).description
+
+
+def test_address_vectors_need_a_device_and_decode_back(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.trace", "R 0,0,1,2,305,8\nW 0,0,3,3,32767,1016\n")
+    with pytest.raises(ArchGymError, match="device"):
+        read_trace(path)
+    chip = device("DDR4-2400")
+    for name in ("rbc", "brc", "li", "li-xor"):
+        trace = read_trace(path, device="DDR4-2400", map=name)
+        fields = named_map(name, chip).decode(trace.address)
+        assert fields["bank_group"].tolist() == [1, 3] and fields["bank"].tolist() == [2, 3]
+        assert fields["row"].tolist() == [305, 32767] and fields["column"].tolist() == [8, 1016]
+        assert trace.is_write.tolist() == [False, True]
+    with pytest.raises(ArchGymError, match="bank below 8"):
+        read_trace(written(tmp_path, "b.trace", "R 0,0,8,1,0\n"), device="DDR3-1600")
+    with pytest.raises(ArchGymError, match="5 levels"):
+        read_trace(path, device="DDR3-1600")
+
+
+def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.stl", "3: read 0x40\n")
+    assert read_trace(path, clock_mhz=400).arrival(800).tolist() == [6]
+
+
+# --- bad files: one sentence with file, line, what was found and what was expected ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "", ["empty"]),
+        ("a.csv", "\n \n", ["empty"]),
+        ("a.csv", f"{HEADER}\n", ["no request"]),
+        ("a.csv", "1,2,R\n", ["line 1", "'1,2,R'", HEADER]),
+        ("a.csv", f"{HEADER}\n1,2,R\n2,3\n", ["line 3", "'2,3'", "expected"]),
+        ("a.csv", f"{HEADER}\n1,2,R,4\n", ["line 2", "expected"]),
+        ("a.csv", f"{HEADER}\n,1,2,R\n", ["line 2"]),
+        ("a.csv", f"{HEADER}\n1 2 R\n", ["line 2"]),
+        ("a.csv", f"{HEADER}\n1,,R\n", ["line 2", "number", "address"]),
+        ("a.csv", f"{HEADER}\n1,2,R\nx,2,R\n2,2\n", ["line 3", "'x,2,R'", "number", "arrival"]),
+        ("a.csv", f"{HEADER}\n1.5,2,R\n", ["line 2", "number"]),
+        ("a.csv", f"{HEADER}\n1,2,X\n", ["line 2", "R or W"]),
+        ("a.csv", f"{HEADER}\n-1,2,R\n", ["line 2", ">= 0"]),
+        ("a.csv", f"{HEADER}\n1,-2,R\n", ["line 2", ">= 0", "address"]),
+        ("a.csv", f"{HEADER}\n1,9223372036854775808,R\n", ["line 2", "2**63"]),
+        ("a.csv", f"{HEADER}\n1,{'9' * 60},R\n", ["line 2", "2**63"]),
+        ("a.csv", f"{HEADER}\n\n5,0,R\n6,0,R\n4,0,W\n3,0,W\n", ["line 5", "'4,0,W'", "at least 6"]),
+        ("a.csv", f"{HEADER}\n# note\n", ["line 2"]),
+        ("a.stl", "31 read 0x40\n", ["line 1", "'31 read 0x40'", "31: read"]),
+        ("a.stl", "1: read 0x40\n2: load 0x40\n", ["line 2", "read or write"]),
+        ("a.stl", "1: read\n", ["line 1"]),
+        ("a.stl", "1: (64) read\n", ["line 1"]),
+        ("a.stl", "1: (x) read 0x40\n", ["line 1", "byte count"]),
+        ("a.stl", "1: (128) read 0x40\n", ["line 1", "byte count"]),
+        ("a.stl", "1: read 0x40 aa bb\n", ["line 1"]),
+        ("a.stl", "1: read 0xzz\n", ["line 1", "number", "address"]),
+        ("a.stl", "# only a comment\n", ["no request"]),
+        ("a.stl", "2: read 0x40\n1: read 0x40\n", ["line 2", "at least 2"]),
+        ("a.trc", "0x40 FOO 1\n", ["line 1", "P_MEM_WR"]),
+        ("a.trc", "0x40 READ\n", ["line 1"]),
+        ("a.trc", "0x40 READ 2\n0x40 READ 1\n", ["line 2", "at least 2"]),
+        ("a.trace", "LD 0x40\nXX 64\n", ["line 2", "LD or ST"]),
+        ("a.trace", "LD\n", ["no known trace format"]),
+        ("a.bin", b"\x00\xff\x01" * 50, ["no known trace format"]),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n1,2,R\n".encode())[:-6], ["truncated"]),
+        ("a.csv.gz", f"{HEADER}\n1,2,R\n", ["not gzipped"]),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(tmp_path: Path, name: str, text: str | bytes, words: list[str]) -> None:
+    path = written(tmp_path, name, text)
+    with pytest.raises(ArchGymError) as error:
+        read_trace(path)
+    sentence = str(error.value)
+    assert "\n" not in sentence and str(path) in sentence, sentence
+    assert all(word in sentence for word in words), sentence
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ArchGymError, match="there is no trace file"):
+        read_trace(tmp_path / "none.csv")
+    with pytest.raises(ArchGymError, match="cannot read"):
+        read_trace(tmp_path)
+    with pytest.raises(ArchGymError, match="did you mean 'stl'"):
+        read_trace(tmp_path, "slt")
+
+
+def test_times_that_run_backwards_can_be_held(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.stl", "5: read 0x0\n3: read 0x40\n7: read 0x80\n")
+    assert read_trace(path, backwards="hold").time.tolist() == [5, 5, 7]
+    with pytest.raises(ArchGymError, match="hold"):
+        read_trace(path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(["a.csv", "a.stl", "a.rstl", "a.trc", "a.trace", "a.csv.gz"]))
+def test_any_bytes_are_a_trace_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+) -> None:
+    path = tmp_path_factory.mktemp("bytes") / name
+    path.write_bytes(content)
+    sentence, length = "", 0
+    try:
+        length = len(read_trace(path))
+    except ArchGymError as error:
+        sentence = str(error)
+    assert length > 0 or (sentence and "\n" not in sentence)
+
+
+@pytest.mark.skipif(not REF.exists(), reason="no reference data")
+@pytest.mark.parametrize(
+    "path", sorted([*REF.glob("stl/*.gz"), *REF.glob("traces/*.csv.gz")])[::3], ids=lambda p: p.name
+)
+def test_reference_traces_read_as_python_reads_them(path: Path) -> None:
+    trace = read_trace(path, backwards="hold")
+    with gzip.open(path, "rt") as text:
+        lines = [line.strip() for line in text if line.strip() and not line.startswith("#")]
+    if path.name.endswith(".csv.gz"):
+        rows = [line.split(",") for line in lines[1:]]
+        expected = ([int(r[0]) for r in rows], [int(r[1], 0) for r in rows], [r[2] == "W" for r in rows])
+    else:
+        rows = [line.split() for line in lines]
+        times = np.maximum.accumulate([int(r[0].rstrip(":")) for r in rows]).tolist()
+        expected = (times, [int(r[2], 16) for r in rows], [r[1] == "write" for r in rows])
+    assert columns(trace) == expected
+
+
+# --- generators and recordings ---------------------------------------------------------------------------------------
+
+
+def test_generators_are_seeded_and_keep_their_word() -> None:
+    for name in GENERATORS:
+        once, again = named_trace(f"{name}:requests=3000"), named_trace(f"{name}:requests=3000")
+        assert once.fingerprint == again.fingerprint and len(once) == 3000
+        assert once.fingerprint != named_trace(f"{name}:requests=3000,seed=1").fingerprint
+        assert (once.address % 64 == 0).all() and once.address.max() < 2**30
+    trace = named_trace("random:requests=20000,gap=8,write_share=0.25")
+    assert abs(np.diff(trace.time).mean() - 8) < 0.3 and abs(trace.is_write.mean() - 0.25) < 0.02
+    assert np.diff(trace.time).min() >= 1
+    fixed = named_trace("stream:gap=1,arrivals=fixed,requests=100")
+    assert fixed.time.tolist() == list(range(100)) and fixed.address.tolist() == list(range(0, 6400, 64))
+    conflict = named_trace("rowconflict:requests=100")
+    assert (conflict.address % (1 << 20) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("randum", "did you mean 'random'"),
+        ("random:gap", "like gap="),
+        ("random:gap=x", "like gap="),
+        ("random:gap=0.5", "gap"),
+        ("random:gap=nan", "gap"),
+        ("random:requests=0", "at least 1"),
+        ("random:write_share=2", "write share"),
+        ("random:arrivals=poisson", "arrivals"),
+        ("random:foo=1", "foo"),
+        ("stream:span=0", "span"),
+        ("mixed:streams=0", "streams"),
+        ("cloud:pages=0", "pages"),
+    ],
+)
+def test_a_bad_generator_name_gets_one_sentence(name: str, words: str) -> None:
+    with pytest.raises(ArchGymError, match=words):
+        named_trace(name)
+
+
+def test_all_names_load_lazily() -> None:
+    names = list(all_traces())
+    assert names == [*shipped_traces(), *synthetic_traces()] and len(set(names)) == len(names)
+    assert all_traces()["random-saturating"].time[:3].tolist() == [0, 1, 2]
+    assert "none" not in all_traces() and "none:gap=2" not in all_traces()
+    assert "random:gap=2" in all_traces() and len(all_traces()["random:requests=7"]) == 7
+
+
+def test_the_shipped_recordings_are_what_they_claim() -> None:
+    traces = shipped_traces()
+    assert len(traces) >= 6 and {"gzip", "sqlite", "matmul", "graph", "sort", "nn-inference"} <= set(traces)
+    for name, trace in traces.items():
+        assert 20_000 <= len(trace) <= 100_000, name
+        assert trace.name == name and name not in ("",) and trace.clock_mhz
+        assert 0.01 < trace.is_write.mean() < 0.6, name
+        assert trace.address.max() < 2**30 and (trace.address % 64 == 0).all(), name
+        gap_ns = np.diff(trace.time).mean() * 1000 / trace.clock_mhz
+        assert 5 < gap_ns < 20, (name, gap_ns)  # neither saturated on average nor idle
+    folder = Path(__file__).parents[2] / "archgym/simulators/dram/data/traces"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000

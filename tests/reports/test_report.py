@@ -1,0 +1,102 @@
+"""The HTML report: content, size, and a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from archgym.agents import make_agent, search
+from archgym.errors import ArchGymError
+from archgym.problem import make_problem
+from archgym.reports import write_report
+from archgym.reports.data import anytime, importances, load_report, pareto_mask
+
+pytest.importorskip("plotly")
+
+
+@pytest.fixture(scope="module")
+def folder(bowl, tmp_path_factory):
+    where = tmp_path_factory.mktemp("report")
+    problem = make_problem("bowl/deep", objective="time_ns*power_mw")
+    for agent in ("random", "walk", "ga"):
+        for seed in range(3):
+            search(problem, make_agent(agent, problem, seed), 150, log=where / "trials" / f"{agent}-{seed}.arrows")
+    return where
+
+
+def test_the_report_is_one_file_that_asks_for_nothing(folder):
+    path = write_report(folder)
+    text = path.read_text()
+    assert path.stat().st_size < 5_000_000
+    body = re.sub(r'<script type="application/gzip".*?</script>', "", text, flags=re.S)
+    assert not re.search(r'(src|href)="https?:', body)
+    for word in ("bowl/deep", "time_ns", "speed_mhz", "Best design of each agent", "random", "walk"):
+        assert word in body
+
+
+def test_numbers_in_the_report(folder):
+    (report,) = load_report(folder)
+    assert report.agents == ["ga", "random", "walk"] and len(report.runs) == 9
+    x, quartiles = anytime(report.of("ga"))
+    assert x[0] == 1 and x[-1] == 150
+    assert (np.diff(quartiles, axis=1) >= 0).all() and (quartiles[0] <= quartiles[2]).all()
+    shares = importances(report.problem, report.of("random")[0].table)
+    assert set(shares) == set(report.problem.space.names)
+    assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_pareto_mask_against_the_definition():
+    losses = np.random.default_rng(0).integers(0, 12, (150, 3)).astype(float)
+    mask = pareto_mask(losses)
+    for i, point in enumerate(losses):
+        dominated = ((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any()
+        assert mask[i] == (not dominated)
+    assert not pareto_mask(np.array([[np.inf, 1.0]]))[0]
+
+
+def test_a_folder_without_runs_gets_one_sentence(tmp_path):
+    with pytest.raises(ArchGymError, match="holds no trials"):
+        write_report(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_in_a_real_browser(folder, width):
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = write_report(folder)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        errors, requests = [], []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready=true]", timeout=120_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        # Hovering over the Pareto plot shows a design.
+        page.evaluate("Plotly.Fx.hover('p0-pareto', [{curveNumber: 0, pointNumber: 0}])")
+        page.wait_for_function(
+            "document.querySelector('#p0-pareto .hoverlayer').textContent.includes('speed_mhz')", timeout=20_000
+        )
+        # Filtering hides an agent everywhere.
+        shown = "Plotly.Fx && document.getElementById('p0-anytime').data.filter(t => t.visible !== 'legendonly').length"
+        before = page.evaluate(shown)
+        page.click("button.agent:has-text('walk')")
+        assert page.evaluate(shown) < before
+        page.click("button.agent:has-text('walk')")
+        assert page.evaluate(shown) == before
+        # The theme button works from the keyboard.
+        page.focus("#theme")
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.documentElement.dataset.theme") != theme
+        assert page.screenshot(full_page=True)[:4] == b"\x89PNG"
+        browser.close()
+    assert errors == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
