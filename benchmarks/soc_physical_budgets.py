@@ -3,7 +3,7 @@
 Writes archgym/simulators/soc/data/physical_budgets.json. Where the deadlines cannot be met within the area, the budget
 is 1.2 x the power of the design that comes closest to them within the area, and the file says so.
 
-    python benchmarks/soc_physical_budgets.py --evaluations 200000 --seed 0
+    python benchmarks/soc_physical_budgets.py --evaluations 200000 --seed 0 --repeats 3
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluations", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=3, help="searches a workload, with consecutive seeds")
     args = parser.parse_args()
     entries = {}
     # The largest first: a good design for several applications, without the others' tasks, is a start for fewer.
@@ -38,14 +39,16 @@ def main() -> None:
             if set(names) <= set(other.split("+"))
         ]
         start_rows = np.array(start, dtype=np.int64).reshape(-1, space.dimension)
-        _, design, used = search(problem, args.evaluations, args.seed, heat=0.05, start=start_rows)
+        tries = [search(problem, args.evaluations, args.seed + k, start=start_rows) for k in range(args.repeats)]
+        _, design, _ = max(tries, key=lambda found: found[0])
+        used = sum(found[2] for found in tries)
         metrics = {k: float(v[0]) for k, v in problem.simulator.evaluate(design, problem.workload).metrics.items()}
         area_budget = problem.workload.area_budget_m2 * 1e6
         met = metrics["deadline_ratio"] <= 1 and metrics["other_area_mm2"] <= area_budget
         if not met:
             objective = f"deadline_ratio@other_area_mm2<={area_budget!r}"
             problem = make_problem(f"soc/{name}", objective=objective, mode="physical")
-            _, design, used = search(problem, args.evaluations, args.seed, heat=0.05)
+            _, design, used = search(problem, args.evaluations, args.seed)
             metrics = {k: float(v[0]) for k, v in problem.simulator.evaluate(design, problem.workload).metrics.items()}
         entries[name] = {
             "power_w": float(f"{MARGIN * metrics['power_w']:.4g}"),
@@ -61,7 +64,8 @@ def main() -> None:
         "procedure": "1.2 x the lowest power_w found among designs that meet every latency budget and the area budget "
         "in physical mode; where none does (deadlines_met false), 1.2 x the power of the fastest design found within "
         "the area",
-        "command": f"python benchmarks/soc_physical_budgets.py --evaluations {args.evaluations} --seed {args.seed}",
+        "command": f"python benchmarks/soc_physical_budgets.py --evaluations {args.evaluations} --seed {args.seed} "
+        f"--repeats {args.repeats}",
         "workloads": entries,
     }
     path = Path(soc.__file__).parent / "data" / "physical_budgets.json"

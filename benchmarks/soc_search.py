@@ -26,13 +26,11 @@ def search(
     seed: int,
     walkers: int = 64,
     children: int = 32,
-    heat: float = 0.0,
     start=None,
     report: float = 10.0,
 ):
     """Best (reward, design) among ``evaluations`` simulations. The temperature of acceptance falls to 0 from 2 % of a
-    walker's reward, and from ``heat`` in absolute terms for objectives on a logarithmic scale. ``start``: rows to
-    begin with, beside random ones."""
+    walker's reward. ``start``: rows to begin with, beside random ones."""
     rng = np.random.default_rng(seed)
     space = problem.space
     ordered = np.array([p.ordered and len(p) > 2 for p in space.parameters])
@@ -75,7 +73,7 @@ def search(
         gain = made[np.arange(walkers), pick]
         # Accept a slightly worse child now and then, relative to how far the walker is from the budgets.
         cooling = max(0.0, 1.0 - used / evaluations)
-        worse = np.minimum(gain - rewards, 0.0) / (cooling * (0.02 * np.abs(rewards) + heat) + 1e-12)
+        worse = np.minimum(gain - rewards, 0.0) / (cooling * 0.02 * np.abs(rewards) + 1e-12)
         accept = rng.random(walkers) < np.exp(worse)
         chosen = rows.reshape(walkers, children, -1)[np.arange(walkers), pick]
         current = np.where(accept[:, None], chosen, current)

@@ -96,8 +96,11 @@ def objectives(graph: TaskGraph, mode: str) -> dict[str, Objective]:
     limits = budgets(graph, mode)
     all_budgets = [Budget(name, limit) for name, limit in limits.items()]
 
+    # Physical power budgets are themselves found by search under this objective: they cannot be its reference.
+    scales = {**limits, "power_w": 1.0} if mode == "physical" else limits
+
     def log_ratio(name: str) -> LogRatio:
-        return LogRatio([Term(name, limits.get(name, 1.0))], description=f"minus the logarithm of {name}")
+        return LogRatio([Term(name, scales[name])], description=f"minus the logarithm of {name} / {scales[name]:.6g}")
 
     references = {"power_w": "power", "other_area_mm2": "area"}
     result: dict[str, Objective] = {
