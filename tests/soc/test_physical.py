@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -225,3 +227,23 @@ def test_constants_can_be_replaced_and_are_checked():
         SocSimulator(physical={"dram_j_per_byte": 1e-9})
     with pytest.raises(ArchGymError, match="did you mean 'physical'"):
         SocSimulator(mode="physicl")
+
+
+def test_power_budgets_of_the_builtin_workloads_only():
+    """The recorded designs keep the budgets; a user's graph of the same name keeps its own."""
+    from archgym.simulators.soc.objectives import budgets, physical_power_budgets
+
+    text = (resources.files("archgym.simulators.soc") / "data" / "physical_budgets.json").read_text(encoding="utf-8")
+    record = json.loads(text)["workloads"]
+    assert set(record) == set(SIMULATOR.workloads()) - {"all"} == set(physical_power_budgets())
+    for name, entry in record.items():
+        graph = SIMULATOR.load_workload(name)
+        limits = budgets(graph, "physical")
+        assert limits["power_w"] == entry["power_w"] == pytest.approx(1.2 * entry["best_power_w"], rel=1e-3)
+        metrics = SIMULATOR.evaluate(SIMULATOR.space(graph).encode(entry["design"]), graph).metrics
+        for metric, limit in limits.items():
+            assert metrics[metric][0] <= limit
+    graph = builtin("hpvm_cava")
+    part = replace(graph.parts[0], power_budget_w=1.0)
+    own = TaskGraph(graph.name, "mine", graph.tasks, graph.edges, [part])
+    assert budgets(own, "physical")["power_w"] == 1.0
