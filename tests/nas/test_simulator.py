@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_own_table_holds_what_it_says() -> None:
     means = [table.mean[Key("test", "full", epochs)][live].mean() for epochs in (4, 8, 12, 20)]
     assert means == sorted(means) and means[-1] > 80
     seconds = [table.run_seconds["full", epochs][live] for epochs in (4, 8, 12, 20)]
-    assert all((a < b).all() for a, b in zip(seconds, seconds[1:]))
+    assert all((a < b).all() for a, b in itertools.pairwise(seconds))
 
 
 def test_untrained_cells_of_a_partial_table_are_infeasible(tmp_path: Path) -> None:
@@ -228,7 +229,9 @@ def test_protocols_repeat_and_learn(name: str) -> None:
     landscape = (cells.all_rows() == cells.CONV3).sum(1).astype(float)
     first = run_protocol(name, landscape, landscape, queries=60, seeds=200)
     assert np.array_equal(first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200).chosen)
-    assert not np.array_equal(first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200, seed=1).chosen)
+    assert not np.array_equal(
+        first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200, seed=1).chosen
+    )
     assert (np.diff(first.curve) >= -1e-12).all()
     if name != "random-search":
         random = run_protocol("random-search", landscape, landscape, queries=60, seeds=200)
@@ -267,7 +270,9 @@ def test_command_line(toy: str) -> None:
     runner = CliRunner()
     result: Any = runner.invoke(nas, ["statistics", path, "--json"])
     assert result.exit_code == 0 and '"optimum_percent": 97.65' in result.output
-    result = runner.invoke(nas, ["protocols", path, "--signal", "table:epochs=12,run=single", "--seeds", "20", "--queries", "10"])
+    result = runner.invoke(
+        nas, ["protocols", path, "--signal", "table:epochs=12,run=single", "--seeds", "20", "--queries", "10"]
+    )
     assert result.exit_code == 0 and "regularised-evolution" in result.output
 
 

@@ -86,7 +86,7 @@ def test_bad_fidelities(text: str, sentence: str) -> None:
 def test_neutral_table(tmp_path: Path) -> None:
     loaded = table.read_neutral(made(tmp_path / "t.parquet"))
     codes = np.arange(15625)
-    assert [str(key) for key in loaded.keys()] == [
+    assert [str(key) for key in loaded.kinds()] == [
         "split=test,schedule=full,epochs=200",
         "split=valid,schedule=full,epochs=200",
         "split=valid,schedule=short,epochs=12",

@@ -48,7 +48,10 @@ def bench(threads: int) -> Iterable[Figure]:
         for count in (256, 1):
             part = designs[:count]
             yield Figure(
-                f"lookups_per_s/{count}", _rate(lambda rows=part: simulator.evaluate(rows, workload), count), "1/s", 1  # type: ignore[misc]
+                f"lookups_per_s/{count}",
+                _rate(lambda rows=part: simulator.evaluate(rows, workload), count),
+                "1/s",
+                1,  # type: ignore[misc]
             )
         yield Figure("first_lookup_ms", first, "ms", 1)
     finally:

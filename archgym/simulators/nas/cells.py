@@ -145,7 +145,7 @@ def from_one_hot(one_hot: ArrayLike) -> Rows:
 
 
 def to_graph(cells: ArrayLike) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """"Operations on nodes" form: adjacency int8 ``(n, 8, 8)`` and one-hot node labels int8 ``(n, 8, 7)``.
+    """ "Operations on nodes" form: adjacency int8 ``(n, 8, 8)`` and one-hot node labels int8 ``(n, 8, 7)``.
 
     Nodes: input, the six edges in order, output. Labels: input, the five operations, output. The adjacency is the
     same for every cell (edge a feeds edge b where a ends in the node in which b begins).

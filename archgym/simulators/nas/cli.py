@@ -19,7 +19,9 @@ def nas() -> None:
 @click.option("--minutes", type=float, help="start no shard after so many minutes")
 @click.option("--shards", type=int, help="finish so many shards")
 @click.option("--seeds", default="0,1,2", show_default=True, help="seeds in the order of work")
-@click.option("--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda")
+@click.option(
+    "--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda"
+)
 @click.option("--group", type=int, default=512, show_default=True, help="networks at once on a GPU")
 @click.option("--base", type=click.Path(path_type=Path), help="an assembled table to go on from")
 @click.option("--assemble", type=click.Path(path_type=Path), help="then write the table of all finished shards here")

@@ -46,7 +46,7 @@ def table_statistics(table: CellTable) -> dict[str, float]:
     cells share results within a class, and over live cells for others."""
     own = "recipe" in table.metadata
     result: dict[str, float] = {}
-    keys = [key for key in table.keys() if key.schedule == "full"] or table.keys()
+    keys = [key for key in table.kinds() if key.schedule == "full"] or table.kinds()
     longest = max(key.epochs for key in keys)
     split = "test" if any(key.split == "test" and key.epochs == longest for key in keys) else "valid"
     final = Key(split, keys[-1].schedule, longest)
@@ -87,7 +87,7 @@ def table_statistics(table: CellTable) -> dict[str, float]:
     valid = Key("valid", final.schedule, longest)
     if split == "test" and valid in table.mean:
         result["tau_valid_test"] = tau(table.mean[valid][at], values[at])
-    for key in table.keys():
+    for key in table.kinds():
         if key.split == split and key.epochs != longest and key in table.mean:
             name = f"tau_{key.schedule}_epoch_{key.epochs}_to_final"
             result[name] = tau(table.mean[key][at], values[at])
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = {"dataset": given.dataset} if given.dataset else {}
         table = own_table() if given.table is None else read_table_file(given.table, **options)
-        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.keys()) else None)).split
+        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.kinds()) else None)).split
         text, value = best_cell(table, f"table:split={split}")
         for name, figure in table_statistics(table).items():
             print(f"{name:32s} {figure:.6g}")

@@ -60,7 +60,9 @@ class TrainRecipe:
         if not self.checkpoints or list(self.checkpoints) != sorted(set(self.checkpoints)):
             raise ArchGymError(f"checkpoints {self.checkpoints} must be increasing epochs")
         if self.checkpoints[0] < 1 or self.checkpoints[-1] != self.epochs:
-            raise ArchGymError(f"checkpoints {self.checkpoints} must lie in 1..{self.epochs} and end with {self.epochs}")
+            raise ArchGymError(
+                f"checkpoints {self.checkpoints} must lie in 1..{self.epochs} and end with {self.epochs}"
+            )
         if self.data.train < self.batch:
             raise ArchGymError(f"a batch of {self.batch} is larger than the {self.data.train} training samples")
 
@@ -177,9 +179,19 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
         begin = time.thread_time()
         losses.append(
             kernels.train_steps(
-                ops, theta, velocity, running, data.x_train, data.y_train, order,
-                rates[done * steps : checkpoint * steps], recipe.batch, np.float32(recipe.weight_decay),
-                np.float32(recipe.momentum), m.width, m.classes,
+                ops,
+                theta,
+                velocity,
+                running,
+                data.x_train,
+                data.y_train,
+                order,
+                rates[done * steps : checkpoint * steps],
+                recipe.batch,
+                np.float32(recipe.weight_decay),
+                np.float32(recipe.momentum),
+                m.width,
+                m.classes,
             )  # fmt: skip
         )
         spent += time.thread_time() - begin

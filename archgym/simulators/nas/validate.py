@@ -89,7 +89,11 @@ def _published(path: Path) -> Iterable[Group]:
         for metric, ours in (("params", MACROS[dataset].parameters(n1, n3)), ("macs", MACROS[dataset].macs(n1, n3))):
             if f"{dataset}_{metric}" in stored:
                 yield compare(
-                    f"formula/{metric}/{dataset}", ours, stored[f"{dataset}_{metric}"], required={"exact": 1.0}, rows=names
+                    f"formula/{metric}/{dataset}",
+                    ours,
+                    stored[f"{dataset}_{metric}"],
+                    required={"exact": 1.0},
+                    rows=names,
                 )
     complete = len(codes) == cells.CELLS
     for dataset, (text, accuracy) in BEST.items():
@@ -143,7 +147,9 @@ def _zero_cost(subset: Path, path: Path) -> Iterable[Group]:
 
     read = pyarrow.csv.read_csv(subset)
     order = table.read_columns(path)
-    code_of = dict(zip(np.asarray(order["index"]).tolist(), cells.codes_of_strings(order["arch_str"]).tolist(), strict=True))
+    code_of = dict(
+        zip(np.asarray(order["index"]).tolist(), cells.codes_of_strings(order["arch_str"]).tolist(), strict=True)
+    )
     codes = np.array([code_of[index] for index in read.column("index").to_pylist()])
     rows = cells.rows(codes)
     dataset = np.array(read.column("dataset").to_pylist())
@@ -160,9 +166,18 @@ def _zero_cost(subset: Path, path: Path) -> Iterable[Group]:
             f"zero-cost/params/{name}", ours[given], theirs[given], required={"worst_error": 1e-6}, exact_within=1e-9
         )
         first = here & (np.array(read.column("batch").to_pylist()) == "a")
-        statistics = {"tau_params_accuracy": tau(MACROS[name].parameters(n1[first], n3[first]).astype(float), accuracy[first])}
+        statistics = {
+            "tau_params_accuracy": tau(MACROS[name].parameters(n1[first], n3[first]).astype(float), accuracy[first])
+        }
         yield Group(
-            group.group, group.rows, group.exact, group.mean_error, group.worst_error, group.required, statistics, group.worst
+            group.group,
+            group.rows,
+            group.exact,
+            group.mean_error,
+            group.worst_error,
+            group.required,
+            statistics,
+            group.worst,
         )
     if "synflow" not in read.column_names:
         return
@@ -210,7 +225,12 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
     except MissingExtraError:
         return
     yield Group(
-        "own-table/data", 1, float(data.fingerprint == table.metadata["data_fingerprint"]), float("nan"), float("nan"), {}
+        "own-table/data",
+        1,
+        float(data.fingerprint == table.metadata["data_fingerprint"]),
+        float("nan"),
+        float("nan"),
+        {},
     )
     from importlib import resources
 
@@ -228,7 +248,13 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
         # Two runs of one cell differ with a deviation of sqrt(2) times the seed noise.
         within.append(abs(again - recorded) <= 3.0 * np.sqrt(2.0) * noise)
         worst.append(
-            {"arch_str": cells.to_string(cells.rows(code)), "seed": seed, "ours": again, "reference": recorded, "error": errors[-1]}
+            {
+                "arch_str": cells.to_string(cells.rows(code)),
+                "seed": seed,
+                "ours": again,
+                "reference": recorded,
+                "error": errors[-1],
+            }
         )
     worst.sort(key=lambda row: -float(row["error"]))
     yield Group(
