@@ -124,6 +124,9 @@ def test_neighbours() -> None:
     values[123] = 1.0
     assert 123 in cells.local_maxima(values)
     assert not set(table[123]) & set(cells.local_maxima(values))
+    values[table[123][5]] = 1.0  # a plateau of two counts once
+    high = [code for code in cells.local_maxima(values) if values[code] == 1.0]
+    assert high == [min(123, table[123][5])]
 
 
 def test_free_statistics_of_known_cells() -> None:

@@ -252,9 +252,22 @@ def neighbour_codes() -> NDArray[np.int64]:
 
 
 def local_maxima(values: ArrayLike) -> NDArray[np.int64]:
-    """Codes of the cells no neighbour of which has a larger value; ``values`` in code order ``(15625,)``."""
+    """Codes of the cells no neighbour of which has a larger value; ``values`` in code order ``(15625,)``.
+
+    Neighbouring maxima of equal value form one plateau and are named by their smallest code.
+    """
     score = np.asarray(values, dtype=np.float64)
-    return np.flatnonzero((score[neighbour_codes()] <= score[:, None]).all(axis=1))
+    maxima = np.flatnonzero((score[neighbour_codes()] <= score[:, None]).all(axis=1))
+    plateau = {int(code): int(code) for code in maxima}
+    changed = True
+    while changed:
+        changed = False
+        for code in plateau:
+            for other in neighbour_codes()[code].tolist():
+                if other in plateau and plateau[other] < plateau[code]:
+                    plateau[code] = plateau[other]
+                    changed = True
+    return np.array(sorted(set(plateau.values())), dtype=np.int64)
 
 
 # --- isomorphism classes ---------------------------------------------------------------------------------------------

@@ -102,12 +102,13 @@ def _published(path: Path) -> Iterable[Group]:
             continue
         values = np.empty(cells.CELLS)
         values[codes] = stored[column]
-        best = int(values.argmax())
+        # Two cells tie on CIFAR-10; the published one has to be among the best.
+        named = float(values[int(cells.codes(cells.from_string(text)))])
+        error = abs(named - accuracy) / accuracy
         yield Group(
-            f"table/best-cell/{dataset}", 1, float(cells.to_string(cells.rows(best)) == text),
-            abs(values[best] - accuracy) / accuracy, abs(values[best] - accuracy) / accuracy,
+            f"table/best-cell/{dataset}", 1, float(named == values.max()), error, error,
             {"exact": 1.0, "worst_error": 1e-5},
-            {"accuracy_percent": float(values[best]), "local_maxima": float(len(cells.local_maxima(values)))},
+            {"accuracy_percent": named, "local_maxima": float(len(cells.local_maxima(values)))},
         )  # fmt: skip
     for column in stored:
         match = table._LATENCY.match(column)
