@@ -194,7 +194,7 @@ def live_edges(cells: ArrayLike) -> NDArray[np.bool_]:
 
 def is_dead(cells: ArrayLike) -> NDArray[np.bool_]:
     """True where no path leads from input to output (341 cells): the network's output is constant."""
-    return ~live_edges(cells).any(-1)
+    return np.asarray(~live_edges(cells).any(-1))
 
 
 # Input-output paths as sets of edges: 0-3, 0-1-3, 0-2-3, 0-1-2-3.
