@@ -91,6 +91,22 @@ def test_the_own_table_holds_what_it_says() -> None:
     assert all((a < b).all() for a, b in itertools.pairwise(seconds))
 
 
+def test_averages_of_a_sample_stand_for_the_space() -> None:
+    from archgym.simulators.nas.table import space_averages
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(90, 3, cells.CELLS)
+    dead = cells.is_dead(cells.all_rows())
+    values[dead] = 10.0
+    exact = space_averages(values)
+    assert exact == pytest.approx(
+        {"mean": values.mean(), "median": np.median(values), "live": values[~dead].mean()}, abs=1e-9
+    )
+    part = np.where(dead | (rng.random(cells.CELLS) < 0.3), values, np.nan)
+    assert space_averages(part) == pytest.approx(exact, abs=0.2)
+    assert abs(np.nanmean(part) - exact["mean"]) > 2.0
+
+
 def test_untrained_cells_of_a_partial_table_are_infeasible(tmp_path: Path) -> None:
     simulator = NasSimulator()
     path = made(tmp_path / "t.parquet", rows=400)

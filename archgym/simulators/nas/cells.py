@@ -56,7 +56,7 @@ def all_rows() -> Rows:
     return table
 
 
-def to_string(row: Sequence[int]) -> str:
+def to_string(row: Sequence[int] | Rows) -> str:
     """Architecture string of one cell, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
     ops = [OPERATIONS[int(op)] for op in row]
     return f"|{ops[0]}~0|+|{ops[1]}~0|{ops[2]}~1|+|{ops[3]}~0|{ops[4]}~1|{ops[5]}~2|"

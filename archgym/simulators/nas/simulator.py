@@ -283,7 +283,7 @@ class NasSimulator(Simulator):
 
     def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
         assert isinstance(workload, NasWorkload)
-        kept = self.metrics
+        kept: tuple[Metric, ...] = self.metrics
         if workload.space_kind == "darts":
             kept = (_SCORE, _PARAMETERS, _MACS, _DEPTH, _PATHS)
         elif workload.space_kind == "nasnet":
@@ -502,14 +502,9 @@ class NasSimulator(Simulator):
         everything = np.arange(cells.CELLS)
         values = workload.table.column(resolved, everything, 0)
         known = np.isfinite(values)
-        live = known & ~cells.is_dead(cells.all_rows())
         result["regret"] = Regret(values[known].max(), self.full_name(workload))
-        for name, baseline in (
-            ("mean", values[known].mean()),
-            ("median", np.median(values[known])),
-            ("live", values[live].mean()),
-        ):
-            result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", float(baseline), name)
+        for name, baseline in table.space_averages(values).items():
+            result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", baseline, name)
         cost = self.cost or ("latency_ms" if workload.latency is not None else "macs")
         names = [metric.name for metric in self.metrics_for(workload) if metric.direction == "min"]
         if cost not in names:

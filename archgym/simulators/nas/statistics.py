@@ -27,6 +27,7 @@ from archgym.simulators.nas.table import (
     live_representatives,
     own_table,
     read_table_file,
+    space_averages,
 )
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def table_statistics(table: CellTable) -> dict[str, float]:
             result[f"classes_with_{count}_seeds"] = float((np.isfinite(runs).sum(0) == count).sum())
     known = values[np.isfinite(values)]
     result["optimum_percent"] = float(known.max())
-    result["mean_percent"], result["median_percent"] = float(known.mean()), float(np.median(known))
-    result["mean_live_percent"] = float(values[live_cell].mean())
+    averages = space_averages(values)
+    result["mean_percent"], result["median_percent"] = averages["mean"], averages["median"]
+    result["mean_live_percent"] = averages["live"]
     result["deviation_live_points"] = float(values[live_cell].std())
     result["share_within_1_point"] = float((known >= known.max() - 1.0).mean())
     result["live_at_chance"] = float((values[at] < 12.0).sum())
@@ -79,10 +81,11 @@ def table_statistics(table: CellTable) -> dict[str, float]:
         runs = table.runs[final][:, at]
         result["seed_noise_points"] = table.noise_deviation(final)
         result["tau_between_seeds"] = tau(runs[0], runs[1])
-        spread = float(np.nanvar(runs[0]))
+        twice = np.isfinite(runs[1])
         noise = result["seed_noise_points"] ** 2
-        result["reliability_1_seed"] = 1.0 - noise / spread
-        top = runs[0] >= np.nanmedian(runs[0])
+        # One minus the share of the noise in the variance of one run, over the classes that have two.
+        result["reliability_1_seed"] = 1.0 - noise / float(np.var(runs[0][twice]))
+        top = runs[0] >= np.nanmedian(runs[0][twice])
         result["tau_between_seeds_upper_half"] = tau(runs[0][top], runs[1][top])
     valid = Key("valid", final.schedule, longest)
     if split == "test" and valid in table.mean:

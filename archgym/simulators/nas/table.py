@@ -148,6 +148,28 @@ def live_representatives() -> NDArray[np.int64]:
     return codes
 
 
+def space_averages(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and median over the whole space and mean over the live cells, of values ``(15625,)`` in code order.
+
+    Exact where every cell is known. Of a partial table the dead cells are all known, so that the known live cells
+    stand for all live ones: they are weighted to their share of the space.
+    """
+    dead = cells.is_dead(cells.all_rows())
+    known = np.isfinite(values)
+    live = known & ~dead
+    weight = np.where(live, (~dead).sum() / max(live.sum(), 1), dead.astype(np.float64))[known]
+    order = np.argsort(values[known], kind="stable")
+    share = weight[order].cumsum() / weight.sum()
+    sorted_values = values[known][order]
+    lower = int(np.searchsorted(share, 0.5 - 1e-12))
+    upper = int(np.searchsorted(share, 0.5 + 1e-12))
+    return {
+        "mean": float(np.average(values[known], weights=weight)),
+        "median": float((sorted_values[lower] + sorted_values[min(upper, len(sorted_values) - 1)]) / 2),
+        "live": float(values[live].mean()),
+    }
+
+
 def _counter(seed: int, codes: NDArray[np.int64], epochs: int, stream: int = 0) -> NDArray[np.uint64]:
     """Counter-based random 64-bit numbers: a function of (seed, cell, epochs) alone."""
     key = int(seed) * 0x9E3779B97F4A7C15 + int(epochs) * 0xD1342543DE82EF95 + stream * 0xDA942042E4DD58B5
@@ -397,10 +419,10 @@ def read_neutral(
         if key not in table.mean and len(values_list) > 1:
             table.mean[key] = _column_mean(runs)
     for name in stored:
-        match = _LATENCY.match(name)
-        if match:
-            scale = _MILLISECONDS[match["unit"]]
-            table.latency[match["device"]] = scale * _numbers(stored, name, path, codes, partial, 0.0, 1e12)
+        timed = _LATENCY.match(name)
+        if timed:
+            scale = _MILLISECONDS[timed["unit"]]
+            table.latency[timed["device"]] = scale * _numbers(stored, name, path, codes, partial, 0.0, 1e12)
     _read_seconds(table, stored, path, codes, partial, dataset, longest, seconds_model)
     table.missing = cells.CELLS - len(codes)
     table.chance = float(np.nanmin(np.concatenate(list(table.mean.values()) or [r[0] for r in table.runs.values()])))

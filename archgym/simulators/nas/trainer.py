@@ -171,14 +171,17 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
     running[:, 1] = 1.0
     steps = recipe.data.train // recipe.batch
     rates = recipe.rates(steps)
-    valid, test, losses, seconds = [], [], [], []
+    valid: list[float] = []
+    test: list[float] = []
+    losses: list[float] = []
+    seconds: list[float] = []
     spent, done = 0.0, 0
     last_logits = None
     for checkpoint in recipe.checkpoints:
         order = np.concatenate([recipe.order(seed, epoch) for epoch in range(done, checkpoint)])
         begin = time.thread_time()
         losses.append(
-            kernels.train_steps(
+            kernels.train_steps(  # type: ignore[no-untyped-call]
                 ops,
                 theta,
                 velocity,
@@ -201,7 +204,9 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
         for split, x, y in ((valid, data.x_valid, data.y_valid), (test, data.x_test, data.y_test)):
             if part:
                 x, y = x[:part], y[:part]
-            out, _, hits = kernels.predict(ops, theta, running, x, y, recipe.batch, m.width, m.classes)
+            out, _, hits = kernels.predict(  # type: ignore[no-untyped-call]
+                ops, theta, running, x, y, recipe.batch, m.width, m.classes
+            )
             split.append(100.0 * hits / len(y))
             if split is valid:
                 last_logits = out

@@ -113,14 +113,14 @@ def _published(path: Path) -> Iterable[Group]:
     for column in stored:
         match = table._LATENCY.match(column)
         if match and complete:
-            values = np.empty(cells.CELLS)
-            values[codes] = stored[column]
-            if np.isfinite(values).all():
-                fit = fit_lookup(cells.all_rows(), values)
-                per_edge = fit_lookup(cells.all_rows(), values, per_edge=True)
-                error = np.abs(fit(cells.all_rows()) - values) / np.maximum(np.abs(values), 1e-9)
+            times = np.empty(cells.CELLS)
+            times[codes] = stored[column]
+            if np.isfinite(times).all():
+                fit = fit_lookup(cells.all_rows(), times)
+                per_edge = fit_lookup(cells.all_rows(), times, per_edge=True)
+                off = np.abs(fit(cells.all_rows()) - times) / np.maximum(np.abs(times), 1e-9)
                 yield Group(
-                    f"latency/look-up/{match['device']}", cells.CELLS - 1000, float("nan"), float(np.median(error)),
+                    f"latency/look-up/{match['device']}", cells.CELLS - 1000, float("nan"), float(np.median(off)),
                     float("nan"), {},
                     {"r2": fit.r2, "tau": fit.tau, "r2_per_edge": per_edge.r2, "tau_per_edge": per_edge.tau},
                 )  # fmt: skip
