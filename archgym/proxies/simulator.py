@@ -109,7 +109,9 @@ class ProxySimulator(Simulator):
         self.default_objective, self.default_workload = true.default_objective, true.default_workload  # type: ignore[misc]
         known = {metric.name for metric in proxy.metrics}
         self.pareto = tuple(name for name in getattr(true, "pareto", ()) if name in known)
-        self.violations = tuple(getattr(true, "violations", ())) + tuple(filter(None, [proxy.about["predicted_violation"]]))
+        self.violations = tuple(getattr(true, "violations", ())) + tuple(
+            filter(None, [proxy.about["predicted_violation"]])
+        )
         self.metrics = (*proxy.metrics, *EXTRA)
 
     @classmethod

@@ -275,7 +275,9 @@ class MaskedEnsembles:
         kind = np.uint32 if most <= 32 else np.uint64
         trees = sum(len(e.root) for e in ensembles)
         # Mask of one parameter level, all trees; then the masks of the groups' joint levels.
-        single = [np.full((size, trees), kind(2**(32 if kind is np.uint32 else 64) - 1), dtype=kind) for size in sizes]
+        single = [
+            np.full((size, trees), kind(2 ** (32 if kind is np.uint32 else 64) - 1), dtype=kind) for size in sizes
+        ]
         first, values = [0], []
         for e, (cleared, tree_of_node, order, _) in zip(ensembles, whole, strict=True):
             column = tree_of_node + first[-1]
