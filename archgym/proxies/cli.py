@@ -163,7 +163,8 @@ def compare_command(
     )  # fmt: skip
     lines = [f"{'metric':<24} {'source':<12} {'designs':>8} {'RMSE %':>9} {'tau':>7}"]
     lines += [
-        f"{r['metric']:<24} {r['source']:<12} {r['size']:>8} {r['relative_rmse_percent']:>9.3f} {r['kendall_tau']:>7.4f}"
+        f"{r['metric']:<24} {r['source']:<12} {r['size']:>8} {r['relative_rmse_percent']:>9.3f} "
+        f"{r['kendall_tau']:>7.4f}"
         for r in found["table"]
     ]
     _show(found, as_json, [*lines, *found["files"]])

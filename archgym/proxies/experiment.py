@@ -113,7 +113,7 @@ def run_experiment(
 
 
 def _collect(problem: Problem, out: Path, agent: str, count: int, seed: int, metrics: Sequence[str]) -> TrainingData:
-    """The first ``count`` distinct designs that an agent tries; runs with further seeds where one run repeats itself."""
+    """The first ``count`` distinct designs that an agent tries, in further runs where one repeats itself."""
     schema = TrialSchema(problem, {})
     designs = []
     evaluations = []
@@ -190,7 +190,8 @@ def plot(result: dict[str, Any], path: Path) -> Path | None:
             line = [row for row in result["table"] if row["metric"] == metric and row["source"] == source]
             axis.plot(
                 [row["size"] for row in line], [row["relative_rmse_percent"] for row in line],
-                marker="o", lw=2.2 if source == DIVERSE else 1.2, color="black" if source == DIVERSE else None, label=source,
+                marker="o", lw=2.2 if source == DIVERSE else 1.2, color="black" if source == DIVERSE else None,
+                label=source,
             )  # fmt: skip
         axis.set_xscale("log")
         axis.set_yscale("log")

@@ -165,8 +165,8 @@ class Proxy:
             known = self.knows(workload)
             if not known and not self.about["workload_features"]:
                 raise ArchGymError(
-                    f"the proxy was trained on {', '.join(self.about['workloads'])}, not on {workload.name!r}; train it on "
-                    "several workloads, or use the simulator"
+                    f"the proxy was trained on {', '.join(self.about['workloads'])}, not on {workload.name!r}; "
+                    "train it on several workloads, or use the simulator"
                 )
             constant = self.encoder.constant(workload_numbers(workload, self.about["workload_features"]))
             compiled = tuple(

@@ -110,8 +110,8 @@ def from_dataset(
     kinds = {(p.simulator.name, p.simulator.version, p.simulator.space_name, p.fidelity) for p in problems.values()}
     if len(kinds) > 1:
         raise ArchGymError(
-            f"the trials are of several simulators, versions, spaces or fidelities ({sorted(map(str, kinds))}); choose one "
-            "with --problem"
+            f"the trials are of several simulators, versions, spaces or fidelities ({sorted(map(str, kinds))}); "
+            "choose one with --problem"
         )
     first = next(iter(problems.values()))
     chosen = choose_metrics(first, metrics)

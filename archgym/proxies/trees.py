@@ -326,11 +326,9 @@ def _groups(sizes: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64],
     stride = np.ones(len(sizes), dtype=np.int64)
     group_size: list[int] = []
     for j in sorted(range(len(sizes)), key=lambda j: (-sizes[j], j)):
-        for g, size in enumerate(group_size):
-            if size * sizes[j] <= JOINT:
-                break
-        else:
-            g = len(group_size)
+        fits = [g for g, size in enumerate(group_size) if size * sizes[j] <= JOINT]
+        g = fits[0] if fits else len(group_size)
+        if not fits:
             group_size.append(1)
         group_of[j], stride[j] = g, group_size[g]
         group_size[g] *= sizes[j]

@@ -171,7 +171,7 @@ def test_an_unknown_workload_is_refused_or_flagged(problem, proxy):
         proxy.means(SPACE.sample(3, 0), other.workload)
 
 
-# --- the simulator -----------------------------------------------------------------------------------------------------
+# --- the simulator -------------------------------------------------------------------------------------------------
 
 
 def test_the_proxy_is_a_simulator(file, problem):
