@@ -2,9 +2,9 @@
 
 Main memory - shared global buffer - dummy buffer - input, weight and partial-sum scratchpads - MAC (after Eyeriss, Chen
 et al. 2016). The array has ``mac_mesh_x`` columns and ``num_pes / mac_mesh_x`` rows; every element has one MAC and
-three scratchpads. Words have 16 bits everywhere, a vector access moves ``block`` words, and a buffer holds ``depth x block``
-words. The global buffer keeps inputs and outputs, weights bypass it; the dummy buffer keeps nothing and only spreads
-the columns, so that it counts for the area alone.
+three scratchpads. Words have 16 bits everywhere, a vector access moves ``block`` words, and a buffer holds ``depth x
+block`` words. The global buffer keeps inputs and outputs, weights bypass it; the dummy buffer keeps nothing and only
+spreads the columns, so that it counts for the area alone.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _tables(bounds: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:
 
 
 @njit(cache=True, error_model="numpy")
-def _lower_bound(layer, hw, used, objective):
+def _lower_bound(layer, hw, used, objective):  # type: ignore[no-untyped-def]
     """No mapping on ``used`` elements has a smaller objective: every operand is read once a MAC, every word of a
     tensor crosses every level that keeps it at least once."""
     macs = 1
@@ -85,7 +85,9 @@ def _lower_bound(layer, hw, used, objective):
 
 
 @njit(cache=True, error_model="numpy")
-def exhaustive(layer, hw, objective, incumbent, space, space_start, row_of, time, time_start, places):
+def exhaustive(  # type: ignore[no-untyped-def]
+    layer, hw, objective, incumbent, space, space_start, row_of, time, time_start, places
+):
     """The best objective over all mappings, given that ``incumbent`` is reached; infinite where nothing fits."""
     dims = kernel.DIMS
     f = np.ones((kernel.PLACES, dims), np.int64)

@@ -116,7 +116,7 @@ class ScaleSimSimulator(SystolicSimulator):
                 violation[i] = f"scalesim-{result.kind}"
             else:
                 sums[i] = result
-        return Evaluation.build(self._metrics(arrays, sums, float(network.macs)), violation)
+        return Evaluation.build(self.metrics_of(arrays, sums, float(network.macs)), violation)
 
     def _run(self, array: NDArray[np.int64], network: Network, topology: str, folder: Path) -> NDArray[np.float64]:
         """The sums that the systolic kernel gives, from SCALE-Sim's reports."""
@@ -154,7 +154,7 @@ def configuration(array: NDArray[np.int64]) -> str:
     from archgym.simulators.systolic.array import DATAFLOWS
 
     rows, columns, dataflow, ifmap, weights, ofmap, bandwidth = (int(value) for value in array)
-    sections = {
+    sections: dict[str, dict[str, object]] = {
         "general": {"run_name": "archgym"},
         "architecture_presets": {
             "ArrayHeight": rows,
@@ -228,7 +228,7 @@ def read_reports(folder: Path) -> list[dict[str, float]]:
         except OSError:
             raise ToolError("failed", f"it wrote no {name}") from None
         tables.append(table)
-    needed = ("Total Cycles", "Stall Cycles", "Mapping Efficiency %")
+    needed: tuple[str, ...] = ("Total Cycles", "Stall Cycles", "Mapping Efficiency %")
     needed += tuple(f"{memory} {what}" for memory in ("SRAM", "DRAM") for what in ("IFMAP Reads", "Filter Reads"))
     needed += ("SRAM OFMAP Writes", "DRAM OFMAP Writes")
     records = []

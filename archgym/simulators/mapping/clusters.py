@@ -17,7 +17,7 @@ with its number of occurrences. In a case let the *moving* dim be the innermost 
 * Egress of O: the tile of outputs, summed over units that hold different outputs, in every case.
 * Compute: the run time of the next level on the unit's tile (the slowest unit counts), or at the PE the multiply-
   accumulates of the tile, one a cycle.
-* Transfer of w words: ceil(w / bandwidth) cycles (one hop of one cycle, pipelined).
+* Transfer of w words: ceil(w / bandwidth) cycles where the first word takes one cycle (one hop), pipelined.
 * The all-initial case takes compute + ingress, any other max(compute, ingress, egress): double buffering. At the
   outermost level it takes at least half of floor(L2 words of inputs and weights / off-chip bandwidth), and the same
   for outputs, the L2 words being twice what the first case moves.
@@ -28,6 +28,8 @@ levels take their edge sizes from the full outer tile, a partly filled last roun
 of one unit along P or Q counts input rows as outputs. Mappings on which it does not count the layer's own
 multiply-accumulates are told apart by the ``macs`` column.
 """
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 from __future__ import annotations
 
@@ -204,10 +206,10 @@ def _ingress(
 
 @njit(cache=True, inline="never")
 def _walk(
-    innermost, dims, reuse_dims, tile, order, spread, units, shape, depthwise, noc_words, offchip_words, maestro,
+    innermost, outermost, dims, reuse_dims, tile, order, spread, units, shape, depthwise, noc_words, offchip_words, head, maestro,
     known, fills, slot, result,
 ):
-    """Run time in cycles of one cluster on a tile of size ``dims``; the outermost level also fills ``result``.
+    """Run time in cycles of one cluster on a tile of size ``dims``; the outermost level fills ``result``.
 
     ``known[key]`` is the run time of the next level by the dims that have their edge size (one bit a dim, K the
     highest), ``fills[key]`` the words that it moves into its units; see :func:`_next_level`. The innermost level puts
@@ -276,9 +278,9 @@ def _walk(
         if first:
             first = False
             l2_inputs, l2_outputs = 2 * (inputs + weights), 2 * egress
-            if not innermost:
+            if outermost:
                 result[L2_WORDS] = l2_inputs + l2_outputs
-        if not innermost:
+        if outermost:
             result[INPUT_READS] += count * inputs
             result[WEIGHT_READS] += count * weights
             result[OUTPUT_WRITES] += count * egress
@@ -303,9 +305,10 @@ def _walk(
         else:
             compute = macs_first
             moved += count * (inputs + weights)
-        ingress_delay = -(-(inputs + weights) // noc_words)
-        delay = compute + ingress_delay if initial else max(compute, max(ingress_delay, -(-egress // noc_words)))
-        if not innermost:
+        ingress_delay = head - 1 - (-(inputs + weights) // noc_words)
+        egress_delay = head - 1 - (-egress // noc_words)
+        delay = compute + ingress_delay if initial else max(compute, max(ingress_delay, egress_delay))
+        if outermost:
             delay = max(delay, max(l2_inputs // offchip_words // 2, l2_outputs // offchip_words // 2))
         runtime += count * delay
         i = 5
@@ -317,16 +320,16 @@ def _walk(
             i -= 1
         if i < 0:
             break
-    if innermost:
-        fills[slot] = moved
-    else:
+    if outermost:
         result[L1_FILLS] = moved
+    else:
+        fills[slot] = moved
     return runtime
 
 
 @njit(cache=True, inline="never")
 def _next_level(
-    dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, maestro, known, fills, result
+    dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, head, maestro, known, fills, result
 ):
     """Run times of the inner level for every tile size that the outer level hands down, by the key of ``_walk``."""
     tile, spread = tiles[0], spreads[0]
@@ -371,8 +374,8 @@ def _next_level(
                 inner[d] = tile[d]
         if wanted:
             known[key] = _walk(
-                True, inner, tile if maestro else inner, tiles[1], orders[1], spreads[1], units[1], shape, depthwise,
-                noc_words, offchip_words, maestro, known, fills, key, result,
+                True, False, inner, tile if maestro else inner, tiles[1], orders[1], spreads[1], units[1], shape, depthwise,
+                noc_words, offchip_words, head, maestro, known, fills, key, result,
             )
 
 
@@ -384,18 +387,19 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         layer: int64 (11,): bounds K C P Q R S, stride of P and Q, dilation of R and S, 1 where depthwise (C is then
             the number of channels and K is 1).
         tiles: int64 (n, 2, 6), outer and inner; every tile at most the one of the level above, the bound at the
-            outer level.
+            outer level. One level, (n, 1, 6), makes its units the PEs.
         orders: int64 (n, 2, 6), dims outermost first.
         spreads: int64 (n, 2), the dim spread over the units.
         units: int64 (n, 2), at least 1.
-        bandwidths: int64 (n, 2), words a cycle into each level and off chip.
+        bandwidths: int64 (n, 3), words a cycle into each level and off chip, and the cycles until the first word of a
+            transfer arrives.
         maestro: whether the edge rule is ``maestro``.
 
     Returns:
         int64 (n, 8): run time in cycles, L2 reads of I and W, L2 writes of O in words, multiply-accumulates counted,
         words of L2 and of L1 a PE (double-buffered), words of I and W that enter PEs.
     """
-    n = tiles.shape[0]
+    n, levels = tiles.shape[0], tiles.shape[1]
     results = np.zeros((n, COLUMNS), np.int64)
     depthwise = layer[10] == 1
     bounds = layer[:6]
@@ -403,15 +407,16 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         known = np.zeros(64, np.int64)
         fills = np.zeros(64, np.int64)
         result = results[row]
-        _next_level(
-            bounds, tiles[row], orders[row], spreads[row], units[row], layer, depthwise, bandwidths[row, 0],
-            bandwidths[row, 1], maestro, known, fills, result,
-        )
+        if levels > 1:
+            _next_level(
+                bounds, tiles[row], orders[row], spreads[row], units[row], layer, depthwise, bandwidths[row, 0],
+                bandwidths[row, 1], bandwidths[row, 2], maestro, known, fills, result,
+            )
         result[RUNTIME] = _walk(
-            False, bounds, bounds, tiles[row, 0], orders[row, 0], spreads[row, 0], units[row, 0], layer, depthwise,
-            bandwidths[row, 0], bandwidths[row, 1], maestro, known, fills, 0, result,
+            levels == 1, True, bounds, bounds, tiles[row, 0], orders[row, 0], spreads[row, 0], units[row, 0], layer,
+            depthwise, bandwidths[row, 0], bandwidths[row, 1], bandwidths[row, 2], maestro, known, fills, 0, result,
         )
-        size = tiles[row, 1]
+        size = tiles[row, levels - 1]
         rows = (size[P] - 1) * layer[6] + (size[R] - 1) * layer[8] + 1
         columns = (size[Q] - 1) * layer[7] + (size[S] - 1) * layer[9] + 1
         weights = size[C] * size[R] * size[S] * (1 if depthwise else size[K])

@@ -99,6 +99,16 @@ def layers() -> dict[str, Layer]:
     for network in _TABLES:
         for i, (K, C, Y, X, R, S, depthwise) in enumerate(shapes(network)):
             name = f"{network}-{i}"
-            bounds = {"P": Y - R + 1, "Q": X - S + 1, "R": R, "S": S}
-            result[name] = Layer(name, "depthwise", G=C, **bounds) if depthwise else Layer(name, K=K, C=C, **bounds)
+            groups = C if depthwise else 1
+            result[name] = Layer(
+                name,
+                "depthwise" if depthwise else "conv",
+                K=K,
+                C=C // groups,
+                P=Y - R + 1,
+                Q=X - S + 1,
+                R=R,
+                S=S,
+                G=groups,
+            )
     return result

@@ -1,10 +1,12 @@
-"""Comparison with runs of MAESTRO on random two-level mappings (file ``maestro_gamma_runs.csv.gz``)."""
+"""Comparison with runs of MAESTRO: random two-level mappings (file ``maestro_gamma_runs.csv.gz``), and the dataflows
+that come with the tool (``maestro_dataflows.csv.gz`` with the directives of ``maestro_mappings.json``)."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
 from archgym.measure import Group, compare
+
+REFERENCE = "accelerator"
+"""Folder of the reference data, among those of all simulators."""
 
 _LETTERS = "KCYXRS"
 #: Columns of the reference, in the order of the kernel's result.
@@ -32,10 +37,17 @@ def validate(ref: Path) -> Iterable[Group]:
 
     ``maestro_gamma/...`` uses the default edge rule and asks for rank correlation a layer;
     ``maestro_gamma_digits/...`` uses the tool's own edge rule and asks for equal numbers.
+    ``maestro_dataflows_digits/...`` does so for the tool's own dataflows, one or two levels, strides included, but for
+    strided layers whose rows or columns are spread over units: there the tool's own overlap rule differs from ours
+    (``maestro_dataflows_strided_spread/...``, reported only).
     """
-    path = Path(ref) / "maestro_gamma_runs.csv.gz"
+    folder = Path(ref)
+    path = folder / "maestro_gamma_runs.csv.gz"
     if path.is_file():
         yield from _gamma(path)
+    path, mappings = folder / "maestro_dataflows.csv.gz", folder / "maestro_mappings.json"
+    if path.is_file() and mappings.is_file():
+        yield from _dataflows(path, mappings)
 
 
 def _gamma(path: Path) -> Iterator[Group]:
@@ -124,7 +136,7 @@ def _evaluate(rows: list[dict[str, str]], maestro: bool) -> NDArray[np.int64]:
         spreads = np.maximum(spreads, 1)
     orders = table(lambda row, level: [_LETTERS.index(letter) for letter in row[f"{level}_order"]])
     units = np.array([[int(r["num_pes"]) // int(r["cluster"]), int(r["cluster"])] for r in rows], dtype=np.int64)
-    bandwidths = np.array([[int(r["noc_bw"]), int(r["offchip_bw"])] for r in rows], dtype=np.int64)
+    bandwidths = np.array([[int(r["noc_bw"]), int(r["offchip_bw"]), 1] for r in rows], dtype=np.int64)
     return np.asarray(clusters.evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro))
 
 
@@ -135,3 +147,111 @@ def _tensor_words(rows: list[dict[str, str]]) -> NDArray[np.int64]:
         k, c, y, x, r, s = (int(row[letter]) for letter in _LETTERS)
         result.append(c * y * x + (1 if row["T"] == "2" else k) * c * r * s)
     return np.array(result, dtype=np.int64)
+
+
+# --- the tool's own dataflows ------------------------------------------------------------------------------------------
+
+Directive = tuple[str, str, int | None, int | None]
+"""Kind (T or S), dim letter, map size, offset; None for a dim that is not tiled at this level."""
+
+
+def _dataflows(path: Path, mappings: Path) -> Iterator[Group]:
+    from archgym.simulators.mapping import clusters
+
+    known = json.loads(mappings.read_text(encoding="utf-8"))["mappings"]
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    found: dict[str, list[tuple[NDArray[np.int64], list[int], dict[str, str]]]] = {"digits": [], "strided_spread": []}
+    for row in rows:
+        entry = known.get(row["mapping_file"], {}).get(row["Layer Number"])
+        if entry is None:
+            continue
+        layer, tiles, orders, spreads, clustered = _nest(entry)
+        # Some layers of the tool's files share a name, and the directives are those of one of them.
+        if int(np.prod(layer[:6])) != int(row["Num MACs"]):
+            continue
+        pes = int(row["num_pes"])
+        units = [pes // int(np.prod(clustered)), *clustered]
+        # The first word of a transfer costs nothing in these runs.
+        bandwidths = np.array([[int(row["noc_bw"]), int(row["offchip_bw"]), 0]], dtype=np.int64)
+        counts = clusters.evaluate(
+            layer, np.array([tiles]), np.array([orders]), np.array([spreads]), np.array([units]), bandwidths, True
+        )[0]
+        strided = layer[6] > 1 and bool({2, 3} & set(spreads))
+        shown = {key: row[key] for key in ("mapping_file", "Layer Number", "num_pes", "noc_bw")}
+        truth = [int(row[column]) for column in _COLUMNS.values()]
+        found["strided_spread" if strided else "digits"].append((counts, truth, shown))
+    for kind, compared in found.items():
+        if not compared:
+            continue
+        for i, name in enumerate(_COLUMNS):
+            yield compare(
+                f"maestro_dataflows_{kind}/{name}",
+                [counts[i] for counts, _, _ in compared],
+                [truth[i] for _, truth, _ in compared],
+                required={"exact": 0.99} if kind == "digits" else {},
+                rows=[shown for _, _, shown in compared],
+            )
+
+
+def _nest(
+    entry: Mapping[str, Any],
+) -> tuple[NDArray[np.int64], list[list[int]], list[list[int]], list[int], list[int]]:
+    """A layer and its directives as the kernel takes them: layer, tiles, orders and spread dims a level, and the sizes
+    of the clusters."""
+    sizes = {letter: int(entry["dims"].get(letter, 1)) for letter in _LETTERS}
+    stride = int(entry["stride"]["X"])
+    depthwise = entry["type"] == "DSCONV"
+    bounds = [sizes[letter] for letter in _LETTERS]
+    bounds[2], bounds[3] = ((bounds[a] - bounds[b]) // stride + 1 for a, b in ((2, 4), (3, 5)))
+    dims = "CRSXY" if depthwise else "CKRSXY"
+    bounds[0] = 1 if depthwise else bounds[0]
+    tiles: list[list[int]] = []
+    orders: list[list[int]] = []
+    spreads: list[int] = []
+    clustered: list[int] = []
+    above = bounds
+    for directives in _levels(entry["directives"], sizes, dims, clustered):
+        tile, named = list(above), {directive[1]: directive for directive in directives}
+        for letter in "KCRS":
+            given = named.get(letter)
+            if given is not None and given[2] is not None:
+                tile[_LETTERS.index(letter)] = min(given[2], tile[_LETTERS.index(letter)])
+        for letter, taps in (("Y", 4), ("X", 5)):
+            given, place = named[letter], _LETTERS.index(letter)
+            if given[2] is not None:
+                # Input rows under a tile of outputs.
+                tile[place] = min(max((given[2] + stride - tile[taps]) // stride, 1), above[place])
+        order = [_LETTERS.index(directive[1]) for directive in directives]
+        tiles.append(tile)
+        orders.append(order + [0] * depthwise)
+        spreads.append(next(_LETTERS.index(directive[1]) for directive in directives if directive[0] == "S"))
+        above = tile
+    layer = np.array([*bounds, stride, stride, 1, 1, int(depthwise)], dtype=np.int64)
+    return layer, tiles, orders, spreads, clustered
+
+
+def _levels(
+    directives: Iterable[list[str]], sizes: Mapping[str, int], dims: str, clustered: list[int]
+) -> Iterator[list[Directive]]:
+    """The directives level by level, every dim once: a dim that a level leaves out comes first with the tile of the
+    level above, or last and whole where there is none."""
+
+    def number(text: str) -> int:
+        return sizes[text[3:-1]] if str(text).startswith("Sz(") else int(text)
+
+    levels: list[list[Directive]] = [[]]
+    for directive in directives:
+        if directive[0] == "C":
+            clustered.append(number(directive[1]))
+            levels.append([])
+        elif directive[1] in dims:
+            levels[-1].append((directive[0], directive[1], number(directive[2]), number(directive[3])))
+    above: list[Directive] = []
+    for level in levels:
+        for _, letter, size, offset in above:
+            if letter not in {known[1] for known in level}:
+                level.insert(0, ("T", letter, size, offset))
+        level += [("T", letter, None, None) for letter in dims if letter not in {known[1] for known in level}]
+        above = level
+        yield level

@@ -1,0 +1,149 @@
+"""``archgym nas``: build a table of trained cells, print what a table is worth, run the literature's protocols."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def nas() -> None:
+    """Cell-NAS: tables of trained cells and the protocols on them."""
+
+
+@nas.command("build-table")
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="folder of the shards")
+@click.option("--minutes", type=float, help="start no shard after so many minutes")
+@click.option("--shards", type=int, help="finish so many shards")
+@click.option("--seeds", default="0,1,2", show_default=True, help="seeds in the order of work")
+@click.option(
+    "--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda"
+)
+@click.option("--group", type=int, default=512, show_default=True, help="networks at once on a GPU")
+@click.option("--base", type=click.Path(path_type=Path), help="an assembled table to go on from")
+@click.option("--assemble", type=click.Path(path_type=Path), help="then write the table of all finished shards here")
+@click.option("--status", is_flag=True, help="train nothing, print how far the folder is")
+def build_table(
+    folder: Path,
+    minutes: float | None,
+    shards: int | None,
+    seeds: str,
+    device: str,
+    group: int,
+    base: Path | None,
+    assemble: Path | None,
+    status: bool,
+) -> None:
+    """Train the function classes of the cell space on mnist1d, in resumable shards.
+
+    Start it as often as there are cores: processes share the folder. ``--shards 0 --assemble FILE`` only assembles.
+    """
+    from archgym.errors import ArchGymError
+    from archgym.simulators.nas import build_table as builder
+
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
+    if status:
+        click.echo(json.dumps(builder.status(folder), indent=1))
+        return
+    if shards != 0:
+        done = builder.build(
+            folder, seeds=numbers, minutes=minutes, shards=shards, device=device, group=group, base=base, log=sys.stderr
+        )
+        click.echo(f"{done} shard(s) finished", err=True)
+    if assemble is not None:
+        metadata = builder.assemble(folder, assemble, base)
+        click.echo(
+            f"{assemble}: {metadata['classes_trained']} of {metadata['live_classes']} live classes, "
+            f"networks by seed {metadata['networks_by_seed']}"
+        )
+
+
+@nas.command("statistics")
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@click.option("--dataset", help="data set of a neutral table")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def statistics(table: Path | None, dataset: str | None, as_json: bool) -> None:
+    """Coverage, spread, seed noise, rank correlations and landscape of a table (our own where left out)."""
+    from archgym.simulators.nas.statistics import table_statistics
+    from archgym.simulators.nas.table import own_table, read_table_file
+
+    options = {"dataset": dataset} if dataset else {}
+    figures = table_statistics(own_table() if table is None else read_table_file(table, **options))
+    if as_json:
+        click.echo(json.dumps(figures, indent=1))
+        return
+    for name, figure in figures.items():
+        click.echo(f"{name:32s} {figure:.6g}")
+
+
+@nas.command("protocols")
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@click.option("--queries", type=click.IntRange(1), default=100, show_default=True, help="cells a seed may ask for")
+@click.option("--seeds", type=click.IntRange(2), default=500, show_default=True, help="repetitions")
+@click.option("--seed", type=int, default=0, show_default=True, help="of the generator of all repetitions")
+@click.option("--signal", help="fidelity that the agents see (our own table: the default fidelity)")
+@click.option("--result", help="fidelity that the chosen cell is judged by (our own table: test)")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def protocols(
+    table: Path | None, queries: int, seeds: int, seed: int, signal: str | None, result: str | None, as_json: bool
+) -> None:
+    """Random search, regularised evolution and REINFORCE over many seeds.
+
+    With a neutral table of NAS-Bench-201: the published protocol on its three data sets, unless signal or result is
+    given. Without a table: on our own.
+    """
+    from archgym.simulators.nas.protocols import compare_protocols, published_protocols
+    from archgym.simulators.nas.table import own_table, read_table_file
+
+    if table is not None and signal is None and result is None:
+        outcome = published_protocols(table, queries=queries, seeds=seeds, seed=seed)
+    else:
+        found = own_table() if table is None else read_table_file(table)
+        outcome = {
+            found.name: compare_protocols(
+                found,
+                signal=signal or "table",
+                result=result or "table:split=test",
+                queries=queries,
+                seeds=seeds,
+                seed=seed,
+            )
+        }
+    rows = [
+        {"dataset": dataset, "protocol": name, "seeds": seeds, "queries": queries, "mean_percent": one.mean,
+         "deviation_points": one.deviation, "standard_error_points": one.standard_error}
+        for dataset, by_name in outcome.items()
+        for name, one in by_name.items()
+    ]  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"protocols": rows}, indent=1))
+        return
+    for row in rows:
+        click.echo(
+            f"{row['dataset']:14s} {row['protocol']:22s} {row['mean_percent']:.2f} +- {row['deviation_points']:.2f} "
+            f"(standard error {row['standard_error_points']:.3f})"
+        )
+
+
+@nas.command("score-cells")
+@click.option("--folder", type=click.Path(path_type=Path), required=True, help="folder of the parts, for a restart")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Parquet to write")
+@click.option("--seeds", default="0", show_default=True, help="seeds to average over, comma-separated")
+@click.option("--classes", type=click.IntRange(1), help="so many classes only, in the table's random order")
+def score_cells(folder: Path, output: Path, seeds: str, classes: int | None) -> None:
+    """Compute the zero-cost scores of the function classes on the skeleton of our own table."""
+    from archgym.errors import ArchGymError
+    from archgym.simulators.nas.zerocost import build_scores
+
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
+    count = build_scores(output, folder, numbers, classes, log=sys.stderr)
+    click.echo(f"{output}: scores of {count} function classes")
