@@ -117,7 +117,9 @@ class DramSimulator(Simulator):
         if name.startswith("file:"):
             trace = _trace(self.read_workload(Path(name[len("file:") :]), **options))
         elif options:
-            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one")
+            raise ArchGymError(
+                f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one"
+            )
         else:
             trace = named_trace(name)
             requests = DEFAULT_WINDOW if requests is None else requests
