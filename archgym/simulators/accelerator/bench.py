@@ -58,7 +58,7 @@ def random_batch(problems: list[Problem], rows: int, seed: int) -> tuple[Batch, 
     shape = (rows, 5 * dims)
     level = np.broadcast_to(levels[:, None], (rows, 5, dims)).reshape(shape)
     axis = np.broadcast_to(axes[:, None], (rows, 5, dims)).reshape(shape)
-    batch = Batch(order.reshape(shape), count.reshape(shape), np.ascontiguousarray(level), np.ascontiguousarray(axis))
+    batch = Batch(order.reshape(shape), count.reshape(shape), level, axis)
     return batch, problem_of, architecture
 
 

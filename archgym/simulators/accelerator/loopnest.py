@@ -40,6 +40,8 @@ RULES: tuple[Rule, ...] = ("current", "pre297", "ideal")
 VIOLATIONS = ("", "factor_below_one", "bound_not_covered", "fanout_x", "fanout_y", "capacity")
 """Names of the verdicts of the kernels, in their order."""
 _MAX_WORK = 2**53
+LOOP_TYPES = (np.int8, np.int64, np.int8, np.int8)
+"""Types of the loop arrays ``dim, count, level, axis``: small, because a batch is read once."""
 
 
 def rule_code(rule: str) -> int:
@@ -339,7 +341,7 @@ class Result:
 
 def flatten(
     problem: Problem, mapping: Mapping, levels: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     """A mapping as loop arrays ``dim, count, level, axis`` and ``keep (levels, tensors)``."""
     if len(mapping.levels) != levels:
         raise ArchGymError(
@@ -367,7 +369,8 @@ def flatten(
     if not keep[0].all():
         raise ArchGymError("the outermost level must keep every tensor; add the missing names to its keep set")
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
-    return table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), table[:, 3].copy(), keep
+    parts = tuple(np.ascontiguousarray(table[:, j], dtype=kind) for j, kind in enumerate(LOOP_TYPES))
+    return (*parts, keep)
 
 
 def evaluate(
@@ -403,7 +406,7 @@ def evaluate(
     if padded >= _MAX_WORK:
         raise ArchGymError(f"the mapping runs {padded:.3g} MACs with its padding; at most 2**53 can be counted exactly")
     nest, starts = np.zeros((7, max(len(dim), 1)), np.int64), np.zeros((2, levels + 1), np.int64)
-    kernel.pack_loops(dim, count, level, axis, nest, starts)
+    kernel.pack_loops(0, dim[None], count[None], level[None], axis[None], nest, starts)
     counts, instances = np.zeros((6, levels, tensors), np.int64), np.zeros(levels, np.int64)
     reach, axes = np.zeros(dims, np.int64), shape["coef"].shape[1]
     compute = kernel.count_nest(
@@ -412,8 +415,8 @@ def evaluate(
         np.zeros((levels, tensors, axes), np.int64),
     )  # fmt: skip
     hw = architecture.arrays
-    bounds = np.array(problem.bounds, dtype=np.int64)
-    code, place, margin = kernel.check_nest(bounds, keep, nest, starts, reach, counts, hw["capacity"], hw["mesh"])
+    bounds = np.array([problem.bounds], dtype=np.int64)
+    code, place, margin = kernel.check_nest(bounds, 0, keep, nest, starts, reach, counts, hw["capacity"], hw["mesh"])
     level_cycles = np.zeros(levels, np.int64)
     cycles = kernel.cycles_of(compute, keep, counts, hw["bandwidth"], level_cycles)
     energy = np.array(
@@ -459,22 +462,29 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Batch:
-    """Loops of n mappings as arrays ``(n, M)``; see :func:`evaluate_batch`."""
+    """Loops of n mappings as arrays ``(n, M)``, outermost first: the dim's position, the trip count, the position of
+    the level below whose storage the loop stands, and 0 for loops in time, 1 and 2 for loops in space along X and Y.
+    Levels do not decrease along a row, and within a level loops in time come first; trip counts of 1 are empty.
+    """
 
-    dim: NDArray[np.int64]
+    dim: NDArray[np.int8]
     count: NDArray[np.int64]
-    level: NDArray[np.int64]
-    axis: NDArray[np.int64]
+    level: NDArray[np.int8]
+    axis: NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        for name, kind in zip(("dim", "count", "level", "axis"), LOOP_TYPES, strict=True):
+            given = np.asarray(getattr(self, name))
+            if given.ndim != 2 or given.shape != np.shape(self.dim):
+                raise ArchGymError(f"{name} of a batch has shape {given.shape}; expected (mappings, loops), all alike")
+            object.__setattr__(self, name, np.ascontiguousarray(given, dtype=kind))
 
     @classmethod
     def of(cls, problem: Problem, mappings: Iterable[Mapping], levels: int) -> tuple[Batch, NDArray[np.bool_]]:
         """Mappings as a batch, and their keep sets ``(n, levels, tensors)``."""
         rows = [flatten(problem, mapping, levels) for mapping in mappings]
         width = max((len(row[0]) for row in rows), default=0) or 1
-        columns = [
-            np.ones((len(rows), width), np.int64) if j == 1 else np.zeros((len(rows), width), np.int64)
-            for j in range(4)
-        ]
+        columns = [np.full((len(rows), width), j == 1, dtype=kind) for j, kind in enumerate(LOOP_TYPES)]
         for i, row in enumerate(rows):
             for j in range(4):
                 columns[j][i, : len(row[j])] = row[j]

@@ -105,7 +105,7 @@ def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     first = weight[t, d] * nest[T_STEP, inner]
     delta = words
     if along >= 0 and size[along] > first and not (rule == PRE297 and stalled):
-        delta = words // size[along] * first
+        delta = np.int64(words / size[along]) * first
     total = words + (nest[T_COUNT, inner] - 1) * delta
     if along < 0:
         return total * (prefix[inner - 1] if inner > 0 else 1)
@@ -234,8 +234,9 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
                 factor = n if role[t, d] == -1 else 1
                 work[0, t] *= factor
                 counts[ORIGINS, b, t] *= factor
-                if info[t, 1] > 0 and role[t, d] >= 0:
-                    sizes[b, t, role[t, d]] += weight[t, d] * (n - 1) * step
+                if info[t, 1] > 0:
+                    grows = role[t, d] >= 0
+                    sizes[b, t, role[t, d] if grows else 0] += weight[t, d] * (n - 1) * step if grows else 0
         if starts[1, b] < starts[1, b + 1]:
             for t in range(tensors):
                 if info[t, 0] == WINDOW:
@@ -263,8 +264,9 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
             reach[d] = step * n
             for t in range(tensors):
                 work[0, t] *= n if role[t, d] == -1 else 1
-                if info[t, 1] > 0 and role[t, d] >= 0:
-                    sizes[b, t, role[t, d]] += weight[t, d] * (n - 1) * step
+                if info[t, 1] > 0:
+                    grows = role[t, d] >= 0
+                    sizes[b, t, role[t, d] if grows else 0] += weight[t, d] * (n - 1) * step if grows else 0
         for t in range(tensors):
             if info[t, 0] == GENERAL:
                 words = _axis_sizes(t, coef, reach, sizes[b, t])
@@ -351,15 +353,15 @@ def _axis_sizes_at(t, coef, nest, starts, b, extent, size):
 
 
 @njit(cache=True, error_model="numpy")
-def check_nest(bounds, keep, nest, starts, reach, counts, capacity, mesh):
+def check_nest(bounds, y, keep, nest, starts, reach, counts, capacity, mesh):
     """First broken rule of a counted nest: ``(verdict, level or dim, margin)``; the margin is the excess.
 
-    ``bounds (D,)``; ``capacity (L,)`` words, -1 unlimited; ``mesh (L + 1, 2)`` physical instances, the MAC last.
+    ``bounds[y] (D,)``; ``capacity (L,)`` words, -1 unlimited; ``mesh (L + 1, 2)`` physical instances, the MAC last.
     """
     levels, tensors = keep.shape
-    for d in range(len(bounds)):
-        if reach[d] < bounds[d]:
-            return BAD_BOUND, d, bounds[d] - reach[d]
+    for d in range(bounds.shape[1]):
+        if reach[d] < bounds[y, d]:
+            return BAD_BOUND, d, bounds[y, d] - reach[d]
     for b in range(levels):
         x, y = 1, 1
         for i in range(starts[1, b], starts[1, b + 1]):
@@ -368,9 +370,9 @@ def check_nest(bounds, keep, nest, starts, reach, counts, capacity, mesh):
             else:
                 y *= nest[S_COUNT, i]
         # The fan-out is the ratio of the meshes.
-        if x > 1 and x > mesh[b + 1, 0] // mesh[b, 0]:
+        if x > 1 and x * mesh[b, 0] > mesh[b + 1, 0]:
             return FANOUT_X, b, x - mesh[b + 1, 0] // mesh[b, 0]
-        if y > 1 and y > mesh[b + 1, 1] // mesh[b, 1]:
+        if y > 1 and y * mesh[b, 1] > mesh[b + 1, 1]:
             return FANOUT_Y, b, y - mesh[b + 1, 1] // mesh[b, 1]
     for b in range(levels):
         if capacity[b] >= 0:
@@ -414,7 +416,8 @@ def cycles_of(compute, keep, counts, bandwidth, cycles):
 
 @njit(cache=True, error_model="numpy")
 def _blocks(words, block):
-    return words if block == 1 else (words + block - 1) // block
+    # Counts are below 2**53, so that the quotient is exact where it is whole, and this is faster than dividing integers.
+    return float(words) if block == 1 else float(math.ceil(words / block))
 
 
 @njit(cache=True, error_model="numpy")
@@ -429,30 +432,31 @@ def access_energy(counts, b, t, block, most, instances, per_read, per_write, per
 
 
 @njit(cache=True, error_model="numpy")
-def pack_loops(dim, count, level, axis, nest, starts):
-    """Loops in the order of levels as ``nest`` and ``starts``, dropping trip counts of 1; returns the level of a loop
-    with less than one trip, or -1."""
+def pack_loops(row, dim, count, level, axis, nest, starts):
+    """Loops of one row of ``(n, M)`` arrays as ``nest`` and ``starts``, dropping trip counts of 1; returns the level of
+    a loop with less than one trip, or -1."""
     levels = starts.shape[1] - 1
     in_time, in_space, b = 0, 0, 0
     starts[0, 0] = 0
     starts[1, 0] = 0
-    for j in range(len(dim)):
-        if count[j] == 1:
+    for j in range(dim.shape[1]):
+        n = np.int64(count[row, j])
+        if n == 1:
             continue
-        if count[j] < 1:
-            return level[j]
-        while b < level[j]:
+        if n < 1:
+            return np.int64(level[row, j])
+        while b < level[row, j]:
             b += 1
             starts[0, b] = in_time
             starts[1, b] = in_space
-        if axis[j] == 0:
-            nest[T_DIM, in_time] = dim[j]
-            nest[T_COUNT, in_time] = count[j]
+        if axis[row, j] == 0:
+            nest[T_DIM, in_time] = dim[row, j]
+            nest[T_COUNT, in_time] = n
             in_time += 1
         else:
-            nest[S_DIM, in_space] = dim[j]
-            nest[S_COUNT, in_space] = count[j]
-            nest[S_AXIS, in_space] = axis[j]
+            nest[S_DIM, in_space] = dim[row, j]
+            nest[S_COUNT, in_space] = n
+            nest[S_AXIS, in_space] = axis[row, j]
             in_space += 1
     while b < levels:
         b += 1
@@ -486,25 +490,35 @@ def evaluate_rows(
     instances = np.empty(levels, np.int64)
     level_cycles = np.empty(levels, np.int64)
     reach = np.empty(dims, np.int64)
+    y, k, h = layer_of[first], keep_of[first], hardware_of[first]
+    weight, coef, keep = weights[y], coefs[y], keeps[k]
+    limits, fabric, bandwidths = capacity[h], mesh[h], bandwidth[h]
     for row in range(first, last):
-        y, k, h = layer_of[row], keep_of[row], hardware_of[row]
+        if layer_of[row] != y:
+            y = layer_of[row]
+            weight, coef = weights[y], coefs[y]
+        if keep_of[row] != k:
+            k = keep_of[row]
+            keep = keeps[k]
+        if hardware_of[row] != h:
+            h = hardware_of[row]
+            limits, fabric, bandwidths = capacity[h], mesh[h], bandwidth[h]
         energy_pj[row] = np.nan
         cycles[row] = 0
         utilization[row] = np.nan
-        bad = pack_loops(loop_dim[row], loop_count[row], loop_level[row], loop_axis[row], nest, starts)
+        bad = pack_loops(row, loop_dim, loop_count, loop_level, loop_axis, nest, starts)
         if bad >= 0:
             verdict[row], where[row] = BAD_FACTOR, bad
             continue
-        keep = keeps[k]
         compute = count_nest(
-            info, role, weights[y], coefs[y], keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
+            info, role, weight, coef, keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
             sizes,
         )  # fmt: skip
-        code, place, _ = check_nest(bounds[y], keep, nest, starts, reach, counts, capacity[h], mesh[h])
+        code, place, _ = check_nest(bounds, y, keep, nest, starts, reach, counts, limits, fabric)
         verdict[row], where[row] = code, place
         if code != OK:
             continue
-        total = cycles_of(compute, keep, counts, bandwidth[h], level_cycles)
+        total = cycles_of(compute, keep, counts, bandwidths, level_cycles)
         energy = 0.0
         for b in range(levels):
             for t in range(tensors):

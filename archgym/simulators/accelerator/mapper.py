@@ -56,18 +56,13 @@ class Mappings:
         from archgym.simulators.accelerator.mapper_kernel import ORDERS
 
         n, width = len(self.factors), 7 * len(DIMS)
-        dims = np.tile(np.arange(len(DIMS)), (n, 7, 1))
+        dims = np.tile(np.arange(len(DIMS), dtype=np.int8), (n, 7, 1))
         for place, slot in ((0, 0), (1, 1), (4, 2), (5, 3)):
             dims[:, place] = ORDERS[self.orders[:, slot]][:, ::-1]
-        count = np.take_along_axis(self.factors, dims, axis=2)
+        count = np.take_along_axis(self.factors, dims.astype(np.int64), axis=2)
         level = np.broadcast_to(_LEVEL_OF_PLACE[:, None], (n, 7, len(DIMS))).reshape(n, width)
         axis = np.broadcast_to(_AXIS_OF_PLACE[:, None], (n, 7, len(DIMS))).reshape(n, width)
-        return Batch(
-            np.ascontiguousarray(dims.reshape(n, width)),
-            np.ascontiguousarray(count.reshape(n, width)),
-            np.ascontiguousarray(level),
-            np.ascontiguousarray(axis),
-        )
+        return Batch(dims.reshape(n, width), count.reshape(n, width), level, axis)
 
     def mapping(self, index: int) -> Mapping:
         """One of them as an object."""

@@ -8,8 +8,6 @@ every scratchpad keeps one tensor. ``mapper.py`` re-evaluates what the search re
 tests compare the two.
 """
 
-# ruff: noqa: SIM109 (membership in a tuple compiles to slower code)
-
 from __future__ import annotations
 
 import math

@@ -245,13 +245,14 @@ def _archgym_alexnet() -> list[Layer]:
 
 def _archgym_vgg01() -> list[Layer]:
     """Eight convolutions of VGG-11."""
-    plan = ((64, 3, 224), (128, 64, 112), (256, 128, 56), (256, 256, 56), (512, 256, 28), (512, 512, 28))
+    plan: tuple[tuple[int, int, int], ...] = ((64, 3, 224), (128, 64, 112), (256, 128, 56), (256, 256, 56), (512, 256, 28), (512, 512, 28))
     plan += ((512, 512, 14), (512, 512, 14))
     return [conv(f"conv{i}", K, C, size, size, 3, 3) for i, (K, C, size) in enumerate(plan, start=1)]
 
 
 def _archgym_vgg02() -> list[Layer]:
     """Thirteen convolutions after VGG-16's configuration C; the last one is 16 x 16 in ArchGym's list."""
+    plan: tuple[tuple[int, int, int, int], ...]
     plan = ((64, 3, 224, 3), (64, 64, 224, 3), (128, 64, 112, 3), (128, 128, 112, 3), (256, 128, 56, 3))
     plan += ((256, 256, 56, 3), (256, 256, 56, 1), (512, 256, 28, 3), (512, 512, 28, 3), (512, 512, 28, 1))
     plan += ((512, 512, 14, 3), (512, 512, 14, 3), (256, 512, 16, 1))

@@ -15,6 +15,8 @@ def run_blocks(function: Callable[..., None], rows: int, block: int, *arguments:
     """Call ``function(first, last, *arguments)`` on blocks of ``0..rows``, on as many threads as Numba uses."""
     import numba
 
+    if rows == 0:
+        return
     threads = min(numba.get_num_threads(), -(-rows // block))
     if threads <= 1:
         function(0, rows, *arguments)

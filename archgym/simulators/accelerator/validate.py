@@ -41,7 +41,15 @@ Overrides = dict[tuple[str, str | None, str], Any]
 
 
 def validate(ref: Path) -> Iterable[Group]:
-    """Groups of every file of ``ref`` that is there."""
+    """Groups of every file of ``ref`` that is there: loop nests here, then systolic arrays and cluster mappings."""
+    yield from validate_loop_nests(ref)
+    for name in _CHAINED:
+        if importlib.util.find_spec(name.rsplit(".", 1)[0]) and importlib.util.find_spec(name):
+            yield from importlib.import_module(name).validate(ref)
+
+
+def validate_loop_nests(ref: Path) -> Iterable[Group]:
+    """Groups of the Timeloop runs in ``ref``."""
     random_cases = ref / "timeloop_random_cases.json.gz"
     if random_cases.exists():
         with gzip.open(random_cases, "rt", encoding="utf-8") as file:
@@ -60,9 +68,6 @@ def validate(ref: Path) -> Iterable[Group]:
     sample = ref / "archgym_timeloop_sample.json"
     if sample.exists():
         yield from _archgym_sample(json.loads(sample.read_text(encoding="utf-8")))
-    for name in _CHAINED:
-        if importlib.util.find_spec(name.rsplit(".", 1)[0]) and importlib.util.find_spec(name):
-            yield from importlib.import_module(name).validate(ref)
 
 
 # --- rows of a case ----------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class ScaleSimSimulator(SystolicSimulator):
                 violation[i] = f"scalesim-{result.kind}"
             else:
                 sums[i] = result
-        return Evaluation.build(self._metrics(arrays, sums, float(network.macs)), violation)
+        return Evaluation.build(self.metrics_of(arrays, sums, float(network.macs)), violation)
 
     def _run(self, array: NDArray[np.int64], network: Network, topology: str, folder: Path) -> NDArray[np.float64]:
         """The sums that the systolic kernel gives, from SCALE-Sim's reports."""

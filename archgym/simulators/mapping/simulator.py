@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,15 @@ class LayerWorkload(Workload):
     """One layer as a workload.
 
     A batch or groups that are not depthwise run one after the other: ``repeats`` counts them, and latency and energy
-    scale with it.
+    scale with it. How often the layer occurs in its network does not matter here.
     """
 
     def __init__(self, layer: Layer, name: str | None = None) -> None:
-        self.layer = layer
+        self.layer = layer = replace(layer, count=1)
         super().__init__(name or layer.name, _describe(layer))
         self._network = Network(self.name, [layer])
         self.depthwise = layer.op == "depthwise" and layer.K == 1
-        self.repeats = layer.N * layer.count * (1 if self.depthwise else layer.G)
+        self.repeats = layer.N * (1 if self.depthwise else layer.G)
         channels = (1, layer.G) if self.depthwise else (layer.K, layer.C)
         self.bounds = dict(zip(DIMS, (*channels, layer.P, layer.Q, layer.R, layer.S), strict=True))
         #: What :func:`archgym.simulators.mapping.clusters.evaluate` takes as ``layer``.
@@ -365,7 +366,7 @@ class MappingSimulator(Simulator):
             bandwidths,
             self.edges == "maestro",
         )
-        layer_macs = work.layer.macs * work.layer.count // work.repeats
+        layer_macs = work.layer.macs // work.repeats
         if self.edges == "maestro":
             violation[(violation == "") & (counts[:, clusters.MACS] != layer_macs)] = "miscounted-macs"
         for limit, column, name in (
