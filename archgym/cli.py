@@ -471,7 +471,11 @@ def enumerate_(
     problem = chosen_problem(problem_name, **options)
     texts = [text.strip() for text in (objectives or problem.objective.name).split(",")]
     folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
-    command = " ".join(["archgym", "enumerate", problem_name, *(["--objectives", objectives] if objectives else [])])
+    asked = [problem_name, *(["--objectives", objectives] if objectives else [])]
+    for key, value in options.items():
+        for item in value if isinstance(value, tuple) else [] if value is None else [value]:
+            asked += [f"--{key.replace('_', '-')}", str(item)]
+    command = " ".join(["archgym", "enumerate", *asked])
     with count_progress(err, "designs", enabled=not as_json) as follow:
         rows = enumerate_problem(problem, texts, folder, command=command, progress=follow)
     if update is not None:
@@ -493,7 +497,13 @@ def enumerate_(
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
-PARTS = {"agents": "agents", "proxy": "proxies", "env": "envs", "dataset": "datasets"}
+PARTS = {
+    "agents": "agents",
+    "proxy": "proxies",
+    "env": "envs",
+    "dataset": "datasets",
+    "dram-event": "simulators.dram.event_order",
+}
 """Things to measure beside the simulators -> their package."""
 
 

@@ -20,8 +20,17 @@ import numpy as np
 from archgym.problem import make_problem
 
 
-def search(problem, evaluations: int, seed: int, walkers: int = 64, children: int = 32, report: float = 10.0):
-    """Best (reward, design) among ``evaluations`` simulations."""
+def search(
+    problem,
+    evaluations: int,
+    seed: int,
+    walkers: int = 64,
+    children: int = 32,
+    start=None,
+    report: float = 10.0,
+):
+    """Best (reward, design) among ``evaluations`` simulations. The temperature of acceptance falls to 0 from 2 % of a
+    walker's reward. ``start``: rows to begin with, beside random ones."""
     rng = np.random.default_rng(seed)
     space = problem.space
     ordered = np.array([p.ordered and len(p) > 2 for p in space.parameters])
@@ -31,6 +40,9 @@ def search(problem, evaluations: int, seed: int, walkers: int = 64, children: in
 
     current = space.sample(walkers * 16, rng)
     rewards = rewards_of(current)
+    if start is not None and len(start):
+        current = np.concatenate([start, current])
+        rewards = np.concatenate([rewards_of(start), rewards])
     keep = np.argsort(-rewards)[:walkers]
     current, rewards = current[keep], rewards[keep]
     used, rounds, shown = walkers * 16, 0, time.time()
@@ -60,8 +72,8 @@ def search(problem, evaluations: int, seed: int, walkers: int = 64, children: in
         pick = np.argmax(made, axis=1)
         gain = made[np.arange(walkers), pick]
         # Accept a slightly worse child now and then, relative to how far the walker is from the budgets.
-        temperature = 0.02 * max(0.0, 1.0 - used / evaluations)
-        worse = np.minimum(gain - rewards, 0.0) / (temperature * np.abs(rewards) + 1e-12)
+        cooling = max(0.0, 1.0 - used / evaluations)
+        worse = np.minimum(gain - rewards, 0.0) / (cooling * 0.02 * np.abs(rewards) + 1e-12)
         accept = rng.random(walkers) < np.exp(worse)
         chosen = rows.reshape(walkers, children, -1)[np.arange(walkers), pick]
         current = np.where(accept[:, None], chosen, current)

@@ -229,7 +229,7 @@ def _section(entry: dict[str, Any], taken: _Taken, why: str) -> str:
         lines += [
             "",
             f"Metric space: the trials cover {_share(entry['metric']['coverage'])} of the ({first}, {second}) cells "
-            f"that {REFERENCE:,} uniform designs reach; {_share(entry['metric']['beyond'])} of the trials lie beyond them.",
+            f"that {REFERENCE:,} uniform designs reach; {_share(entry['metric']['beyond'])} of the trials lie beyond.",
         ]
     if entry["plot"]:
         lines += ["", f"![Coverage of {entry['problem']}]({Path(entry['plot']).name})"]

@@ -203,7 +203,10 @@ class MlpEnsemble(Model):
                     optimiser.step()
                     schedule.step()
             self._layers.append(
-                [(w.detach().double().numpy(), b.detach().double().numpy()) for w, b in zip(weights, biases, strict=True)]
+                [
+                    (w.detach().double().numpy(), b.detach().double().numpy())
+                    for w, b in zip(weights, biases, strict=True)
+                ]
             )
 
     def predict(self, rows: Matrix) -> Matrix:
@@ -235,7 +238,10 @@ class MlpEnsemble(Model):
                 w, b = arrays.get(f"{m}.{i}.weight"), arrays.get(f"{m}.{i}.bias")
                 _need(w is not None and b is not None, "a layer is missing")
                 assert w is not None and b is not None
-                _need(w.ndim == 2 and w.shape == (len(b), width) and w.dtype.kind == b.dtype.kind == "f", "a layer's shape")
+                _need(
+                    w.ndim == 2 and w.shape == (len(b), width) and w.dtype.kind == b.dtype.kind == "f",
+                    "a layer's shape",
+                )
                 layers.append((w.astype(np.float64), b.astype(np.float64)))
                 width = len(b)
             _need(width == targets, "number of outputs")
@@ -266,9 +272,7 @@ class GaussianProcess(Model):
         for column in targets.T:
             y = column[few]
 
-            def loss(
-                p: Matrix, y: Matrix = y, gaps: NDArray[np.float64] = gaps
-            ) -> tuple[float, Matrix]:
+            def loss(p: Matrix, y: Matrix = y, gaps: NDArray[np.float64] = gaps) -> tuple[float, Matrix]:
                 # p: log inverse lengths, log signal, log noise; value and gradient of the negative log likelihood.
                 scale, signal, noise = np.exp(p[:-2]), np.exp(p[-2]), np.exp(p[-1])
                 kernel = signal * np.exp(-(gaps @ scale))
@@ -317,7 +321,9 @@ class GaussianProcess(Model):
         self._rows = arrays.get("rows", empty)
         self._theta, self._weights = arrays.get("theta", empty), arrays.get("weights", empty)
         good = self._rows.ndim == 2 and self._rows.shape[1] == features
-        good = good and self._theta.shape == (targets, features + 2) and self._weights.shape == (targets, len(self._rows))
+        good = (
+            good and self._theta.shape == (targets, features + 2) and self._weights.shape == (targets, len(self._rows))
+        )
         _need(good and all(a.dtype == np.float64 for a in (self._rows, self._theta, self._weights)), "shapes")
 
 

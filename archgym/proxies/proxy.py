@@ -116,7 +116,9 @@ class Target:
     def fit(cls, metric: Metric, values: Matrix, log: bool) -> Target:
         plain = np.log(values) if log else values
         spread = float(plain.std())
-        return cls(metric, log, float(plain.mean()), spread if spread > 1e-12 * max(abs(float(plain.mean())), 1.0) else 1.0)
+        return cls(
+            metric, log, float(plain.mean()), spread if spread > 1e-12 * max(abs(float(plain.mean())), 1.0) else 1.0
+        )
 
 
 class Proxy:
@@ -163,8 +165,8 @@ class Proxy:
             known = self.knows(workload)
             if not known and not self.about["workload_features"]:
                 raise ArchGymError(
-                    f"the proxy was trained on {', '.join(self.about['workloads'])}, not on {workload.name!r}; train it on "
-                    "several workloads, or use the simulator"
+                    f"the proxy was trained on {', '.join(self.about['workloads'])}, not on {workload.name!r}; "
+                    "train it on several workloads, or use the simulator"
                 )
             constant = self.encoder.constant(workload_numbers(workload, self.about["workload_features"]))
             compiled = tuple(
@@ -232,9 +234,7 @@ class Proxy:
         about = {
             "format": FORMAT,
             **self.about,
-            "targets": [
-                {**vars(t.metric), "log": t.log, "center": t.center, "scale": t.scale} for t in self.targets
-            ],
+            "targets": [{**vars(t.metric), "log": t.log, "center": t.center, "scale": t.scale} for t in self.targets],
             "parts": {
                 name: None if part is None else {"model": part.name, "settings": part.settings}
                 for name, part in (("model", self.model), ("spread", self.spread), ("barrier", self.barrier))
@@ -419,7 +419,8 @@ def _targets(
             part.fit(rows[inside], np.column_stack([trial[i].encode(values[inside, i]) for i in columns]), seed)
             guess = part.predict(rows[~inside])
             error[kind] = {
-                i: relative_rmse_percent(trial[i].decode(guess[:, k]), values[~inside, i]) for k, i in enumerate(columns)
+                i: relative_rmse_percent(trial[i].decode(guess[:, k]), values[~inside, i])
+                for k, i in enumerate(columns)
             }
         for i in error[True]:
             log[i] = error[True][i] <= error[False][i]

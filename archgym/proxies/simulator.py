@@ -46,12 +46,13 @@ def fitting_space(true: Simulator, facts: Mapping[str, Any], path: Path) -> Desi
         raise ArchGymError(f"{path} is a proxy of {facts['simulator']!r}, not of {true.name!r}; choose another file")
     if facts["version"] != true.version:
         raise ArchGymError(
-            f"{path} was trained on {true.name} version {facts['version']!r}, installed is {true.version!r}; train it again"
+            f"{path} was trained on {true.name} version {facts['version']!r}, installed is {true.version!r}; "
+            "train it again"
         )
     if facts["space"] != true.space_name:
         raise ArchGymError(
-            f"{path} was trained on the space {facts['space']!r} of {true.name}, not on {true.space_name!r}; ask for that "
-            "space"
+            f"{path} was trained on the space {facts['space']!r} of {true.name}, not on "
+            f"{true.space_name!r}; ask for that space"
         )
     names = facts["workloads"]
     space = true.space(_some_workload(true, names))
@@ -109,7 +110,9 @@ class ProxySimulator(Simulator):
         self.default_objective, self.default_workload = true.default_objective, true.default_workload  # type: ignore[misc]
         known = {metric.name for metric in proxy.metrics}
         self.pareto = tuple(name for name in getattr(true, "pareto", ()) if name in known)
-        self.violations = tuple(getattr(true, "violations", ())) + tuple(filter(None, [proxy.about["predicted_violation"]]))
+        self.violations = tuple(getattr(true, "violations", ())) + tuple(
+            filter(None, [proxy.about["predicted_violation"]])
+        )
         self.metrics = (*proxy.metrics, *EXTRA)
 
     @classmethod
@@ -146,9 +149,8 @@ class ProxySimulator(Simulator):
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
         if fidelity != self.proxy.about.get("fidelity"):
-            raise ArchGymError(
-                f"the proxy was trained at fidelity {self.proxy.about.get('fidelity') or 'default'}; leave the fidelity out"
-            )
+            trained = self.proxy.about.get("fidelity") or "default"
+            raise ArchGymError(f"the proxy was trained at fidelity {trained}; leave the fidelity out")
         array = self.space(workload).check(designs)
         said = self.proxy.predict(array, workload)
         columns = {name: np.array(column) for name, column in said.mean.items()}

@@ -36,9 +36,7 @@ def choose_metrics(problem: Problem, names: Sequence[str] | None) -> list[Metric
     return [known[name] for name in chosen]
 
 
-def from_evaluation(
-    problem: Problem, designs: Designs, evaluation: Evaluation, metrics: Sequence[str]
-) -> TrainingData:
+def from_evaluation(problem: Problem, designs: Designs, evaluation: Evaluation, metrics: Sequence[str]) -> TrainingData:
     """Training data of one workload: canonical forms once each, weighted by how often they stand in ``designs``."""
     canonical = problem.space.canonical(designs)
     _, first, counts = np.unique(canonical, axis=0, return_index=True, return_counts=True)
@@ -112,8 +110,8 @@ def from_dataset(
     kinds = {(p.simulator.name, p.simulator.version, p.simulator.space_name, p.fidelity) for p in problems.values()}
     if len(kinds) > 1:
         raise ArchGymError(
-            f"the trials are of several simulators, versions, spaces or fidelities ({sorted(map(str, kinds))}); choose one "
-            "with --problem"
+            f"the trials are of several simulators, versions, spaces or fidelities ({sorted(map(str, kinds))}); "
+            "choose one with --problem"
         )
     first = next(iter(problems.values()))
     chosen = choose_metrics(first, metrics)
@@ -136,12 +134,20 @@ def facts_of(problem: Problem) -> dict[str, Any]:
         "version": problem.simulator.version,
         "space": problem.simulator.space_name,
         "fidelity": problem.fidelity,
-        "options": {k: v for k, v in problem.options.items() if k not in ("objective", "space", "fidelity", "simulator")},
+        "options": {
+            k: v for k, v in problem.options.items() if k not in ("objective", "space", "fidelity", "simulator")
+        },
     }
 
 
 def train_on_problem(
-    problem: Problem, count: int, *, metrics: Sequence[str] | None = None, seed: int = 0, method: str = "uniform", **kwargs: Any
+    problem: Problem,
+    count: int,
+    *,
+    metrics: Sequence[str] | None = None,
+    seed: int = 0,
+    method: str = "uniform",
+    **kwargs: Any,
 ) -> Proxy:
     """Simulate ``count`` distinct uniform designs and train a proxy on them; ``kwargs`` go to :func:`fit`."""
     chosen = choose_metrics(problem, metrics)

@@ -275,7 +275,9 @@ class MaskedEnsembles:
         kind = np.uint32 if most <= 32 else np.uint64
         trees = sum(len(e.root) for e in ensembles)
         # Mask of one parameter level, all trees; then the masks of the groups' joint levels.
-        single = [np.full((size, trees), kind(2**(32 if kind is np.uint32 else 64) - 1), dtype=kind) for size in sizes]
+        single = [
+            np.full((size, trees), kind(2 ** (32 if kind is np.uint32 else 64) - 1), dtype=kind) for size in sizes
+        ]
         first, values = [0], []
         for e, (cleared, tree_of_node, order, _) in zip(ensembles, whole, strict=True):
             column = tree_of_node + first[-1]
@@ -324,11 +326,9 @@ def _groups(sizes: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64],
     stride = np.ones(len(sizes), dtype=np.int64)
     group_size: list[int] = []
     for j in sorted(range(len(sizes)), key=lambda j: (-sizes[j], j)):
-        for g, size in enumerate(group_size):
-            if size * sizes[j] <= JOINT:
-                break
-        else:
-            g = len(group_size)
+        fits = [g for g, size in enumerate(group_size) if size * sizes[j] <= JOINT]
+        g = fits[0] if fits else len(group_size)
+        if not fits:
             group_size.append(1)
         group_of[j], stride[j] = g, group_size[g]
         group_size[g] *= sizes[j]

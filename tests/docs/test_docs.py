@@ -28,7 +28,7 @@ def test_code_blocks_run(page, text, tmp_path, monkeypatch):
 
     agents, simulators = set(archgym.AGENTS), set(archgym.SIMULATORS)
     try:
-        exec(compile(text, f"{page.name}", "exec"), {"__name__": "__docs__"})
+        exec(compile(text, f"{page.name}", "exec", dont_inherit=True), {"__name__": "__docs__"})
     finally:
         for registry, known in ((archgym.AGENTS, agents), (archgym.SIMULATORS, simulators)):
             for name in set(registry) - known:

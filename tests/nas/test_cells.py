@@ -69,9 +69,10 @@ def test_bad_strings_are_named(text: str, sentence: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_parses_or_gives_a_sentence(text: str) -> None:
     try:
-        assert cells.to_string(cells.from_string(text)) == text.strip()
-    except ArchGymError as error:
-        assert "\n" not in str(error) or "\n" in text
+        parsed = cells.from_string(text)
+    except ArchGymError:
+        return
+    assert cells.to_string(parsed) == text.strip()
 
 
 @pytest.mark.parametrize(("rule", "count"), cells.CLASS_RULES.items())
@@ -123,6 +124,9 @@ def test_neighbours() -> None:
     values[123] = 1.0
     assert 123 in cells.local_maxima(values)
     assert not set(table[123]) & set(cells.local_maxima(values))
+    values[table[123][5]] = 1.0  # a plateau of two counts once
+    high = [code for code in cells.local_maxima(values) if values[code] == 1.0]
+    assert high == [min(123, table[123][5])]
 
 
 def test_free_statistics_of_known_cells() -> None:

@@ -76,9 +76,7 @@ def test_darts_text_round_trips_in_either_order(seed: int) -> None:
     design = darts.space().sample(1, seed)[0]
     assert np.array_equal(darts.from_text(darts.to_text(design)), design)
     genotype = darts.to_genotype(design)
-    swapped = {
-        cell: [entries[k ^ 1] for k in range(len(entries))] for cell, entries in genotype.items()
-    }
+    swapped = {cell: [entries[k ^ 1] for k in range(len(entries))] for cell, entries in genotype.items()}
     assert np.array_equal(darts.from_genotype(swapped), design)
 
 

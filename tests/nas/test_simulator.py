@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,23 @@ def test_the_own_table_holds_what_it_says() -> None:
     means = [table.mean[Key("test", "full", epochs)][live].mean() for epochs in (4, 8, 12, 20)]
     assert means == sorted(means) and means[-1] > 80
     seconds = [table.run_seconds["full", epochs][live] for epochs in (4, 8, 12, 20)]
-    assert all((a < b).all() for a, b in zip(seconds, seconds[1:]))
+    assert all((a < b).all() for a, b in itertools.pairwise(seconds))
+
+
+def test_averages_of_a_sample_stand_for_the_space() -> None:
+    from archgym.simulators.nas.table import space_averages
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(90, 3, cells.CELLS)
+    dead = cells.is_dead(cells.all_rows())
+    values[dead] = 10.0
+    exact = space_averages(values)
+    assert exact == pytest.approx(
+        {"mean": values.mean(), "median": np.median(values), "live": values[~dead].mean()}, abs=1e-9
+    )
+    part = np.where(dead | (rng.random(cells.CELLS) < 0.3), values, np.nan)
+    assert space_averages(part) == pytest.approx(exact, abs=0.2)
+    assert abs(np.nanmean(part) - exact["mean"]) > 2.0
 
 
 def test_untrained_cells_of_a_partial_table_are_infeasible(tmp_path: Path) -> None:
@@ -228,7 +245,9 @@ def test_protocols_repeat_and_learn(name: str) -> None:
     landscape = (cells.all_rows() == cells.CONV3).sum(1).astype(float)
     first = run_protocol(name, landscape, landscape, queries=60, seeds=200)
     assert np.array_equal(first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200).chosen)
-    assert not np.array_equal(first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200, seed=1).chosen)
+    assert not np.array_equal(
+        first.chosen, run_protocol(name, landscape, landscape, queries=60, seeds=200, seed=1).chosen
+    )
     assert (np.diff(first.curve) >= -1e-12).all()
     if name != "random-search":
         random = run_protocol("random-search", landscape, landscape, queries=60, seeds=200)
@@ -267,7 +286,9 @@ def test_command_line(toy: str) -> None:
     runner = CliRunner()
     result: Any = runner.invoke(nas, ["statistics", path, "--json"])
     assert result.exit_code == 0 and '"optimum_percent": 97.65' in result.output
-    result = runner.invoke(nas, ["protocols", path, "--signal", "table:epochs=12,run=single", "--seeds", "20", "--queries", "10"])
+    result = runner.invoke(
+        nas, ["protocols", path, "--signal", "table:epochs=12,run=single", "--seeds", "20", "--queries", "10"]
+    )
     assert result.exit_code == 0 and "regularised-evolution" in result.output
 
 
@@ -278,11 +299,13 @@ def test_published_statistics(ref: Path) -> None:
     from archgym.simulators.nas.statistics import table_statistics
     from archgym.simulators.nas.table import read_table_file
 
+    # 24 and 36 by another count on the same table; cells that tie with a neighbour (two and three) decide about one.
+    for dataset, maxima in (("cifar100", 24), ("imagenet16", 36)):
+        values = read_table_file(path, dataset=dataset).mean[Key("test", "full", 200)]
+        assert abs(len(cells.local_maxima(values)) - maxima) <= 1
     figures = table_statistics(read_table_file(path))
+    assert figures["local_maxima"] == 18
     assert figures["mean_percent"] == pytest.approx(87.063, abs=1e-3)
     assert figures["median_percent"] == pytest.approx(90.745, abs=1e-3)
     assert figures["tau_parameters"] == pytest.approx(0.578, abs=1e-3)
-    assert figures["tau_short_epoch_12_to_final"] != figures["tau_short_epoch_12_to_final"] or (
-        figures["tau_short_epoch_12_to_final"] == pytest.approx(0.700, abs=0.002)
-    )
     assert figures["share_within_1_point"] > 0.0056

@@ -86,7 +86,7 @@ def test_bad_fidelities(text: str, sentence: str) -> None:
 def test_neutral_table(tmp_path: Path) -> None:
     loaded = table.read_neutral(made(tmp_path / "t.parquet"))
     codes = np.arange(15625)
-    assert [str(key) for key in loaded.keys()] == [
+    assert [str(key) for key in loaded.kinds()] == [
         "split=test,schedule=full,epochs=200",
         "split=valid,schedule=full,epochs=200",
         "split=valid,schedule=short,epochs=12",
@@ -252,7 +252,7 @@ def test_reference_table(ref: Path) -> None:
         loaded = table.read_table_file(path, dataset=dataset)
         values = loaded.mean[Key("test", "full", 200)]
         assert values.max() == pytest.approx(best, abs=5e-5)
-        assert table.read_indices(path)[values.argmax()] == index
+        assert values[table.read_indices(path) == index] == values.max()  # on CIFAR-10 two cells tie
     assert len(loaded.latency) == 27
 
 

@@ -188,7 +188,9 @@ def test_initial_parameters_depend_on_cell_and_seed_alone() -> None:
 @pytest.mark.slow
 def test_results_do_not_depend_on_threads(data: Data) -> None:
     jobs = [(int(cells.codes(ops)), seed) for ops in CELLS[:2] for seed in (0, 1)]
-    for one, two in zip(train_cells(jobs, data, RECIPE, threads=1), train_cells(jobs, data, RECIPE, threads=2), strict=True):
+    for one, two in zip(
+        train_cells(jobs, data, RECIPE, threads=1), train_cells(jobs, data, RECIPE, threads=2), strict=True
+    ):
         assert np.array_equal(one.valid, two.valid) and np.array_equal(one.loss, two.loss)
 
 
@@ -218,11 +220,11 @@ def test_mnist1d_is_generated_cached_and_leaves_the_global_generators(tmp_path: 
     import random
 
     recipe = DataRecipe(train=60, valid=20, test=20)
-    np.random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
     random.seed(5)
-    before = (np.random.get_state()[1].copy(), random.getstate())
+    before = (np.random.get_state()[1].copy(), random.getstate())  # noqa: NPY002
     made = load_data(recipe, tmp_path)
-    assert np.array_equal(before[0], np.random.get_state()[1]) and before[1] == random.getstate()
+    assert np.array_equal(before[0], np.random.get_state()[1]) and before[1] == random.getstate()  # noqa: NPY002
     assert made.x_train.shape == (60, 40) and made.x_test.dtype == np.float32
     assert load_data(recipe, tmp_path).fingerprint == made.fingerprint
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"]
@@ -355,7 +357,7 @@ def test_scores_against_their_definitions() -> None:
     y = torch.as_tensor(rng.integers(0, 10, 8))
     network = torch_network(ops, theta)
     torch.nn.functional.cross_entropy(network(x), y).backward()
-    weights = [p for name, p in network.named_parameters() if p.dim() > 1]
+    weights = [p for p in network.parameters() if p.dim() > 1]
     assert zerocost.grad_norm(torch_network(ops, theta), x, y) == pytest.approx(
         sum(float(p.grad.norm()) for p in weights), rel=1e-5
     )
@@ -369,7 +371,7 @@ def test_scores_against_their_definitions() -> None:
     def scaled(factor: float) -> float:
         other = torch_network(ops, np.abs(theta), torch.float64).eval()
         with torch.no_grad():
-            for name, p in other.named_parameters():
+            for _, p in other.named_parameters():
                 if p.dim() > 1:
                     p.mul_(factor)
             return float(other(ones).sum())

@@ -252,7 +252,8 @@ def _archgym_vgg01() -> list[Layer]:
 
 def _archgym_vgg02() -> list[Layer]:
     """Thirteen convolutions after VGG-16's configuration C; the last one is 16 x 16 in ArchGym's list."""
-    plan: tuple[tuple[int, int, int, int], ...] = ((64, 3, 224, 3), (64, 64, 224, 3), (128, 64, 112, 3), (128, 128, 112, 3), (256, 128, 56, 3))
+    plan: tuple[tuple[int, int, int, int], ...]
+    plan = ((64, 3, 224, 3), (64, 64, 224, 3), (128, 64, 112, 3), (128, 128, 112, 3), (256, 128, 56, 3))
     plan += ((256, 256, 56, 3), (256, 256, 56, 1), (512, 256, 28, 3), (512, 512, 28, 3), (512, 512, 28, 1))
     plan += ((512, 512, 14, 3), (512, 512, 14, 3), (256, 512, 16, 1))
     return [conv(f"conv{i}", K, C, size, size, r, r) for i, (K, C, size, r) in enumerate(plan, start=1)]

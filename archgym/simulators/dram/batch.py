@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Prepared:
     requests: int
     columns: tuple[NDArray[Any], ...]
     routes: tuple[NDArray[Any], ...]
+
+    @cached_property
+    def timing(self) -> NDArray[np.int64]:
+        """Timing vector of the fast controller."""
+        return ddr_timing(self.device)
 
     @property
     def plain(self) -> bool:
@@ -217,7 +223,7 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
         out = np.empty((1, c.N_OUT), dtype=np.int64)
         rows = np.ascontiguousarray(row[None, :10])
         banks, groups = prepared.device.banks, prepared.device.bank_groups
-        timing = ddr_timing(prepared.device)
+        timing = prepared.timing
         _, length = c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, _NO_LOG)
         log = np.empty((length, 3), dtype=np.int64)
         c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, log)
@@ -279,4 +285,4 @@ def _parts(bounds: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
 
 def _work(rows: Rows, out: Rows, prepared: Prepared) -> None:
     device = prepared.device
-    c.simulate_batch(rows, ddr_timing(device), *prepared.columns, device.banks, device.bank_groups, out, _NO_LOG)
+    c.simulate_batch(rows, prepared.timing, *prepared.columns, device.banks, device.bank_groups, out, _NO_LOG)

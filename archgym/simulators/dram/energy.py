@@ -7,11 +7,13 @@ MHz), as the power model of the reference has them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.dram.devices import Device
+from archgym.simulators.dram.devices import device as device_of
 
 PARTS = (
     "energy_activate_pj",
@@ -45,56 +47,68 @@ def energy(device: Device, ranks: int, count: Mapping[str, NDArray[np.int64]]) -
     shape = count["act"].shape
     if not device.has_energy:
         return {part: np.full(shape, np.nan) for part in PARTS}
-    t, power = device.timing, device.power
-    cycle_ns = 1000.0 / device.clock_mhz
+    parts = {}
+    for part, terms in _coefficients(device.name, ranks):
+        column = np.zeros(shape)
+        for name, coefficient in terms:
+            if name in count:
+                column = column + coefficient * count[name]
+        parts[part] = column
+    return parts
+
+
+@cache
+def _coefficients(name: str, ranks: int) -> tuple[tuple[str, tuple[tuple[str, float], ...]], ...]:
+    """For each part the counts it is made of, each with its pJ a count or cycle."""
+    dev = device_of(name)
+    parts = _supply(dev, ranks, "", float(dev.power["vdd"]))
+    second: dict[str, float] = {}
+    if "vdd2" in dev.power:
+        for terms in _supply(dev, ranks, "2", float(dev.power["vdd2"])).values():
+            for counter, coefficient in terms.items():
+                second[counter] = second.get(counter, 0.0) + coefficient
+    parts["energy_vpp_pj"] = second
+    return tuple((part, tuple((k, v) for k, v in parts[part].items() if v != 0.0)) for part in PARTS)
+
+
+def _supply(dev: Device, ranks: int, suffix: str, volt: float) -> dict[str, dict[str, float]]:
+    """The terms of one supply, whose currents end in ``suffix``."""
+    t, power = dev.timing, dev.power
     t_ras, t_rp = t["RAS"], t.get("RP", t.get("RPPB", 0))
     t_rc = t.get("RC", t.get("RCPB", 0))
     t_rfc, t_rfc_bank = t.get("RFC", t.get("RFCAB", 0)), t.get("RFCPB", 0)
-    number = {name: np.asarray(column, dtype=np.float64) for name, column in count.items()}
-    zero = np.zeros(shape)
 
-    def of(name: str) -> Column:
-        return number.get(name, zero)
+    def idd(*keys: str) -> float:
+        for key in keys:
+            if f"idd{key}{suffix}" in power:
+                return float(power[f"idd{key}{suffix}"])
+        return 0.0
 
-    def supply(suffix: str, volt: float) -> dict[str, Column]:
-        def idd(name: str, *others: str) -> float:
-            for key in (name, *others):
-                if f"idd{key}{suffix}" in power:
-                    return float(power[f"idd{key}{suffix}"])
-            return 0.0
-
-        i0, i2n, i3n = idd("0"), idd("2n"), idd("3n")
-        i2p, i3p, i6 = idd("2p0", "2p"), idd("3p0", "3p"), idd("6")
-        i5 = idd("5ab", "5") if device.family == "LPDDR4" else idd("5")
-        # A supply whose preset gives no standby current (VPP of DDR4) has none of the differences to it either.
-        i4r, i4w = idd("4r") or i3n, idd("4w") or i3n
-        i5 = i5 or i3n
-        i5_bank = idd("5b")
-        if i5_bank:
-            per_bank = (i5_bank - i3n) * t_rfc_bank
-        else:
-            per_bank = (i0 - i3n) * (t_ras + t_rp)
-        self_refresh = (
-            i6 * of("S")
-            + (i5 - i3n) * (of("sA") + of("sP") + of("uA") + of("uP"))
-            + i3p * of("sA")
-            + i2p * of("sP")
-            + i3n * of("uA")
-            + i2n * of("uP")
-        )
-        factor = volt * cycle_ns * device.devices
-        return {
-            "energy_activate_pj": factor * ((i0 - i3n) * t_ras) * of("act"),
-            "energy_precharge_pj": factor * ((i0 - i2n) * (t_rc - t_ras)) * of("pre"),
-            "energy_read_pj": factor * ((i4r - i3n) * device.burst_cycles) * of("rd"),
-            "energy_write_pj": factor * ((i4w - i3n) * device.burst_cycles) * of("wr"),
-            "energy_refresh_pj": factor * ((i5 - i3n) * t_rfc * of("ref") + per_bank * of("ref_bank")),
-            "energy_standby_active_pj": factor * ranks * i3n * of("A"),
-            "energy_standby_precharge_pj": factor * ranks * i2n * of("P"),
-            "energy_powerdown_pj": factor * ranks * (i3p * of("DA") + i2p * of("DP") + self_refresh),
-        }
-
-    parts = supply("", float(power["vdd"]))
-    second = supply("2", float(power["vdd2"])) if "vdd2" in power else {}
-    parts["energy_vpp_pj"] = sum(second.values(), start=zero)
-    return parts
+    i0, i2n, i3n = idd("0"), idd("2n"), idd("3n")
+    i2p, i3p, i6 = idd("2p0", "2p"), idd("3p0", "3p"), idd("6")
+    # A supply whose preset gives no current for bursts or refresh (VPP of DDR4) draws no more in them than in standby.
+    i4r, i4w = idd("4r") or i3n, idd("4w") or i3n
+    i5 = (idd("5ab", "5") if dev.family == "LPDDR4" else idd("5")) or i3n
+    i5_bank = idd("5b")
+    per_bank = (i5_bank - i3n) * t_rfc_bank if i5_bank else (i0 - i3n) * (t_ras + t_rp)
+    unit = volt * 1000.0 / dev.clock_mhz * dev.devices
+    standby = unit * ranks
+    asleep = i5 - i3n  # the refresh that self refresh begins with
+    return {
+        "energy_activate_pj": {"act": unit * (i0 - i3n) * t_ras},
+        "energy_precharge_pj": {"pre": unit * (i0 - i2n) * (t_rc - t_ras)},
+        "energy_read_pj": {"rd": unit * (i4r - i3n) * dev.burst_cycles},
+        "energy_write_pj": {"wr": unit * (i4w - i3n) * dev.burst_cycles},
+        "energy_refresh_pj": {"ref": unit * (i5 - i3n) * t_rfc, "ref_bank": unit * per_bank},
+        "energy_standby_active_pj": {"A": standby * i3n},
+        "energy_standby_precharge_pj": {"P": standby * i2n},
+        "energy_powerdown_pj": {
+            "DA": standby * i3p,
+            "DP": standby * i2p,
+            "S": standby * i6,
+            "sA": standby * (asleep + i3p),
+            "sP": standby * (asleep + i2p),
+            "uA": standby * (asleep + i3n),
+            "uP": standby * (asleep + i2n),
+        },
+    }

@@ -187,7 +187,8 @@ class DramSimulator(Simulator):
 
         key = (trace.fingerprint, dev.name, map_name, ranks, channels)
         if key not in self._prepared:
-            if len(self._prepared) >= 256:
+            # Decoded traces are kept up to about 200 MB.
+            while self._prepared and sum(kept.requests for kept in self._prepared.values()) > 4_000_000:
                 self._prepared.pop(next(iter(self._prepared)))
             address_map = named_map(map_name, dev, ranks, channels)
             self._prepared[key] = batch.prepare(trace, dev, address_map, ranks, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,14 +178,19 @@ def kernel_rows(space: DesignSpace, designs: Designs) -> NDArray[np.int64]:
     """Designs as rows of the controller: int64 ``(n, 12)``, policies as their place in ``POLICIES``, numbers as such.
     Columns that the space does not have are 0 (no power-down, the Oldest multiplexer)."""
     rows = np.zeros((len(designs), len(WIDE_NAMES)), dtype=np.int64)
-    for j, name in enumerate(WIDE_NAMES):
-        if name not in space.names:
-            continue
-        place = space.position(name)
-        values = space.parameters[place].values
-        if name in POLICIES:
-            table = np.array([POLICIES[name].index(str(value)) for value in values], dtype=np.int64)
-        else:
-            table = np.array(values, dtype=np.int64)
-        rows[:, j] = table[designs[:, place]]
+    for column, place, table in _tables(space):
+        rows[:, column] = table[designs[:, place]]
     return rows
+
+
+@lru_cache(maxsize=16)
+def _tables(space: DesignSpace) -> tuple[tuple[int, int, NDArray[np.int64]], ...]:
+    """Column of the row, position in the space, and the row's number for each value index."""
+    tables = []
+    for column, name in enumerate(WIDE_NAMES):
+        if name in space.names:
+            place = space.position(name)
+            values = space.parameters[place].values
+            numbers = [POLICIES[name].index(str(value)) if name in POLICIES else int(value) for value in values]
+            tables.append((column, place, np.array(numbers, dtype=np.int64)))
+    return tuple(tables)

@@ -679,6 +679,7 @@ GENERATORS: Mapping[str, Callable[..., Trace]] = {
 }
 #: Further names for a generator with arguments.
 VARIANTS: Mapping[str, str] = {
+    "random-timed": "random:gap=6,write_share=0.3",
     "stream-saturating": "stream:gap=1,arrivals=fixed",
     "random-saturating": "random:gap=1,arrivals=fixed",
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,9 @@ DEFAULTS = {
 TIME_BOUNDS = {"exact": 0.99, "worst_error": 1e-3}
 ENERGY_BOUNDS = {"mean_error": 1e-4, "worst_error": 3e-3}
 WIDE_BOUNDS = {"exact": 0.95}
+ALL_EXACT = {"exact": 1.0}
+COMPARED = ("total_time_ns", "energy_pj")
+Run = Callable[[batch.Rows, batch.Prepared], batch.Columns]
 PRINTED = 1e-8
 """Energies are printed to this relative precision; closer is exact."""
 
@@ -55,12 +58,18 @@ def address_map(dev: Device, name: str, ranks: int, channels: int) -> AddressMap
     return named_map(name, dev, ranks, channels)
 
 
-def validate(ref: Path) -> Iterator[Group]:
-    """Compare with every ``dramsys40_*.csv.gz`` in the folder ``ref``; yields groups as they are done."""
+def validate(ref: Path, run: Run = batch.run, exact: bool = False) -> Iterator[Group]:
+    """Compare with every ``dramsys40_*.csv.gz`` in the folder ``ref``; yields groups as they are done.
+
+    Args:
+        ref: folder of reference data.
+        run: what simulates the designs, with the arguments and results of :func:`archgym.simulators.dram.batch.run`.
+        exact: require every row to be equal in time, and in energy to its printed digits.
+    """
     pooled: dict[tuple[str, str], list[tuple[float, float, Mapping[str, Any]]]] = defaultdict(list)
     for path in sorted(Path(ref).glob("dramsys40_*.csv*")):
         rows = read_rows(path)
-        results = simulate_rows(rows, Path(ref))
+        results = simulate_rows(rows, Path(ref), run)
         groups: dict[tuple[str, str], list[tuple[float, float, Mapping[str, Any]]]] = defaultdict(list)
         name = path.name.split(".")[0]
         for row, ours in zip(rows, results, strict=True):
@@ -75,13 +84,15 @@ def validate(ref: Path) -> Iterator[Group]:
                 pooled[f"{kind}/{row['RefreshPolicy'] if plain else 'all'}", metric].append((value, reference, row))
         for (label, metric), entries in sorted(groups.items()):
             # Few rows a group: the share of exact ones is bounded over all files together.
-            worst = {"worst_error": 1e-3} if metric == "total_time_ns" else {}
+            worst: Mapping[str, float] = {"worst_error": 1e-3} if metric == "total_time_ns" else {}
+            worst = ALL_EXACT if exact and metric in COMPARED else worst
             yield _group(f"{label}/{metric}", metric, entries, worst)
     for (label, metric), entries in sorted(pooled.items()):
         if metric == "total_time_ns":
             bounds = TIME_BOUNDS if label.startswith("plain/") else WIDE_BOUNDS
         else:
             bounds = ENERGY_BOUNDS if label.startswith("plain/") and metric == "energy_pj" else {}
+        bounds = ALL_EXACT if exact and metric in COMPARED else bounds
         yield _group(f"{label}/{metric}", metric, entries, bounds)
 
 
@@ -164,7 +175,7 @@ def _read(path: Path) -> Trace:
     return read_trace(path, backwards="hold")
 
 
-def simulate_rows(rows: list[dict[str, str]], ref: Path) -> list[dict[str, float]]:
+def simulate_rows(rows: list[dict[str, str]], ref: Path, run: Run = batch.run) -> list[dict[str, float]]:
     """Our metrics of every row, in order; a request is one burst, as in the reference."""
     results: list[dict[str, float]] = [{} for _ in rows]
     same: dict[tuple[Any, ...], list[int]] = defaultdict(list)
@@ -177,7 +188,7 @@ def simulate_rows(rows: list[dict[str, str]], ref: Path) -> list[dict[str, float
         bits = address_map(dev, map_name, ranks, channels)
         prepared = batch.prepare(trace, dev, bits, ranks, channels, split=False, ignore_high_bits=True)
         designs = np.stack([design_row(rows[i]) for i in members])
-        columns = metrics_of(batch.run(designs, prepared), prepared)
+        columns = metrics_of(run(designs, prepared), prepared)
         for place, i in enumerate(members):
             results[i] = {name: float(column[place]) for name, column in columns.items()}
     return results

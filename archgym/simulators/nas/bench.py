@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -46,10 +47,8 @@ def bench(threads: int) -> Iterable[Figure]:
             "lookups_per_s", _rate(lambda: simulator.evaluate(designs, workload), len(designs)), "1/s", threads
         )
         for count in (256, 1):
-            part = designs[:count]
-            yield Figure(
-                f"lookups_per_s/{count}", _rate(lambda rows=part: simulator.evaluate(rows, workload), count), "1/s", 1  # type: ignore[misc]
-            )
+            rate = _rate(partial(simulator.evaluate, designs[:count], workload), count)
+            yield Figure(f"lookups_per_s/{count}", rate, "1/s", 1)
         yield Figure("first_lookup_ms", first, "ms", 1)
     finally:
         numba.set_num_threads(before)
@@ -73,7 +72,7 @@ def _training() -> Iterable[Figure]:
     velocity, running = np.zeros_like(theta), np.ones((16, 2, 2 * skeleton.width), dtype=np.float32)
 
     def train() -> None:
-        kernels.train_steps(
+        kernels.train_steps(  # type: ignore[no-untyped-call]
             ops, theta.copy(), velocity.copy(), running.copy(), x, y, np.arange(len(x)), np.full(steps, 0.1, np.float32),
             recipe.batch, np.float32(recipe.weight_decay), np.float32(recipe.momentum), skeleton.width, 10,
         )  # fmt: skip

@@ -229,7 +229,9 @@ def build(
     if base is not None:
         columns, metadata = read_table(base)
         if metadata["recipe_fingerprint"] != recipe.fingerprint or metadata["data_fingerprint"] != data.fingerprint:
-            raise ArchGymError(f"{base} was made with recipe {metadata['recipe_fingerprint']} and other data or settings")
+            raise ArchGymError(
+                f"{base} was made with recipe {metadata['recipe_fingerprint']} and other data or settings"
+            )
         have = set(zip(columns["code"].tolist(), columns["seed"].tolist(), strict=True))
     begin, done = time.monotonic(), 0
     for shard in plan(seeds, SHARD_CLASSES if device == "cpu" else group):
@@ -315,7 +317,7 @@ def collect(folder: Path, base: Path | None = None) -> tuple[dict[str, NDArray[A
         "data_fingerprint": manifest["data_fingerprint"],
         "environment": manifest["environment"],
         "live_classes": live,
-        "classes_trained": int(len(np.unique(columns["code"]))),
+        "classes_trained": len(np.unique(columns["code"])),
         "networks_by_seed": seeds,
     }
     return columns, metadata
@@ -375,7 +377,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--minutes", type=float, help="start no shard after so many minutes")
             command.add_argument("--shards", type=int, help="finish so many shards")
             command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-            command.add_argument("--device", default="cpu", help="cpu (compiled kernels) or a torch device such as cuda")
+            command.add_argument(
+                "--device", default="cpu", help="cpu (compiled kernels) or a torch device such as cuda"
+            )
             command.add_argument("--group", type=int, default=512, help="networks at once on a GPU")
         if name == "assemble":
             command.add_argument("--output", type=Path, required=True)

@@ -56,7 +56,7 @@ def all_rows() -> Rows:
     return table
 
 
-def to_string(row: Sequence[int]) -> str:
+def to_string(row: Sequence[int] | Rows) -> str:
     """Architecture string of one cell, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
     ops = [OPERATIONS[int(op)] for op in row]
     return f"|{ops[0]}~0|+|{ops[1]}~0|{ops[2]}~1|+|{ops[3]}~0|{ops[4]}~1|{ops[5]}~2|"
@@ -145,7 +145,7 @@ def from_one_hot(one_hot: ArrayLike) -> Rows:
 
 
 def to_graph(cells: ArrayLike) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """"Operations on nodes" form: adjacency int8 ``(n, 8, 8)`` and one-hot node labels int8 ``(n, 8, 7)``.
+    """ "Operations on nodes" form: adjacency int8 ``(n, 8, 8)`` and one-hot node labels int8 ``(n, 8, 7)``.
 
     Nodes: input, the six edges in order, output. Labels: input, the five operations, output. The adjacency is the
     same for every cell (edge a feeds edge b where a ends in the node in which b begins).
@@ -194,7 +194,7 @@ def live_edges(cells: ArrayLike) -> NDArray[np.bool_]:
 
 def is_dead(cells: ArrayLike) -> NDArray[np.bool_]:
     """True where no path leads from input to output (341 cells): the network's output is constant."""
-    return ~live_edges(cells).any(-1)
+    return np.asarray(~live_edges(cells).any(-1))
 
 
 # Input-output paths as sets of edges: 0-3, 0-1-3, 0-2-3, 0-1-2-3.
@@ -252,9 +252,22 @@ def neighbour_codes() -> NDArray[np.int64]:
 
 
 def local_maxima(values: ArrayLike) -> NDArray[np.int64]:
-    """Codes of the cells no neighbour of which has a larger value; ``values`` in code order ``(15625,)``."""
+    """Codes of the cells no neighbour of which has a larger value; ``values`` in code order ``(15625,)``.
+
+    Neighbouring maxima of equal value form one plateau and are named by their smallest code.
+    """
     score = np.asarray(values, dtype=np.float64)
-    return np.flatnonzero((score[neighbour_codes()] <= score[:, None]).all(axis=1))
+    maxima = np.flatnonzero((score[neighbour_codes()] <= score[:, None]).all(axis=1))
+    plateau = {int(code): int(code) for code in maxima}
+    changed = True
+    while changed:
+        changed = False
+        for code in plateau:
+            for other in neighbour_codes()[code].tolist():
+                if other in plateau and plateau[other] < plateau[code]:
+                    plateau[code] = plateau[other]
+                    changed = True
+    return np.array(sorted(set(plateau.values())), dtype=np.int64)
 
 
 # --- isomorphism classes ---------------------------------------------------------------------------------------------

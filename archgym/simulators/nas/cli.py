@@ -19,7 +19,9 @@ def nas() -> None:
 @click.option("--minutes", type=float, help="start no shard after so many minutes")
 @click.option("--shards", type=int, help="finish so many shards")
 @click.option("--seeds", default="0,1,2", show_default=True, help="seeds in the order of work")
-@click.option("--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda")
+@click.option(
+    "--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda"
+)
 @click.option("--group", type=int, default=512, show_default=True, help="networks at once on a GPU")
 @click.option("--base", type=click.Path(path_type=Path), help="an assembled table to go on from")
 @click.option("--assemble", type=click.Path(path_type=Path), help="then write the table of all finished shards here")
@@ -133,8 +135,15 @@ def protocols(
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="folder of the parts, for a restart")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Parquet to write")
 @click.option("--seeds", default="0", show_default=True, help="seeds to average over, comma-separated")
-def score_cells(folder: Path, output: Path, seeds: str) -> None:
-    """Compute the zero-cost scores of every function class on the skeleton of our own table."""
+@click.option("--classes", type=click.IntRange(1), help="so many classes only, in the table's random order")
+def score_cells(folder: Path, output: Path, seeds: str, classes: int | None) -> None:
+    """Compute the zero-cost scores of the function classes on the skeleton of our own table."""
+    from archgym.errors import ArchGymError
     from archgym.simulators.nas.zerocost import build_scores
 
-    build_scores(output, folder, [int(part) for part in seeds.split(",")], log=sys.stderr)
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
+    count = build_scores(output, folder, numbers, classes, log=sys.stderr)
+    click.echo(f"{output}: scores of {count} function classes")

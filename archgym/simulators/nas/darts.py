@@ -68,7 +68,9 @@ def space() -> DesignSpace:
             for which in ("first", "second"):
                 parameters.append(
                     Parameter(
-                        f"{cell}_{node}_{which}", OPERATIONS, ordered=False,
+                        f"{cell}_{node}_{which}",
+                        OPERATIONS,
+                        ordered=False,
                         description=f"operation on the {which} input of node {node}",
                     )  # fmt: skip
                 )
@@ -98,9 +100,7 @@ def to_genotype(design: ArrayLike) -> Genotype:
     and 1 the cell's inputs, 2.. earlier nodes."""
     sources, ops = _edges(np.asarray(design, dtype=np.int64)[None, :])
     return {
-        cell: [
-            (OPERATIONS[ops[0, c, node, k]], int(sources[0, c, node, k])) for node in range(NODES) for k in range(2)
-        ]
+        cell: [(OPERATIONS[ops[0, c, node, k]], int(sources[0, c, node, k])) for node in range(NODES) for k in range(2)]
         for c, cell in enumerate(CELLS)
     }
 
@@ -123,7 +123,9 @@ def from_genotype(genotype: Genotype) -> NDArray[np.int64]:
             pair = []
             for entry in entries[2 * node : 2 * node + 2]:
                 if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-                    raise ArchGymError(f"entry {entry!r} of cell {cell!r} is no pair; expected (operation, predecessor)")
+                    raise ArchGymError(
+                        f"entry {entry!r} of cell {cell!r} is no pair; expected (operation, predecessor)"
+                    )
                 op, source = entry
                 if op not in OPERATIONS:
                     raise UnknownNameError("operation of a DARTS cell", op, OPERATIONS)

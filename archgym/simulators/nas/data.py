@@ -130,12 +130,12 @@ def _mnist1d(recipe: DataRecipe) -> Data:
     arguments.corr_noise_scale = recipe.corr_noise_scale
     arguments.iid_noise_scale = recipe.iid_noise_scale
     # The generator seeds the global generators of Python and NumPy: leave them as they were.
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         made = make_dataset(arguments)
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
     # Four decimals: well below the noise of the samples, and above what differs between builds of SciPy.
     return _split(recipe, np.round(made["x"], 4), made["y"])
 

@@ -7,6 +7,7 @@ Nothing is random by default: what a fidelity leaves out is fixed by the workloa
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from archgym.errors import ArchGymError, UnknownNameError
 
@@ -67,7 +68,8 @@ class Fidelity:
 
     def filled(self, **defaults: str | int | None) -> Fidelity:
         """This fidelity with what it leaves out taken from ``defaults``."""
-        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        blank: dict[str, Any] = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return replace(self, **blank)
 
 
 def parse_fidelity(text: str | Fidelity | None) -> Fidelity:

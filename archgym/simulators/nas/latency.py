@@ -103,7 +103,9 @@ def fit_lookup(
 
     array, column = np.asarray(rows, dtype=np.int64), np.asarray(values, dtype=np.float64)
     if not np.isfinite(column).all():
-        raise ArchGymError(f"{int((~np.isfinite(column)).sum())} of the latencies are missing; fit the cells that have one")
+        raise ArchGymError(
+            f"{int((~np.isfinite(column)).sum())} of the latencies are missing; fit the cells that have one"
+        )
     matrix = design_matrix(array, per_edge, dead_code)
     if len(array) < matrix.shape[1]:
         raise ArchGymError(f"{len(array)} cells cannot fit {matrix.shape[1]} coefficients; measure more cells")

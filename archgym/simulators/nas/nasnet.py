@@ -45,14 +45,18 @@ def space() -> DesignSpace:
             for which in ("first", "second"):
                 parameters.append(
                     Parameter(
-                        f"{cell}_{block}_{which}_state", states, ordered=False,
+                        f"{cell}_{block}_{which}_state",
+                        states,
+                        ordered=False,
                         description="hidden state: 0, 1 the cell's inputs, 2.. the blocks",
                     )  # fmt: skip
                 )
             for which in ("first", "second"):
                 parameters.append(
                     Parameter(
-                        f"{cell}_{block}_{which}_operation", OPERATIONS, ordered=False,
+                        f"{cell}_{block}_{which}_operation",
+                        OPERATIONS,
+                        ordered=False,
                         description="operation on that state",
                     )  # fmt: skip
                 )
@@ -71,9 +75,7 @@ def to_text(design: ArrayLike) -> str:
     """Text of one design: cells joined by ``/``, blocks by ``;``, a block as ``state:op,state:op,join``."""
     parts = []
     for cell in _blocks(np.asarray(design, dtype=np.int64)[None, :])[0]:
-        parts.append(
-            ";".join(f"{a}:{OPERATIONS[p]},{b}:{OPERATIONS[q]},{JOINS[j]}" for a, b, p, q, j in cell.tolist())
-        )
+        parts.append(";".join(f"{a}:{OPERATIONS[p]},{b}:{OPERATIONS[q]},{JOINS[j]}" for a, b, p, q, j in cell.tolist()))
     return "/".join(parts)
 
 
@@ -95,7 +97,9 @@ def from_text(text: str) -> NDArray[np.int64]:
             for part in parts[:2]:
                 state, op = part.split(":")
                 if not state.isdigit() or int(state) >= number + 2:
-                    raise ArchGymError(f"block {number} of cell {name!r} takes state {state!r}; expected 0..{number + 1}")
+                    raise ArchGymError(
+                        f"block {number} of cell {name!r} takes state {state!r}; expected 0..{number + 1}"
+                    )
                 if op not in OPERATIONS:
                     raise UnknownNameError("operation of a NASNet cell", op, OPERATIONS)
                 states.append(int(state))

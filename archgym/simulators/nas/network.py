@@ -75,9 +75,7 @@ class CellNetwork(nn.Module):
         super().__init__()
         conv = nn.Conv2d if macro.dimensions == 2 else nn.Conv1d
         norm = nn.BatchNorm2d if macro.dimensions == 2 else nn.BatchNorm1d
-        self.stem = nn.Sequential(
-            conv(macro.inputs, macro.width, 3, padding=1, bias=False), norm(macro.width)
-        )
+        self.stem = nn.Sequential(conv(macro.inputs, macro.width, 3, padding=1, bias=False), norm(macro.width))
         blocks: list[nn.Module] = []
         channels = macro.width
         for stage in range(macro.stages):

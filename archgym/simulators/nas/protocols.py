@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from archgym.simulators.nas.table import CellTable
 
 
-
 @dataclass(frozen=True)
 class ProtocolResult:
     """Outcome of one protocol over many seeds.
@@ -111,9 +110,7 @@ def reinforce(
         gradient = (reward - baseline)[:, None, None] * (probability - cells.to_one_hot(drawn))
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
-        logits -= (
-            rate * (first / (1 - 0.9 ** (step + 1))) / (np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8)
-        )
+        logits -= rate * (first / (1 - 0.9 ** (step + 1))) / (np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8)
     return asked
 
 
@@ -176,9 +173,7 @@ def compare_protocols(
     source = signal_table or table
     seen = source.column(source.resolve(parse_fidelity(signal)), everything, seed)
     judged = table.column(table.resolve(parse_fidelity(result)), everything, seed)
-    return {
-        name: run_protocol(name, seen, judged, queries=queries, seeds=seeds, seed=seed) for name in protocols
-    }
+    return {name: run_protocol(name, seen, judged, queries=queries, seeds=seeds, seed=seed) for name in protocols}
 
 
 PUBLISHED_SIGNAL = "table:split=test,epochs=12,run=single"

@@ -199,13 +199,19 @@ class NasSimulator(Simulator):
                 "nb201-digits", "the cell space on scikit-learn's digits, live", macro_name="digits-C8S2", data="digits"
             ),
             "nb201-mnist": NasWorkload(
-                "nb201-mnist", "the cell space on 5,000 images of MNIST at 14x14, live", macro_name="mnist-C8S2", data="mnist"
+                "nb201-mnist",
+                "the cell space on 5,000 images of MNIST at 14x14, live",
+                macro_name="mnist-C8S2",
+                data="mnist",
             ),
             "darts-cifar10": NasWorkload(
                 "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts", "darts-C36L20"
             ),
             "nasnet-cifar10": NasWorkload(
-                "nasnet-cifar10", "NASNet cells of five blocks, 20 cells of 36 channels, formula level", "nasnet", "darts-C36L20"
+                "nasnet-cifar10",
+                "NASNet cells of five blocks, 20 cells of 36 channels, formula level",
+                "nasnet",
+                "darts-C36L20",
             ),
         }
         self._space = {
@@ -277,7 +283,7 @@ class NasSimulator(Simulator):
 
     def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
         assert isinstance(workload, NasWorkload)
-        kept = self.metrics
+        kept: tuple[Metric, ...] = self.metrics
         if workload.space_kind == "darts":
             kept = (_SCORE, _PARAMETERS, _MACS, _DEPTH, _PATHS)
         elif workload.space_kind == "nasnet":
@@ -356,7 +362,9 @@ class NasSimulator(Simulator):
         # One shared empty name: an array of n Python objects costs as much as the look-up itself.
         return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))
 
-    def _evaluate_cells(self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int) -> Evaluation:
+    def _evaluate_cells(
+        self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int
+    ) -> Evaluation:
         n = len(array)
         codes = _codes(array)
         macro_name = workload.macro_name
@@ -415,7 +423,9 @@ class NasSimulator(Simulator):
         from archgym.simulators.nas.trainer import TrainRecipe
 
         if not workload.data:
-            raise ArchGymError(f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist")
+            raise ArchGymError(
+                f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist"
+            )
         if workload.data == "mnist1d":
             base = TABLE_RECIPE
         else:
@@ -492,14 +502,9 @@ class NasSimulator(Simulator):
         everything = np.arange(cells.CELLS)
         values = workload.table.column(resolved, everything, 0)
         known = np.isfinite(values)
-        live = known & ~cells.is_dead(cells.all_rows())
         result["regret"] = Regret(values[known].max(), self.full_name(workload))
-        for name, baseline in (
-            ("mean", values[known].mean()),
-            ("median", np.median(values[known])),
-            ("live", values[live].mean()),
-        ):
-            result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", float(baseline), name)
+        for name, baseline in table.space_averages(values).items():
+            result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", baseline, name)
         cost = self.cost or ("latency_ms" if workload.latency is not None else "macs")
         names = [metric.name for metric in self.metrics_for(workload) if metric.direction == "min"]
         if cost not in names:
@@ -517,7 +522,9 @@ class NasSimulator(Simulator):
             result[f"mnas-{kind}"] = CostWeighted(kind, cost, float(target))
         return result
 
-    def reference_accuracies(self, workload: Workload, fidelity: str | None = None, seed: int = 0) -> NDArray[np.float64]:
+    def reference_accuracies(
+        self, workload: Workload, fidelity: str | None = None, seed: int = 0
+    ) -> NDArray[np.float64]:
         """Accuracy of all 15,625 cells in code order under a fidelity of the table; the exact landscape."""
         assert isinstance(workload, NasWorkload)
         resolved = workload.resolve(parse_fidelity(fidelity))
@@ -550,7 +557,9 @@ def _choose_device(device: str | None, columns: Mapping[str, Any], file: str) ->
     if device is None:
         if len(columns) > 1:
             names: Sequence[str] = list(columns)
-            raise ArchGymError(f"{file} has {len(names)} devices ({', '.join(names[:6])}, ...); choose one with device=")
+            raise ArchGymError(
+                f"{file} has {len(names)} devices ({', '.join(names[:6])}, ...); choose one with device="
+            )
         return next(iter(columns))
     if device not in columns:
         raise UnknownNameError(f"device of {file}", device, columns)

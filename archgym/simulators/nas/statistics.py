@@ -27,6 +27,7 @@ from archgym.simulators.nas.table import (
     live_representatives,
     own_table,
     read_table_file,
+    space_averages,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def table_statistics(table: CellTable) -> dict[str, float]:
     cells share results within a class, and over live cells for others."""
     own = "recipe" in table.metadata
     result: dict[str, float] = {}
-    keys = [key for key in table.keys() if key.schedule == "full"] or table.keys()
+    keys = [key for key in table.kinds() if key.schedule == "full"] or table.kinds()
     longest = max(key.epochs for key in keys)
     split = "test" if any(key.split == "test" and key.epochs == longest for key in keys) else "valid"
     final = Key(split, keys[-1].schedule, longest)
@@ -68,8 +69,9 @@ def table_statistics(table: CellTable) -> dict[str, float]:
             result[f"classes_with_{count}_seeds"] = float((np.isfinite(runs).sum(0) == count).sum())
     known = values[np.isfinite(values)]
     result["optimum_percent"] = float(known.max())
-    result["mean_percent"], result["median_percent"] = float(known.mean()), float(np.median(known))
-    result["mean_live_percent"] = float(values[live_cell].mean())
+    averages = space_averages(values)
+    result["mean_percent"], result["median_percent"] = averages["mean"], averages["median"]
+    result["mean_live_percent"] = averages["live"]
     result["deviation_live_points"] = float(values[live_cell].std())
     result["share_within_1_point"] = float((known >= known.max() - 1.0).mean())
     result["live_at_chance"] = float((values[at] < 12.0).sum())
@@ -79,15 +81,16 @@ def table_statistics(table: CellTable) -> dict[str, float]:
         runs = table.runs[final][:, at]
         result["seed_noise_points"] = table.noise_deviation(final)
         result["tau_between_seeds"] = tau(runs[0], runs[1])
-        spread = float(np.nanvar(runs[0]))
+        twice = np.isfinite(runs[1])
         noise = result["seed_noise_points"] ** 2
-        result["reliability_1_seed"] = 1.0 - noise / spread
-        top = runs[0] >= np.nanmedian(runs[0])
+        # One minus the share of the noise in the variance of one run, over the classes that have two.
+        result["reliability_1_seed"] = 1.0 - noise / float(np.var(runs[0][twice]))
+        top = runs[0] >= np.nanmedian(runs[0][twice])
         result["tau_between_seeds_upper_half"] = tau(runs[0][top], runs[1][top])
     valid = Key("valid", final.schedule, longest)
     if split == "test" and valid in table.mean:
         result["tau_valid_test"] = tau(table.mean[valid][at], values[at])
-    for key in table.keys():
+    for key in table.kinds():
         if key.split == split and key.epochs != longest and key in table.mean:
             name = f"tau_{key.schedule}_epoch_{key.epochs}_to_final"
             result[name] = tau(table.mean[key][at], values[at])
@@ -121,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = {"dataset": given.dataset} if given.dataset else {}
         table = own_table() if given.table is None else read_table_file(given.table, **options)
-        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.keys()) else None)).split
+        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.kinds()) else None)).split
         text, value = best_cell(table, f"table:split={split}")
         for name, figure in table_statistics(table).items():
             print(f"{name:32s} {figure:.6g}")

@@ -70,13 +70,13 @@ class CellTable:
     fingerprint: str = ""
     missing: int = 0
 
-    def keys(self) -> list[Key]:
+    def kinds(self) -> list[Key]:
         """All kinds of results there are, sorted."""
         return sorted({*self.mean, *self.runs})
 
     def resolve(self, fidelity: Fidelity) -> Fidelity:
         """The fidelity with every blank filled; what the table lacks is an error that lists what it has."""
-        keys = self.keys()
+        keys = self.kinds()
         splits = [key.split for key in keys]
         split = fidelity.split or ("valid" if "valid" in splits else "test")
         fitting = [
@@ -94,7 +94,8 @@ class CellTable:
                     split=split, schedule=longest.schedule, epochs=longest.epochs, run=run, noise="none"
                 )
         have = "; ".join(
-            f"{key},run={'|'.join(n for n, d in (('mean', self.mean), ('single', self.runs)) if key in d)}" for key in keys
+            f"{key},run={'|'.join(n for n, d in (('mean', self.mean), ('single', self.runs)) if key in d)}"
+            for key in keys
         )
         raise ArchGymError(f"table {self.name!r} has no result for {fidelity}; it has {have}")
 
@@ -145,6 +146,28 @@ def live_representatives() -> NDArray[np.int64]:
     codes = np.sort(codes[~cells.is_dead(cells.rows(codes))])
     codes.setflags(write=False)
     return codes
+
+
+def space_averages(values: NDArray[np.float64]) -> dict[str, float]:
+    """Mean and median over the whole space and mean over the live cells, of values ``(15625,)`` in code order.
+
+    Exact where every cell is known. Of a partial table the dead cells are all known, so that the known live cells
+    stand for all live ones: they are weighted to their share of the space.
+    """
+    dead = cells.is_dead(cells.all_rows())
+    known = np.isfinite(values)
+    live = known & ~dead
+    weight = np.where(live, (~dead).sum() / max(live.sum(), 1), dead.astype(np.float64))[known]
+    order = np.argsort(values[known], kind="stable")
+    share = weight[order].cumsum() / weight.sum()
+    sorted_values = values[known][order]
+    lower = int(np.searchsorted(share, 0.5 - 1e-12))
+    upper = int(np.searchsorted(share, 0.5 + 1e-12))
+    return {
+        "mean": float(np.average(values[known], weights=weight)),
+        "median": float((sorted_values[lower] + sorted_values[min(upper, len(sorted_values) - 1)]) / 2),
+        "live": float(values[live].mean()),
+    }
 
 
 def _counter(seed: int, codes: NDArray[np.int64], epochs: int, stream: int = 0) -> NDArray[np.uint64]:
@@ -291,7 +314,9 @@ def _cell_codes(columns: Mapping[str, Any], path: Path, partial: bool) -> NDArra
     if len(np.unique(codes)) != len(codes):
         ordered = np.sort(codes)
         twice = ordered[:-1][ordered[1:] == ordered[:-1]][0]
-        raise ArchGymError(f"{path.name} lists the cell {cells.to_string(cells.rows(twice))} twice; expected one row a cell")
+        raise ArchGymError(
+            f"{path.name} lists the cell {cells.to_string(cells.rows(twice))} twice; expected one row a cell"
+        )
     if len(codes) != cells.CELLS and not partial:
         raise ArchGymError(
             f"{path.name} has {len(codes):,} rows; expected all {cells.CELLS:,} cells (partial=true accepts fewer)"
@@ -394,10 +419,10 @@ def read_neutral(
         if key not in table.mean and len(values_list) > 1:
             table.mean[key] = _column_mean(runs)
     for name in stored:
-        match = _LATENCY.match(name)
-        if match:
-            scale = _MILLISECONDS[match["unit"]]
-            table.latency[match["device"]] = scale * _numbers(stored, name, path, codes, partial, 0.0, 1e12)
+        timed = _LATENCY.match(name)
+        if timed:
+            scale = _MILLISECONDS[timed["unit"]]
+            table.latency[timed["device"]] = scale * _numbers(stored, name, path, codes, partial, 0.0, 1e12)
     _read_seconds(table, stored, path, codes, partial, dataset, longest, seconds_model)
     table.missing = cells.CELLS - len(codes)
     table.chance = float(np.nanmin(np.concatenate(list(table.mean.values()) or [r[0] for r in table.runs.values()])))
@@ -416,14 +441,16 @@ def _read_seconds(
     longest: int,
     model: Sequence[float] | None,
 ) -> None:
-    for key in table.keys():
+    for key in table.kinds():
         at = (key.schedule, key.epochs)
         for name in (f"{dataset}_seconds_{key.epochs}ep", f"{dataset}_seconds" if key.epochs == longest else ""):
             if name in stored:
                 table.run_seconds[at] = table.seconds[at] = _numbers(stored, name, path, codes, partial, 0.0, 1e12)
         if at not in table.seconds and model is not None:
             if len(model) != 2:
-                raise ArchGymError(f"seconds_model has {len(model)} number(s); give two, a and b of epochs * (a + b * macs)")
+                raise ArchGymError(
+                    f"seconds_model has {len(model)} number(s); give two, a and b of epochs * (a + b * macs)"
+                )
             macs = cell_macs(dataset_macro(dataset or "cifar10"))
             table.run_seconds[at] = table.seconds[at] = key.epochs * (model[0] + model[1] * macs)
             table.seconds_modelled = True
@@ -467,11 +494,15 @@ def read_indices(path: Path) -> NDArray[np.int64]:
     codes = _cell_codes(stored, path, False)
     numbers = _numbers(stored, "index", path, codes, False, 0, cells.CELLS - 1).astype(np.int64)
     if len(np.unique(numbers)) != cells.CELLS:
-        raise ArchGymError(f"column 'index' of {path.name} repeats a number; expected each of 0..{cells.CELLS - 1} once")
+        raise ArchGymError(
+            f"column 'index' of {path.name} repeats a number; expected each of 0..{cells.CELLS - 1} once"
+        )
     return numbers
 
 
-def export_nats_bench(api: Any, output: Path, datasets: Iterable[str] = ("cifar10", "cifar100", "ImageNet16-120")) -> Path:
+def export_nats_bench(
+    api: Any, output: Path, datasets: Iterable[str] = ("cifar10", "cifar100", "ImageNet16-120")
+) -> Path:
     """Write a neutral Parquet from an open NATS-Bench topology API (package ``nats_bench``, opened by the user).
 
     The package unpickles its own files when it is opened: do that only with files that you trust; this function and

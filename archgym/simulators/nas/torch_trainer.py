@@ -175,7 +175,10 @@ def _train_seed(
     x_train, y_train = inputs(data.x_train), torch.as_tensor(data.y_train, device=device)
     steps = recipe.data.train // recipe.batch
     rates = recipe.rates(steps)
-    valid, test, losses, seconds = [], [], [], []
+    valid: list[Any] = []
+    test: list[Any] = []
+    losses: list[Any] = []
+    seconds: list[float] = []
     spent, done, total, seen = 0.0, 0, torch.zeros(len(codes), device=device), 0
     last = None
     for checkpoint in recipe.checkpoints:

@@ -60,7 +60,9 @@ class TrainRecipe:
         if not self.checkpoints or list(self.checkpoints) != sorted(set(self.checkpoints)):
             raise ArchGymError(f"checkpoints {self.checkpoints} must be increasing epochs")
         if self.checkpoints[0] < 1 or self.checkpoints[-1] != self.epochs:
-            raise ArchGymError(f"checkpoints {self.checkpoints} must lie in 1..{self.epochs} and end with {self.epochs}")
+            raise ArchGymError(
+                f"checkpoints {self.checkpoints} must lie in 1..{self.epochs} and end with {self.epochs}"
+            )
         if self.data.train < self.batch:
             raise ArchGymError(f"a batch of {self.batch} is larger than the {self.data.train} training samples")
 
@@ -169,17 +171,30 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
     running[:, 1] = 1.0
     steps = recipe.data.train // recipe.batch
     rates = recipe.rates(steps)
-    valid, test, losses, seconds = [], [], [], []
+    valid: list[float] = []
+    test: list[float] = []
+    losses: list[float] = []
+    seconds: list[float] = []
     spent, done = 0.0, 0
     last_logits = None
     for checkpoint in recipe.checkpoints:
         order = np.concatenate([recipe.order(seed, epoch) for epoch in range(done, checkpoint)])
         begin = time.thread_time()
         losses.append(
-            kernels.train_steps(
-                ops, theta, velocity, running, data.x_train, data.y_train, order,
-                rates[done * steps : checkpoint * steps], recipe.batch, np.float32(recipe.weight_decay),
-                np.float32(recipe.momentum), m.width, m.classes,
+            kernels.train_steps(  # type: ignore[no-untyped-call]
+                ops,
+                theta,
+                velocity,
+                running,
+                data.x_train,
+                data.y_train,
+                order,
+                rates[done * steps : checkpoint * steps],
+                recipe.batch,
+                np.float32(recipe.weight_decay),
+                np.float32(recipe.momentum),
+                m.width,
+                m.classes,
             )  # fmt: skip
         )
         spent += time.thread_time() - begin
@@ -189,7 +204,9 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
         for split, x, y in ((valid, data.x_valid, data.y_valid), (test, data.x_test, data.y_test)):
             if part:
                 x, y = x[:part], y[:part]
-            out, _, hits = kernels.predict(ops, theta, running, x, y, recipe.batch, m.width, m.classes)
+            out, _, hits = kernels.predict(  # type: ignore[no-untyped-call]
+                ops, theta, running, x, y, recipe.batch, m.width, m.classes
+            )
             split.append(100.0 * hits / len(y))
             if split is valid:
                 last_logits = out

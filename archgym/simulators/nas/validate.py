@@ -89,7 +89,11 @@ def _published(path: Path) -> Iterable[Group]:
         for metric, ours in (("params", MACROS[dataset].parameters(n1, n3)), ("macs", MACROS[dataset].macs(n1, n3))):
             if f"{dataset}_{metric}" in stored:
                 yield compare(
-                    f"formula/{metric}/{dataset}", ours, stored[f"{dataset}_{metric}"], required={"exact": 1.0}, rows=names
+                    f"formula/{metric}/{dataset}",
+                    ours,
+                    stored[f"{dataset}_{metric}"],
+                    required={"exact": 1.0},
+                    rows=names,
                 )
     complete = len(codes) == cells.CELLS
     for dataset, (text, accuracy) in BEST.items():
@@ -98,24 +102,25 @@ def _published(path: Path) -> Iterable[Group]:
             continue
         values = np.empty(cells.CELLS)
         values[codes] = stored[column]
-        best = int(values.argmax())
+        # Two cells tie on CIFAR-10; the published one has to be among the best.
+        named = float(values[int(cells.codes(cells.from_string(text)))])
+        error = abs(named - accuracy) / accuracy
         yield Group(
-            f"table/best-cell/{dataset}", 1, float(cells.to_string(cells.rows(best)) == text),
-            abs(values[best] - accuracy) / accuracy, abs(values[best] - accuracy) / accuracy,
+            f"table/best-cell/{dataset}", 1, float(named == values.max()), error, error,
             {"exact": 1.0, "worst_error": 1e-5},
-            {"accuracy_percent": float(values[best]), "local_maxima": float(len(cells.local_maxima(values)))},
+            {"accuracy_percent": named, "local_maxima": float(len(cells.local_maxima(values)))},
         )  # fmt: skip
     for column in stored:
         match = table._LATENCY.match(column)
         if match and complete:
-            values = np.empty(cells.CELLS)
-            values[codes] = stored[column]
-            if np.isfinite(values).all():
-                fit = fit_lookup(cells.all_rows(), values)
-                per_edge = fit_lookup(cells.all_rows(), values, per_edge=True)
-                error = np.abs(fit(cells.all_rows()) - values) / np.maximum(np.abs(values), 1e-9)
+            times = np.empty(cells.CELLS)
+            times[codes] = stored[column]
+            if np.isfinite(times).all():
+                fit = fit_lookup(cells.all_rows(), times)
+                per_edge = fit_lookup(cells.all_rows(), times, per_edge=True)
+                off = np.abs(fit(cells.all_rows()) - times) / np.maximum(np.abs(times), 1e-9)
                 yield Group(
-                    f"latency/look-up/{match['device']}", cells.CELLS - 1000, float("nan"), float(np.median(error)),
+                    f"latency/look-up/{match['device']}", cells.CELLS - 1000, float("nan"), float(np.median(off)),
                     float("nan"), {},
                     {"r2": fit.r2, "tau": fit.tau, "r2_per_edge": per_edge.r2, "tau_per_edge": per_edge.tau},
                 )  # fmt: skip
@@ -143,7 +148,9 @@ def _zero_cost(subset: Path, path: Path) -> Iterable[Group]:
 
     read = pyarrow.csv.read_csv(subset)
     order = table.read_columns(path)
-    code_of = dict(zip(np.asarray(order["index"]).tolist(), cells.codes_of_strings(order["arch_str"]).tolist(), strict=True))
+    code_of = dict(
+        zip(np.asarray(order["index"]).tolist(), cells.codes_of_strings(order["arch_str"]).tolist(), strict=True)
+    )
     codes = np.array([code_of[index] for index in read.column("index").to_pylist()])
     rows = cells.rows(codes)
     dataset = np.array(read.column("dataset").to_pylist())
@@ -160,9 +167,18 @@ def _zero_cost(subset: Path, path: Path) -> Iterable[Group]:
             f"zero-cost/params/{name}", ours[given], theirs[given], required={"worst_error": 1e-6}, exact_within=1e-9
         )
         first = here & (np.array(read.column("batch").to_pylist()) == "a")
-        statistics = {"tau_params_accuracy": tau(MACROS[name].parameters(n1[first], n3[first]).astype(float), accuracy[first])}
+        statistics = {
+            "tau_params_accuracy": tau(MACROS[name].parameters(n1[first], n3[first]).astype(float), accuracy[first])
+        }
         yield Group(
-            group.group, group.rows, group.exact, group.mean_error, group.worst_error, group.required, statistics, group.worst
+            group.group,
+            group.rows,
+            group.exact,
+            group.mean_error,
+            group.worst_error,
+            group.required,
+            statistics,
+            group.worst,
         )
     if "synflow" not in read.column_names:
         return
@@ -210,7 +226,12 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
     except MissingExtraError:
         return
     yield Group(
-        "own-table/data", 1, float(data.fingerprint == table.metadata["data_fingerprint"]), float("nan"), float("nan"), {}
+        "own-table/data",
+        1,
+        float(data.fingerprint == table.metadata["data_fingerprint"]),
+        float("nan"),
+        float("nan"),
+        {},
     )
     from importlib import resources
 
@@ -228,7 +249,13 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
         # Two runs of one cell differ with a deviation of sqrt(2) times the seed noise.
         within.append(abs(again - recorded) <= 3.0 * np.sqrt(2.0) * noise)
         worst.append(
-            {"arch_str": cells.to_string(cells.rows(code)), "seed": seed, "ours": again, "reference": recorded, "error": errors[-1]}
+            {
+                "arch_str": cells.to_string(cells.rows(code)),
+                "seed": seed,
+                "ours": again,
+                "reference": recorded,
+                "error": errors[-1],
+            }
         )
     worst.sort(key=lambda row: -float(row["error"]))
     yield Group(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from archgym.simulators.nas.simulator import NasWorkload
 
 BATCH = 32
+SCORE_BLOCK = 32
 
 
 def _torch() -> Any:
@@ -230,7 +231,7 @@ def own_scores_path() -> Path:
 def own_scores() -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Shipped scores on the skeleton ``mnist1d-C8S2``: name -> (score, seconds) of every cell in code order, both
     ``(15625,)``; empty where the file is not there. Scores belong to function classes: an edge off every path
-    changes none of them."""
+    changes none of them. Cells of classes that are not in the file are NaN; dead ones rank last."""
     import pyarrow.parquet as pq
 
     path = own_scores_path()
@@ -246,23 +247,37 @@ def own_scores() -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]
             scores, seconds = by_class.copy(), by_class.copy()
             scores[code_class] = stored.column(proxy).to_numpy()
             seconds[code_class] = stored.column(f"{proxy}_seconds").to_numpy()
-            result[proxy] = (fill_missing(scores[number]), np.nan_to_num(seconds[number]))
+            present = np.zeros(len(by_class), dtype=bool)
+            present[code_class] = True
+            known = present[number] | cells.is_dead(cells.all_rows())
+            result[proxy] = (np.where(known, fill_missing(scores[number]), np.nan), np.nan_to_num(seconds[number]))
     return result
 
 
 def cell_scores(
     workload: NasWorkload, codes: NDArray[np.int64], proxy: str, seed: int, device: str = "cpu"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Score and seconds ``(n,)`` of cells: shipped ones for our own skeleton, else computed now (one seed).
+    """Score and seconds ``(n,)`` of cells: shipped ones for our own skeleton where there are, else computed now, with
+    seed 0 where shipped ones exist (so that all of a workload's scores are of one kind), else with ``seed``.
 
-    Live scores of a batch that are not finite get the smallest finite score of that batch's neighbours in the table
-    where there is one; else a fixed low value, so that the result does not depend on the batch.
+    A live score that is not finite is ``UNDEFINED``, so that a result does not depend on its batch.
     """
     from archgym.simulators.nas.macro import macro
 
     if workload.data == "mnist1d" and proxy in own_scores():
-        scores, seconds = own_scores()[proxy]
-        return scores.take(codes), seconds.take(codes)
+        scores, seconds = (column.take(codes) for column in own_scores()[proxy])
+        open_rows = np.flatnonzero(np.isnan(scores))
+        if len(open_rows):
+            scores[open_rows], seconds[open_rows] = _live(workload, codes[open_rows], proxy, 0, device)
+        return scores, seconds
+    return _live(workload, codes, proxy, seed, device)
+
+
+def _live(
+    workload: NasWorkload, codes: NDArray[np.int64], proxy: str, seed: int, device: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from archgym.simulators.nas.macro import macro
+
     if device != "cpu":
         raise ArchGymError(f"zero-cost scores run on the processor; leave device={device!r} out")
     skeleton = macro(workload.macro_name)
@@ -280,29 +295,35 @@ UNDEFINED = -1e6
 """Live score of a cell that has none (dead, or not finite): below every real score, whatever the batch."""
 
 
-def build_scores(output: Path, folder: Path, seeds: Sequence[int] = (0,), log: Any = None) -> None:
-    """Score every live function class on the skeleton of our own table and write the Parquet that ships.
+def build_scores(
+    output: Path, folder: Path, seeds: Sequence[int] = (0,), classes: int | None = None, log: Any = None
+) -> int:
+    """Score the live function classes on the skeleton of our own table and write the Parquet that ships.
 
-    Scores are averaged over ``seeds`` (weights and batch); parts are kept in ``folder`` so that a killed run goes on.
+    Scores are averaged over ``seeds`` (weights and batch). Classes come in the order in which the table trains them,
+    so that the first ``classes`` are an unbiased sample; parts are kept in ``folder`` and a killed run goes on.
+    Returns the number of classes written: those whose parts are there for every seed.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from archgym.simulators.nas.build_table import plan
     from archgym.simulators.nas.macro import macro
 
     torch = _torch()
     torch.set_num_threads(1)
     skeleton = macro("mnist1d-C8S2")
-    codes = cells.representatives("function")
-    codes = np.sort(codes[~cells.is_dead(cells.rows(codes))])
+    codes = np.array([code for shard in plan((0,)) for code in shard.codes], dtype=np.int64)
+    if classes is not None:
+        codes = codes[:classes]
     folder.mkdir(parents=True, exist_ok=True)
     totals = np.zeros((2, len(PROXIES), len(codes)))
     for seed in seeds:
         x, y = scoring_batch("mnist1d", skeleton, seed)
-        for start in range(0, len(codes), 256):
-            path = folder / f"zerocost-seed{seed}-{start:05d}.npy"
+        for start in range(0, len(codes), SCORE_BLOCK):
+            block = codes[start : start + SCORE_BLOCK]
+            path = folder / f"zerocost-seed{seed}-{start:05d}-{len(block)}.npy"
             if not path.exists():
-                block = codes[start : start + 256]
                 part = np.empty((2, len(PROXIES), len(block)))
                 for k, code in enumerate(block):
                     values, spent = live_scores(int(code), skeleton, x, y, seed, PROXIES)
@@ -313,10 +334,12 @@ def build_scores(output: Path, folder: Path, seeds: Sequence[int] = (0,), log: A
                 os.replace(temporary, path)
                 if log is not None:
                     print(f"seed {seed}: {start + len(block)} of {len(codes)} classes", file=log, flush=True)
-            totals[:, :, start : start + 256] += np.load(path) / len(seeds)
-    columns: dict[str, Any] = {"code": codes.astype(np.uint16)}
+            totals[:, :, start : start + SCORE_BLOCK] += np.load(path, allow_pickle=False) / len(seeds)
+    order = np.argsort(codes)
+    columns: dict[str, Any] = {"code": codes[order].astype(np.uint16)}
     for k, proxy in enumerate(PROXIES):
-        columns[proxy] = totals[0, k].astype(np.float32)
-        columns[f"{proxy}_seconds"] = np.round(totals[1, k], 4).astype(np.float32)
+        columns[proxy] = totals[0, k, order].astype(np.float32)
+        columns[f"{proxy}_seconds"] = np.round(totals[1, k, order], 4).astype(np.float32)
     table = pa.table(columns).replace_schema_metadata({"archgym": f'{{"seeds": {list(seeds)}, "batch": {BATCH}}}'})
     pq.write_table(table, output, compression="zstd", compression_level=15)
+    return len(codes)

@@ -131,9 +131,7 @@ def layout(space: FullSpace | LimitedSpace) -> Layout:
     accelerated = np.array([int(task.accelerator is not None) for task in space.graph.tasks], dtype=np.int64)
     return Layout(
         tasks=np.stack([c.pe, c.unroll, c.clock, c.bus, c.memory, accelerated]),
-        blocks=np.stack(
-            [c.bus_width, c.bus_clock, c.memory_kind, c.memory_width, c.memory_clock, c.memory_bus]
-        ),
+        blocks=np.stack([c.bus_width, c.bus_clock, c.memory_kind, c.memory_width, c.memory_clock, c.memory_bus]),
         topology=c.topology,
         topology_buses=topology_buses,
         topology_links=topology_links,

@@ -13,8 +13,8 @@ from archgym.simulators.soc.task_graph import TaskGraph
 
 CONSTRAINTS: dict[str, str] = {
     "no_block": "a design has at least one processing element, one memory and one bus",
-    "dangling_memory": "every memory is attached to a bus",
     "memory_on_two_buses": "a memory is attached to one bus only",
+    "dangling_memory": "every memory is attached to a bus",
     "bus_cycle": "a bus is not linked to itself (in physical mode: the buses form a tree)",
     "disconnected": "every block can be reached from every other over the buses",
     "incompatible_accelerator": "an accelerator runs only the task it was made for (and dummies)",
@@ -57,10 +57,10 @@ class SocDesign:
         self._check_form(graph)
         if not (self.pes and self.memories and self.buses):
             return "no_block"
-        if any(not buses for buses in self.memory_bus):
-            return "dangling_memory"
         if any(len(set(buses)) > 1 for buses in self.memory_bus):
             return "memory_on_two_buses"
+        if any(not buses for buses in self.memory_bus):
+            return "dangling_memory"
         if any(a == b for a, b in self.bus_links):
             return "bus_cycle"
         links = {frozenset(pair) for pair in self.bus_links}

@@ -102,7 +102,9 @@ def generate(
             pairs.add((int(rng.choice(before)), t))
     inner = int((layer_of < layers - 1).sum())
     wanted = round(out_degree * inner)
-    candidates = [(a, b) for a in range(tasks) for b in range(tasks) if layer_of[a] < layer_of[b] and (a, b) not in pairs]
+    candidates = [
+        (a, b) for a in range(tasks) for b in range(tasks) if layer_of[a] < layer_of[b] and (a, b) not in pairs
+    ]
     extra = rng.permutation(len(candidates))[: max(0, wanted - len(pairs))]
     pairs |= {candidates[i] for i in extra}
     edges = []
@@ -127,4 +129,6 @@ def generate(
     cpu_w = library().cpu_rate / library().cpu_instructions_per_joule
     name = f"generated-{tasks}-{layers}-{seed}"
     part = Part(name, last, slack * cpu_s, cpu_w / 2, area_mm2 * 1e-6)
-    return TaskGraph(name, f"random layered task graph: {tasks} tasks in {layers} layers, seed {seed}", made, edges, [part])
+    return TaskGraph(
+        name, f"random layered task graph: {tasks} tasks in {layers} layers, seed {seed}", made, edges, [part]
+    )

@@ -9,6 +9,7 @@ link always share a partner with it.
 Each design is computed by one thread from its row alone: same bits for any number of threads and any batch order.
 """
 
+# mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -68,7 +69,9 @@ ACCELERATOR_RATE, ACCELERATOR_JOULE, ACCELERATOR_AREA = range(3)
 AREA_CURVE = 2  # after reads and writes
 MEMORY_JOULE_FACTOR, MEMORY_AREA_FACTOR, MEMORY_EXTRA_AREA, MEMORY_STANDBY = range(4)
 BANDWIDTH, BUS_JOULE_AT, BUS_AREA_AT = range(3)
-CPU_RATE, CPU_JOULE, CPU_AREA, LOGIC_LEAKAGE, CAPACITY_UNIT, SMALLEST, WINDOW, COMPLETE_WITHIN, MEMORY_LEAKAGE = range(9)
+(
+    CPU_RATE, CPU_JOULE, CPU_AREA, LOGIC_LEAKAGE, CAPACITY_UNIT, SMALLEST, WINDOW, COMPLETE_WITHIN, MEMORY_LEAKAGE,
+) = range(9)  # fmt: skip
 
 
 class Tables(NamedTuple):
@@ -504,7 +507,10 @@ def _build_routes(graph, tables, s, physical):
     if physical:
         for b in range(s.i[COUNT, 2]):
             if s.i[NEAR_COUNT, b]:
-                s.x[BUS_JOULE, b] = tables.bus[BUS_JOULE_AT, s.i[BUS_WIDTH, b], s.i[BUS_CLOCK, b]] * tables.port_joule[s.i[NEAR_COUNT, b]]
+                s.x[BUS_JOULE, b] = (
+                    tables.bus[BUS_JOULE_AT, s.i[BUS_WIDTH, b], s.i[BUS_CLOCK, b]]
+                    * tables.port_joule[s.i[NEAR_COUNT, b]]
+                )
     for t in range(graph.figures.shape[1]):
         work = graph.figures[WORK, t]
         s.i[ENTRY_COUNT, t] = 0
@@ -728,7 +734,9 @@ def _run(graph, tables, s, physical):
                 s.phase_done[phases - 1, done] = instructions
                 done += 1
                 share_left = s.x[LEFT, t] / work
-                unfinished = share_left > tables.scalars[COMPLETE_WITHIN] if physical else 1 - share_left < FINISHED_SHARE
+                unfinished = (
+                    share_left > tables.scalars[COMPLETE_WITHIN] if physical else 1 - share_left < FINISHED_SHARE
+                )
                 if unfinished and t != first_done:
                     s.i[QUEUE, n_queue] = t
                     n_queue += 1

@@ -203,10 +203,10 @@ def clusters(network: Network) -> list[Cluster]:
         for d in (READ, WRITE):
             incoming = {x: tasks for (x, y, e), tasks in links.items() if y == block and e == d}
             if network.is_memory(block) and incoming:
-                memory = network.design.memories[block - network.pe_count - network.bus_count]
+                peak = network.design.memories[block - network.pe_count - network.bus_count].bandwidth
                 users = {t for tasks in incoming.values() for t in tasks}
                 shares = {x: units(tasks, d) for x, tasks in incoming.items()}
-                result.append(Cluster(block, d, memory.bandwidth, True, shares, users))
+                result.append(Cluster(block, d, peak, True, shares, users))
             elif network.is_bus(block):
                 bus = network.design.buses[block - network.pe_count]
                 for (x, _, e), tasks in links.items():
@@ -544,9 +544,7 @@ def _joule_per_instruction(
     return joule
 
 
-def _memory_joule_per_byte(
-    memory: Memory, capacity: int, direction: int, constants: PhysicalConstants | None
-) -> float:
+def _memory_joule_per_byte(memory: Memory, capacity: int, direction: int, constants: PhysicalConstants | None) -> float:
     units = capacity // library().capacity_unit_bytes
     if constants is None:
         return memory_table().lookup(memory.kind, units)[direction]

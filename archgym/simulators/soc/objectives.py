@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.objective import Budget, Budgets, Constrained, LogRatio, Objective, Rewards, Term
-from archgym.simulators.soc.task_graph import TaskGraph
+from archgym.simulators.soc.task_graph import BUILTIN, TaskGraph, builtin_combination
 
 MET = 0.001
 """A relative excess below this counts as met in FARSI."""
@@ -77,11 +77,18 @@ def budgets(graph: TaskGraph, mode: str) -> dict[str, float]:
     limits = {f"latency_{part.name}_s": part.latency_budget_s for part in graph.parts}
     limits["power_w"] = graph.power_budget_w
     if mode == "physical":
-        limits["power_w"] = physical_power_budgets().get(graph.name, graph.power_budget_w)
+        limits["power_w"] = physical_power_budgets().get(_builtin_name(graph), graph.power_budget_w)
     limits["other_area_mm2"] = graph.area_budget_m2 * 1e6
     if mode == "farsi":
         limits["dram_area_mm2"] = graph.area_budget_m2 * 1e6
     return limits
+
+
+def _builtin_name(graph: TaskGraph) -> str:
+    """Name of the built-in workload that ``graph`` is; empty for a user's own, whatever its name."""
+    names = tuple(graph.name.split("+"))
+    known = set(names) <= set(BUILTIN) and builtin_combination(names).fingerprint == graph.fingerprint
+    return graph.name if known else ""
 
 
 @cache
@@ -96,8 +103,11 @@ def objectives(graph: TaskGraph, mode: str) -> dict[str, Objective]:
     limits = budgets(graph, mode)
     all_budgets = [Budget(name, limit) for name, limit in limits.items()]
 
+    # Physical power budgets are themselves found by search under this objective: they cannot be its reference.
+    scales = {**limits, "power_w": 1.0} if mode == "physical" else limits
+
     def log_ratio(name: str) -> LogRatio:
-        return LogRatio([Term(name, limits.get(name, 1.0))], description=f"minus the logarithm of {name}")
+        return LogRatio([Term(name, scales[name])], description=f"minus the logarithm of {name} / {scales[name]:.6g}")
 
     references = {"power_w": "power", "other_area_mm2": "area"}
     result: dict[str, Objective] = {

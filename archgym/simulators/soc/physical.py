@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from archgym.errors import ArchGymError, UnknownNameError
 
@@ -70,4 +71,5 @@ def physical_constants() -> PhysicalConstants:
     import yaml
 
     data = yaml.safe_load((resources.files(__package__) / "data" / "physical.yaml").read_text(encoding="utf-8"))
-    return PhysicalConstants(**{k: tuple(v) if isinstance(v, list) else float(v) for k, v in data.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else float(v) for k, v in data.items()}
+    return PhysicalConstants(**values)

@@ -1,8 +1,7 @@
 """Pictures of a design: its block diagram with the mapping, and the schedule as a Gantt chart.
 
-    figure = show(design, "edge_detection")           # block diagram above, schedule below
-    save(figure, "design.svg")                        # or .png, .pdf
-    svg_text = svg(figure)
+``figure = show(design, "edge_detection")`` draws the block diagram above the schedule; ``save(figure, "design.svg")``
+writes it (also .png, .pdf) and ``svg(figure)`` gives the text.
 """
 
 from __future__ import annotations
@@ -147,9 +146,11 @@ def draw_blocks(axes: Axes, design: SocDesign, graph: TaskGraph, result: Result)
         for k, memory in enumerate(memories):
             left, level = x + (k % width), -0.55 - 0.95 * (k // width) - 0.8
             block = design.memories[memory - network.pe_count - network.bus_count]
-            writers = [graph.tasks[t].name for t, m in enumerate(network.task_memory) if m == memory and graph.children[t]]
+            writers = [
+                graph.tasks[t].name for t, m in enumerate(network.task_memory) if m == memory and graph.children[t]
+            ]
             text = (
-                f"{block.kind.upper()} {block.bytes_per_cycle} B x {block.clock_mhz} MHz\n"
+                f"{block.kind.upper()}\n{block.bytes_per_cycle} B x {block.clock_mhz} MHz\n"
                 f"{result.capacity_bytes[memory] / 1e6:.3g} MB\n" + _wrap(writers)
             )
             _box(axes, left + 0.05, level, 0.9, 0.8, COLOURS[block.kind], text)
@@ -184,7 +185,7 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, colour: st
 
     style = "round,pad=0,rounding_size=0.04"
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=colour, edgecolor="#444444", lw=0.8))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6.5, clip_on=True)
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=6, clip_on=True)
 
 
 def _wrap(names: list[str], limit: int = 3) -> str:
@@ -225,7 +226,9 @@ def draw_schedule(axes: Axes, design: SocDesign, graph: TaskGraph, result: Resul
         width = (result.end_s[t] - result.start_s[t]) / scale
         axes.barh(y, width, left=result.start_s[t] / scale, height=0.62, color=colours[t], edgecolor="#333333", lw=0.4)
         if width > 0.06 * total / scale:
-            axes.text((result.start_s[t] + result.end_s[t]) / 2 / scale, y, task.name, ha="center", va="center", fontsize=6.5)
+            axes.text(
+                (result.start_s[t] + result.end_s[t]) / 2 / scale, y, task.name, ha="center", va="center", fontsize=6.5
+            )
         for phase in result.phases:
             if phase.instructions.get(t) and phase.bottleneck.get(t, "pe") != "pe":
                 axes.barh(y, phase.duration_s / scale, left=phase.start_s / scale, height=0.62, facecolor="none",

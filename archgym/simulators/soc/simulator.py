@@ -21,9 +21,7 @@ from archgym.simulators.soc.spaces import FullSpace, LimitedSpace
 from archgym.simulators.soc.task_graph import BUILTIN, TaskGraph, builtin_combination, combine, read_task_graph
 
 MODES = ("farsi", "physical")
-COMBINATIONS = tuple(
-    tuple(name for k, name in enumerate(BUILTIN) if mask >> k & 1) for mask in (1, 2, 4, 3, 5, 6, 7)
-)
+COMBINATIONS = tuple(tuple(name for k, name in enumerate(BUILTIN) if mask >> k & 1) for mask in (1, 2, 4, 3, 5, 6, 7))
 """Every set of built-in workloads, each in task order."""
 
 
@@ -81,7 +79,7 @@ class SocSimulator(Simulator):
             return generate(**options)
         if options:
             raise ArchGymError(
-                f"only the workload 'generated' takes options, and {name!r} was given {next(iter(options))!r}; leave it out"
+                f"only the workload 'generated' takes options, not {name!r}; leave {next(iter(options))!r} out"
             )
         if name.startswith("file:") and Path(name[len("file:") :]).exists():
             return read_task_graph(Path(name[len("file:") :]))
@@ -126,12 +124,19 @@ class SocSimulator(Simulator):
         die = self.mode == "physical"
         common = [Metric(f"latency_{part}_s", "s", "min", f"completion of the last task of {part}") for part in parts]
         common += [
-            Metric("deadline_ratio", "1", "min", "largest latency over its budget; at most 1 where all deadlines are met"),
+            Metric(
+                "deadline_ratio", "1", "min", "largest latency over its budget; at most 1 where all deadlines are met"
+            ),
             Metric("power_w", "W", "min", "highest average power over a window of 10 ms"),
             Metric("energy_j", "J", "min", "energy of one run of all applications"),
             Metric("area_mm2", "mm2", "min", "area on the die" if die else "area of all blocks, DRAM included"),
             Metric("dram_area_mm2", "mm2", "min", "area of the DRAM arrays" + (", not on the die" if die else "")),
-            Metric("other_area_mm2", "mm2", "min", "area of everything but DRAM" + (", its interface included" if die else "")),
+            Metric(
+                "other_area_mm2",
+                "mm2",
+                "min",
+                "area of everything but DRAM" + (", its interface included" if die else ""),
+            ),
             Metric("phases", "1", "none", "phases of the schedule"),
         ]
         if die:
@@ -163,7 +168,11 @@ class SocSimulator(Simulator):
         space = self.space(graph)
         key = graph.fingerprint
         if key not in self._compiled:
-            self._compiled[key] = (compiled.layout(space), compiled.graph_arrays(graph), compiled.tables(graph, self.constants))
+            self._compiled[key] = (
+                compiled.layout(space),
+                compiled.graph_arrays(graph),
+                compiled.tables(graph, self.constants),
+            )
         layout, arrays, tables = self._compiled[key]
         out = np.empty((len(rows), len(graph.parts) + 6))
         kernel.evaluate_rows(rows, valid, layout, arrays, tables, self.mode == "physical", out)
@@ -249,7 +258,10 @@ def _task_graph(workload: Workload) -> TaskGraph:
 class _Builtin(Mapping[str, Workload]):
     """The built-in task graphs and their combinations, loaded when first asked for."""
 
-    _names: ClassVar[dict[str, tuple[str, ...]]] = {**{"+".join(names): names for names in COMBINATIONS}, "all": BUILTIN}
+    _names: ClassVar[dict[str, tuple[str, ...]]] = {
+        **{"+".join(names): names for names in COMBINATIONS},
+        "all": BUILTIN,
+    }
 
     def __getitem__(self, name: str) -> TaskGraph:
         graph = builtin_combination(tuple(self._names[name]))

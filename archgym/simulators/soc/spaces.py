@@ -265,17 +265,15 @@ class LimitedSpace(DesignSpace):
         return (attached[:, :, None] == np.arange(3)).sum(axis=1)
 
     def _one_bus(self, designs: Designs) -> Mask:
-        return (self._holders(designs) <= 1).all(axis=1)
+        return np.asarray((self._holders(designs) <= 1).all(axis=1))
 
     def _attached(self, designs: Designs) -> Mask:
-        return (self._holders(designs) >= 1).all(axis=1)
+        return np.asarray((self._holders(designs) >= 1).all(axis=1))
 
     def _adjacent(self, designs: Designs) -> NDArray[np.bool_]:
         """Links 0-1, 0-2, 1-2; ``(n, 3)``."""
         other = self._group(designs, "bus_bus") - 1
-        return np.stack(
-            [(other[:, a] == b) | (other[:, b] == a) for a, b in ((0, 1), (0, 2), (1, 2))], axis=1
-        )
+        return np.stack([(other[:, a] == b) | (other[:, b] == a) for a, b in ((0, 1), (0, 2), (1, 2))], axis=1)
 
     def _no_cycle(self, designs: Designs) -> Mask:
         to_itself = (self._group(designs, "bus_bus") - 1 == np.arange(3)).any(axis=1)
@@ -294,7 +292,7 @@ class LimitedSpace(DesignSpace):
         return accelerator & ~own
 
     def _compatible(self, designs: Designs) -> Mask:
-        return ~self._foreign(designs).any(axis=1)
+        return np.asarray(~self._foreign(designs).any(axis=1))
 
     def _repaired(self, designs: Designs) -> Designs:
         """Memories: the first bus that holds one keeps it, the others get what is left over. Buses: a link to itself

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -229,9 +230,13 @@ def _check(graph: TaskGraph) -> None:
         raise ArchGymError(f"task graph {name!r} lists task {twice!r} twice; names must differ")
     for dummy in (SOURCE, SINK):
         if dummy not in graph.index:
-            raise ArchGymError(f"task graph {name!r} has no task {dummy!r}; every graph starts at source and ends at sink")
+            raise ArchGymError(
+                f"task graph {name!r} has no task {dummy!r}; every graph starts at source and ends at sink"
+            )
         if graph.tasks[graph.index[dummy]].cycles:
-            raise ArchGymError(f"task {dummy!r} of {name!r} has work; it stands for input or output and must have 0 cycles")
+            raise ArchGymError(
+                f"task {dummy!r} of {name!r} has work; it stands for input or output and must have 0 cycles"
+            )
     if len(graph.tasks) > MAX_TASKS:
         raise ArchGymError(f"task graph {name!r} has {len(graph.tasks)} tasks; at most {MAX_TASKS} are supported")
     for task in graph.tasks:
@@ -267,9 +272,11 @@ def _check(graph: TaskGraph) -> None:
                 f"edge {edge.source} -> {edge.target} of {name!r} carries {edge.bytes:g} bytes; expected at least 1"
             )
     has_parent, has_child = {edge.target for edge in graph.edges}, {edge.source for edge in graph.edges}
-    for task in graph.tasks:
+    for task in sorted(graph.tasks, key=lambda task: task.name in (SOURCE, SINK)):
         if task.name != SOURCE and task.name not in has_parent:
-            raise ArchGymError(f"task {task.name!r} of {name!r} reads nothing; add an edge [source, {task.name}, bytes]")
+            raise ArchGymError(
+                f"task {task.name!r} of {name!r} reads nothing; add an edge [source, {task.name}, bytes]"
+            )
         if task.name != SINK and task.name not in has_child:
             raise ArchGymError(f"nobody reads task {task.name!r} of {name!r}; add an edge [{task.name}, sink, bytes]")
     parents = [[graph.index[e.source] for e in graph.edges if e.target == task.name] for task in graph.tasks]
@@ -395,7 +402,9 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
                     raise ArchGymError(f"the accelerator of {about} lacks {key!r}; expected cycles, power and area_um2")
             iterations = _number(given.get("iterations", 1), where, f"iterations of {task_name!r}")
             if iterations != int(iterations):
-                raise ArchGymError(f"the accelerator of {about} has iterations = {iterations:g}; expected a whole number")
+                raise ArchGymError(
+                    f"the accelerator of {about} has iterations = {iterations:g}; expected a whole number"
+                )
             figures = AcceleratorFigures(
                 _number(given["cycles"], where, f"accelerator cycles of {task_name!r}"),
                 _number(given["power"], where, f"accelerator power of {task_name!r}"),
@@ -465,10 +474,8 @@ def _mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
 
 def _number(value: Any, where: str, what: str) -> float:
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArchGymError(f"{what} in {where} is {value!r:.60}; expected a number")
     try:

@@ -53,9 +53,7 @@ def validate(ref: Path) -> Iterable[Group]:
         chosen = [entry for entry in results if workload in entry[0]["workloads"]]
         ours = [result.latency_s[run["workloads"].index(workload)] for run, _, result in chosen]
         reference = [run["result"]["latency_s"][workload] for run, _, _ in chosen]
-        yield compare(
-            f"latency/{workload}", ours, reference, required=REQUIRED, exact_within=1e-12, rows=rows(chosen)
-        )
+        yield compare(f"latency/{workload}", ours, reference, required=REQUIRED, exact_within=1e-12, rows=rows(chosen))
     for group, key, attribute in (
         ("power", "power_w", "power_w"),
         ("energy", "energy_j", "energy_j"),
@@ -117,13 +115,12 @@ def _through_kernel(entries: list[tuple[dict[str, Any], TaskGraph, Result]], abo
         name = run["workloads"][0]
         ours.append(evaluation.metrics[f"latency_{name}_s"][0] * evaluation.metrics["power_w"][0])
         reference.append(run["result"]["latency_s"][name] * run["result"]["power_w"])
-    return compare(
-        "kernel/latency*power", ours, reference, required=REQUIRED, exact_within=1e-12, rows=about
-    )
+    return compare("kernel/latency*power", ours, reference, required=REQUIRED, exact_within=1e-12, rows=about)
 
 
 def encode_limited(space: LimitedSpace, encoded: dict[str, list[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """ArchGym's vector (``pe``, ``mem``, ``bus``, ``p2b``, ``b2b``, ``b2m``, ``t2p``, ``t2m``; -1 for none) as a row."""
+    """ArchGym's vector (``pe``, ``mem``, ``bus``, ``p2b``, ``b2b``, ``b2m``, ``t2p``, ``t2m``; -1 for none) as
+    a row."""
     parts = [np.array(encoded[key]) + (key in ("b2b", "b2m")) for key in ("pe", "mem", "bus", "p2b", "b2b", "b2m")]
     return np.concatenate([*parts, encoded["t2p"], encoded["t2m"]]).astype(np.int64)
 

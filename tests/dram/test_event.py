@@ -1,0 +1,207 @@
+"""The exact order of events: equal to DRAMSys 4.0 in every row, and the oracle of the fast order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archgym.errors import ArchGymError
+from archgym.simulators.dram import DramSimulator, Trace, batch, event, event_run
+from archgym.simulators.dram.constraints import (
+    ACT,
+    BANK,
+    COMMANDS,
+    GROUP,
+    PREAB,
+    PREPB,
+    RANK,
+    RD,
+    RDA,
+    REFAB,
+    REFPB,
+    REFPB_ROUND,
+    WR,
+    WRA,
+    constraints,
+)  # fmt: skip
+from archgym.simulators.dram.devices import device
+from archgym.simulators.dram.traces import named_trace
+from archgym.simulators.dram.validate import compared, read_rows, simulate_rows
+from tests.dram.helpers import REF, memory, random_rows, random_trace
+
+needs_reference = pytest.mark.skipif(not REF.is_dir(), reason=f"no reference data at {REF}")
+
+
+def both(rows: np.ndarray, prepared: batch.Prepared) -> tuple[batch.Columns, batch.Columns]:
+    return batch.run(rows, prepared), event_run.run(rows, prepared)
+
+
+# --- against DRAMSys ---------------------------------------------------------------------------------------------------
+
+
+@needs_reference
+def test_wide_rows_are_exact_in_time_and_energy() -> None:
+    rows = read_rows(REF / "dramsys40_wide.csv.gz")[::3]
+    for row, ours in zip(rows, simulate_rows(rows, REF, event_run.run), strict=True):
+        for metric, (value, reference) in compared(row, ours).items():
+            assert value == pytest.approx(reference, rel=0 if metric == "total_time_ns" else 1e-8, abs=0), (row, metric)
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "step"), [("archgym", 9), ("neutral", 12), ("stl", 25)])
+def test_plain_rows_are_exact_in_time_and_energy(name: str, step: int) -> None:
+    rows = read_rows(REF / f"dramsys40_{name}.csv.gz")[::step]
+    for row, ours in zip(rows, simulate_rows(rows, REF, event_run.run), strict=True):
+        for metric, (value, reference) in compared(row, ours).items():
+            assert value == pytest.approx(reference, rel=0 if metric == "total_time_ns" else 1e-8, abs=0), (row, metric)
+
+
+# --- against the fast order --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["DDR3-1600", "DDR4-2400", "DDR5-4800"])
+def test_the_fast_order_agrees_on_random_designs(name: str) -> None:
+    """At least 98 % of the designs are equal in every count and cycle; times differ by 5 % at most in these short, dense traces."""
+    same = count = 0
+    for seed, gap in enumerate((1.0, 3.0, 8.0)):
+        rows = random_rows(seed, 70)
+        fast, exact = both(rows, memory(random_trace(seed, gap=gap), name))
+        equal = np.all([fast[key] == exact[key] for key in fast], axis=0)
+        same, count = same + int(equal.sum()), count + len(rows)
+        assert np.abs(fast["total"] / exact["total"] - 1).max() < 0.05
+    assert same >= 0.98 * count
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "channels", "refresh"),
+    [
+        ("DDR4-2400", 2, 1, (0, 1)),
+        ("DDR4-2400", 1, 2, (0, 1)),
+        ("LPDDR4-3200", 1, 1, (0, 1, 2)),
+        ("HBM2", 2, 1, (1, 2)),
+    ],
+)
+def test_the_general_controller_agrees_on_random_designs(
+    name: str, ranks: int, channels: int, refresh: tuple[int, ...]
+) -> None:
+    rows = random_rows(5, 60, refresh)
+    if name.startswith("DDR4"):
+        rows[:, event.POWER_DOWN] = np.arange(len(rows)) % 2
+    fast, exact = both(rows, memory(random_trace(3, gap=5.0), name, ranks=ranks, channels=channels))
+    assert np.mean(fast["total"] == exact["total"]) >= 0.95
+    assert np.abs(fast["total"] / exact["total"] - 1).max() < 0.05
+
+
+def test_the_simulator_takes_the_order_as_an_option() -> None:
+    trace = named_trace("mixed:requests=300")
+    exact, fast = DramSimulator(order="event"), DramSimulator()
+    designs = fast.space(trace).sample(12, 0)
+    a, b = exact.evaluate(designs, trace), fast.evaluate(designs, trace)
+    assert list(a.metrics) == list(b.metrics)
+    same = [np.allclose(a.metrics[name], b.metrics[name], rtol=1e-12, equal_nan=True) for name in a.metrics]
+    assert np.mean(same) > 0.9 and np.isfinite(a.metrics["energy_pj"]).all()
+    with pytest.raises(ArchGymError, match="did you mean 'event'"):
+        DramSimulator(order="evnt")
+
+
+def test_results_do_not_depend_on_threads_or_batch() -> None:
+    rows, prepared = random_rows(2, 16), memory(random_trace(1))
+    one, two = event_run.run(rows, prepared, 1), event_run.run(rows[::-1], prepared, 2)
+    assert all((one[key] == two[key][::-1]).all() for key in one)
+
+
+# --- the commands keep the constraints ---------------------------------------------------------------------------------
+
+
+def check_commands(log: np.ndarray, name: str, ranks: int) -> None:
+    """Replay a log and assert every row of the table, the four-activate window, the bus and the state of the banks."""
+    table, dev = constraints(device(name)), device(name)
+    per_group = dev.banks // dev.bank_groups
+    for channel in np.unique(log[:, 2]):
+        last: dict[tuple[int, int, int], int] = {}
+        activates: dict[int, list[int]] = {rank: [] for rank in range(ranks)}
+        bus, is_open, refreshed = {False: 0, True: 0}, set(), dict.fromkeys(range(ranks), 0)
+        for time, command, _, rank, bank in log[log[:, 2] == channel].tolist():
+            where = {BANK: bank, GROUP: bank // per_group, RANK: rank}
+            for _, before, place, cycles in table.rows[table.start[command] : table.start[command + 1]].tolist():
+                if place in where:
+                    since = last.get((before, place, where[place]))
+                    assert since is None or time >= since + cycles, (COMMANDS[command], COMMANDS[before], time, since)
+                else:
+                    for other in set(range(ranks)) - {rank}:
+                        since = last.get((before, RANK, other))
+                        assert since is None or time >= since + cycles, (COMMANDS[command], COMMANDS[before], time)
+            if table.faw[command] and len(activates[rank]) >= 4:
+                assert time >= activates[rank][-4] + table.faw[command]
+            if table.window[command]:
+                activates[rank].append(time + int(table.window[command]) - 1)
+            column = command in (RD, RDA, WR, WRA)
+            lane = column and table.column_bus
+            assert time >= bus[lane]
+            bus[lane] = time + int(table.length[command])
+            own = set(range(rank * dev.banks, (rank + 1) * dev.banks))
+            if command == ACT:
+                assert bank not in is_open
+                is_open.add(bank)
+            elif column:
+                assert bank in is_open
+                if command in (RDA, WRA):
+                    is_open.discard(bank)
+            elif command == PREPB:
+                assert bank in is_open
+                is_open.discard(bank)
+            elif command == PREAB:
+                is_open -= own
+            elif command == REFAB:
+                assert not is_open & own
+            elif command == REFPB:
+                assert bank not in is_open
+                refreshed[rank] += 1
+                if refreshed[rank] % dev.banks == 0:
+                    last[REFPB_ROUND, RANK, rank] = time
+            for place, index in where.items():
+                if place == RANK or command <= REFPB:
+                    last[command, place, index] = time
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "channels", "refresh", "power_down"),
+    [
+        ("DDR3-1600", 1, 1, (0, 1), True),
+        ("DDR4-2400", 1, 1, (0, 1), False),
+        ("DDR4-2400", 2, 2, (0, 1), True),
+        ("DDR5-4800", 1, 1, (1,), False),
+        ("LPDDR4-3200", 1, 1, (1, 2), False),
+        ("HBM2", 2, 1, (1, 2), False),
+    ],
+)
+def test_every_command_keeps_every_constraint(
+    name: str, ranks: int, channels: int, refresh: tuple[int, ...], power_down: bool
+) -> None:
+    trace = random_trace(7, requests=400, gap=6.0)
+    # Long pauses let refreshes be pulled in and ranks go to sleep.
+    pauses = np.cumsum(np.where(np.arange(len(trace)) % 100 == 99, 30_000, 0))
+    trace = Trace("pauses", "", trace.time + pauses, trace.address, trace.is_write)
+    prepared = memory(trace, name, ranks=ranks, channels=channels)
+    rows = random_rows(11, 12, refresh)
+    rows[:, event.POWER_DOWN] = power_down
+    rows[::4, [event.SCHEDULER, event.STRICT]] = 0, 1
+    reads, writes = int((prepared.columns[4] == 0).sum()), int((prepared.columns[4] != 0).sum())
+    for row in rows:
+        result, answered, log = event_run.run_design(row, prepared)
+        check_commands(log, name, ranks)
+        assert (result["rd"], result["wr"]) == (reads, writes)
+        assert answered.max() == result["total"] and (answered > prepared.columns[0]).all()
+        table = constraints(device(name))
+        assert (answered - prepared.columns[0]).min() >= min(table.read_end, table.write_end)
+
+
+def test_a_strict_deadlock_is_reported() -> None:
+    """Column commands in admission order and a bank that prefers a later row hit wait for each other."""
+    address = np.array([0, 1 << 20, 0, 1 << 20]) + np.array([0, 0, 64, 64])
+    trace = Trace("t", "", [0, 1, 2, 3], address, [False] * 4)
+    row = np.array([0, 2, 0, 8, 0, 0, 1, 1, 0, 128, 0, 1])
+    results = {event_run.run(row[None], memory(random_trace(s, gap=1.0)))["total"][0] for s in range(6)}
+    assert -1 in results
+    assert event_run.run(row[None], memory(trace))["total"][0] != 0

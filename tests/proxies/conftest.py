@@ -1,0 +1,38 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import toy  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _toy():
+    toy.register()
+
+
+FAST = {"trees": 80, "leaves": 16, "threads": 1}
+"""Settings that train in well under a second."""
+
+
+@pytest.fixture(scope="session")
+def problem():
+    from archgym.problem import make_problem
+
+    toy.register()
+    return make_problem("toy/light")
+
+
+@pytest.fixture(scope="session")
+def proxy(problem):
+    pytest.importorskip("lightgbm")
+    from archgym.proxies.training import train_on_problem
+
+    return train_on_problem(problem, 300, metrics=["all"], settings=FAST)
+
+
+@pytest.fixture(scope="session")
+def file(proxy, tmp_path_factory):
+    return proxy.save(tmp_path_factory.mktemp("proxy") / "toy.proxy.npz")
