@@ -74,7 +74,8 @@ def bench(threads: int) -> Iterable[Figure]:
         layers = [layer for layer in networks.network("resnet18").layers if layer.op == "conv"]
         problems = [Problem.from_layer(layer) for layer in layers]
         batch, problem_of, architecture = random_batch(problems, 4096, 0)
-        big = Batch(*(np.tile(part, (16, 1)) for part in (batch.dim, batch.count, batch.level, batch.axis)))
+        dim, count, level, axis = (np.tile(v, (16, 1)) for v in (batch.dim, batch.count, batch.level, batch.axis))
+        big = Batch(dim, count, level, axis)
         of = np.tile(problem_of, 16)
         keeps = np.ones((1, 3, 3), dtype=bool)
 

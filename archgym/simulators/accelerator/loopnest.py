@@ -369,8 +369,8 @@ def flatten(
     if not keep[0].all():
         raise ArchGymError("the outermost level must keep every tensor; add the missing names to its keep set")
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
-    parts = tuple(np.ascontiguousarray(table[:, j], dtype=kind) for j, kind in enumerate(LOOP_TYPES))
-    return (*parts, keep)
+    dims, counts, at, axis = (np.ascontiguousarray(table[:, j], dtype=kind) for j, kind in enumerate(LOOP_TYPES))
+    return dims, counts, at, axis, keep
 
 
 def evaluate(
@@ -467,10 +467,10 @@ class Batch:
     Levels do not decrease along a row, and within a level loops in time come first; trip counts of 1 are empty.
     """
 
-    dim: NDArray[np.int8]
-    count: NDArray[np.int64]
-    level: NDArray[np.int8]
-    axis: NDArray[np.int8]
+    dim: NDArray[Any]
+    count: NDArray[Any]
+    level: NDArray[Any]
+    axis: NDArray[Any]
 
     def __post_init__(self) -> None:
         for name, kind in zip(("dim", "count", "level", "axis"), LOOP_TYPES, strict=True):

@@ -73,7 +73,7 @@ class Mappings:
         slots = {0: 0, 1: 1, 4: 2, 5: 3}
         for level in range(LEVELS):
             loops = []
-            for place in np.flatnonzero(level == _LEVEL_OF_PLACE):
+            for place in np.flatnonzero(level == _LEVEL_OF_PLACE).tolist():
                 order = ORDERS[self.orders[index, slots[place]]][::-1] if place in slots else range(len(DIMS))
                 space = ("", "X", "Y")[_AXIS_OF_PLACE[place]]
                 loops += [

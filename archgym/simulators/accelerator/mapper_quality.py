@@ -263,4 +263,4 @@ def report(pairs: list[Pair]) -> str:
 
 if __name__ == "__main__":
     arguments = [int(text) for text in sys.argv[1:]]
-    print(report(compare(*(arguments or [200]))))
+    print(report(compare(arguments[0] if arguments else 200, arguments[1] if len(arguments) > 1 else 0)))

@@ -131,7 +131,7 @@ class AcceleratorSimulator(Simulator):
         unique, back = np.unique(table, axis=0, return_inverse=True)
         energy, cycles, found, _ = self._run(unique, network, fidelity)
         repeats = np.array([layer.count for layer in network.layers], dtype=np.float64)
-        fits = found.all(axis=1)
+        fits: NDArray[np.bool_] = np.asarray(found.all(axis=1))
         total_pj = np.where(fits, (energy * repeats).sum(axis=1), np.nan)[back.reshape(-1)]
         total_cycles = np.where(fits, (cycles * repeats).sum(axis=1), np.nan)[back.reshape(-1)]
         violation = np.full(count, "", dtype=object)
@@ -157,7 +157,7 @@ class AcceleratorSimulator(Simulator):
 
     def _run(
         self, table: NDArray[np.float64], network: Network, fidelity: str | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_], mapper.Mappings]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_], mapper.Mappings]:
         """Energy, cycles and success of every layer on every hardware, each ``(n, layers)``, and the mappings."""
         n, m = len(table), len(network.layers)
         layer_of = np.tile(np.arange(m), n)
