@@ -29,7 +29,9 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
 @click.option("--design", help="a design: JSON of parameter -> value, or of value indices")
 @click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator")
 @click.option("--space", help="design space of the simulator")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="folder for the pictures")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="folder for the pictures"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def show(
     problem_name: str,
@@ -79,7 +81,9 @@ def _chosen_design(problem: Any, folder: Path | None, design: str | None) -> Any
         try:
             given = json.loads(design)
         except ValueError:
-            raise ArchGymError(f"cannot read the design {design!r}; give JSON of parameter -> value, or of indices") from None
+            raise ArchGymError(
+                f"cannot read the design {design!r}; give JSON of parameter -> value, or of indices"
+            ) from None
         return problem.space.encode(given) if isinstance(given, dict) else problem.space.check(given)
     if problem.optimum is None:
         raise ArchGymError(f"no optimum of {problem.name} is known; give --run or --design")

@@ -237,7 +237,11 @@ class SocSimulator(Simulator):
             return []
         drawn = []
         for title, sentence, parts in (
-            ("Block diagram", "Processing elements, buses and memories of the best design with their tasks.", (True, False)),
+            (
+                "Block diagram",
+                "Processing elements, buses and memories of the best design with their tasks.",
+                (True, False),
+            ),
             ("Schedule", "Tasks over processing elements; the lines are the phases of the simulation.", (False, True)),
         ):
             figure = show(row, workload, simulator=self, diagram=parts[0], gantt=parts[1])
