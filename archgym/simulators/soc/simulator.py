@@ -232,6 +232,7 @@ class SocSimulator(Simulator):
         """Block diagram and schedule of a design for reports: title, sentence and SVG of each."""
         from archgym.simulators.soc.show import show, svg
 
+        assert isinstance(workload, TaskGraph)
         row = self.space(workload).check(design)[0]
         if not self.evaluate(row, workload).feasible[0]:
             return []
