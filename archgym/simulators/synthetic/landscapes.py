@@ -52,6 +52,14 @@ class Landscape(Workload):
         return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
+def _sum(parts: Any) -> Column:
+    """Row sums of ``(n, k)``, column after column: NumPy's own order depends on the shape of the batch."""
+    total = np.zeros(len(parts))
+    for column in np.asarray(parts, dtype=np.float64).T:
+        total = total + column
+    return total
+
+
 def separable(d: int = 8, levels: int = 8, seed: int = 0) -> Landscape:
     """Loss = sum of one random cost a parameter; unordered parameters of ``levels`` values."""
     costs = np.random.default_rng(seed).random((d, levels))
@@ -61,7 +69,7 @@ def separable(d: int = 8, levels: int = 8, seed: int = 0) -> Landscape:
         "separable",
         f"sum of {d} independent random costs, {levels} values a parameter",
         space,
-        lambda designs: costs[columns, designs].sum(axis=1),
+        lambda designs: _sum(costs[columns, designs]),
         costs.argmin(axis=1),
     )
 
@@ -74,7 +82,7 @@ def rugged(d: int = 16, levels: int = 4, k: int = 3, seed: int = 1) -> Landscape
     weights = levels ** np.arange(k, -1, -1)
 
     def loss(designs: Designs) -> Column:
-        return tables[np.arange(d), (designs[:, ring] * weights).sum(axis=2)].mean(axis=1)
+        return _sum(tables[np.arange(d), (designs[:, ring] * weights).sum(axis=2)]) / d
 
     return Landscape(
         "rugged",
@@ -124,7 +132,7 @@ def deceptive(blocks: int = 6, size: int = 4, seed: int = 2) -> Landscape:
 
     def loss(designs: Designs) -> Column:
         hits = (designs == target)[:, order].reshape(len(designs), blocks, size).sum(axis=2)
-        return np.where(hits == size, 0.0, 0.25 + 0.75 * hits / (size - 1)).mean(axis=1)
+        return _sum(np.where(hits == size, 0.0, 0.25 + 0.75 * hits / (size - 1))) / blocks
 
     return Landscape("deceptive", f"{blocks} deceptive traps of {size} bits in hidden order", space, loss, target)
 
@@ -164,7 +172,7 @@ def packing(d: int = 10, levels: int = 6, seed: int = 3) -> Landscape:
         "packing",
         f"multiple-choice knapsack of {d} parameters with {levels} values and capacity {capacity}",
         space,
-        lambda designs: most - gains[columns, designs].sum(axis=1),
+        lambda designs: most - _sum(gains[columns, designs]),
         best,
     )
 
@@ -181,9 +189,9 @@ def pareto(d: int = 8, levels: int = 8, seed: int = 4) -> Landscape:
         "pareto",
         f"two opposed sums of {d} costs, {levels} values a parameter",
         space,
-        lambda designs: loss[columns, designs].sum(axis=1),
+        lambda designs: _sum(loss[columns, designs]),
         loss.argmin(axis=1),
-        effort=lambda designs: effort[columns, designs].sum(axis=1),
+        effort=lambda designs: _sum(effort[columns, designs]),
     )
 
 
@@ -256,8 +264,9 @@ def hartmann6() -> Landscape:
     """Hartmann's function of six variables on the unit cube, 11 values an axis (Hartmann, 1973)."""
 
     def function(x: Any) -> Column:
-        inner = (_HARTMANN_A * (x[:, None, :] - _HARTMANN_P) ** 2).sum(axis=2)
-        return np.asarray(-(np.exp(-inner) @ _HARTMANN_ALPHA))
+        terms = _HARTMANN_A * (x[:, None, :] - _HARTMANN_P) ** 2
+        inner = np.stack([_sum(terms[:, i]) for i in range(4)], axis=1)
+        return -_sum(np.exp(-inner) * _HARTMANN_ALPHA)
 
     # From an enumeration of all 11**6 points; tests/synthetic repeats it.
     best = (2, 2, 5, 3, 3, 7)
@@ -273,7 +282,7 @@ def rastrigin(d: int = 8, count: int = 41, seed: int = 5) -> Landscape:
 
     def function(x: Any) -> Column:
         z = x - shift
-        return np.asarray((z**2 - 10 * np.cos(2 * np.pi * z) + 10).sum(axis=1))
+        return _sum(z**2 - 10 * np.cos(2 * np.pi * z) + 10)
 
     return _continuous(
         "rastrigin", f"Rastrigin's function of {d} variables, shifted", [(-4, 4)] * d, count, function, best
@@ -287,8 +296,8 @@ def ackley(d: int = 10, count: int = 33, seed: int = 6) -> Landscape:
 
     def function(x: Any) -> Column:
         z = x - shift
-        far = 20 - 20 * np.exp(-0.2 * np.sqrt((z**2).mean(axis=1)))
-        return np.asarray(far + np.e - np.exp(np.cos(2 * np.pi * z / 4).mean(axis=1)))
+        far = 20 - 20 * np.exp(-0.2 * np.sqrt(_sum(z**2) / d))
+        return np.asarray(far + np.e - np.exp(_sum(np.cos(2 * np.pi * z / 4)) / d))
 
     return _continuous("ackley", f"Ackley's function of {d} variables, shifted", [(-16, 16)] * d, count, function, best)
 
