@@ -81,7 +81,8 @@ class Episodes:
         self.design = np.zeros((count, self.dimension), dtype=np.int64)
         self.steps = np.zeros(count, dtype=np.int64)
         self.best = np.full(count, -np.inf)
-        self.metrics = {metric.name: np.full(count, np.nan) for metric in self.problem.metrics}
+        # Metrics as rows (m, n), in the order of the problem's metrics.
+        self.columns = np.full((len(self.metric_names), count), np.nan)
         self.feasible = np.zeros(count, dtype=bool)
         self.violation = np.full(count, "", dtype=object)
         self.rewards = np.full(count, np.nan)
@@ -107,7 +108,7 @@ class Episodes:
         self.evaluator = Evaluator(problem, cache=False, log=log, run={"agent": f"env-{self.action_mode}"})
         features = problem.workload.features() if self._with_features else {}
         self._features = np.clip(np.array(list(features.values()), dtype=np.float64), -10.0, 10.0)
-        self._names = [metric.name for metric in problem.metrics]
+        self.metric_names = [metric.name for metric in problem.metrics]
         self._scale: NDArray[np.float64] | None = None
 
     def switch(self, workload: str) -> None:
@@ -132,6 +133,11 @@ class Episodes:
             high = np.concatenate([np.ones(d + m + 3), np.full(f, 10.0)])
         return low.astype(np.float32), high.astype(np.float32)
 
+    @property
+    def metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Name -> float64 ``(n,)`` of the last evaluation, NaN where there was none."""
+        return dict(zip(self.metric_names, self.columns, strict=True))
+
     # --- observing ---------------------------------------------------------------------------------------------
 
     def observe(self) -> NDArray[np.float32]:
@@ -148,11 +154,10 @@ class Episodes:
             references = self.problem.references
             values = np.array([references.get(metric.name, 1.0) for metric in self.problem.metrics])
             self._scale = np.log(values)[:, None]
-        m = len(self._names)
+        m = len(self.metric_names)
         out[:, :d] = self.design * self._unit_step
-        columns = np.array([self.metrics[name] for name in self._names])
         with np.errstate(all="ignore"):
-            logs = (np.log(np.abs(columns)) - self._scale) * (1.0 / LOG_RANGE)
+            logs = (np.log(np.abs(self.columns)) - self._scale) * (1.0 / LOG_RANGE)
             # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
             logs = np.minimum(np.maximum(logs, -1.0), 1.0)
         logs[logs != logs] = 0.0
@@ -194,8 +199,7 @@ class Episodes:
         self._evaluate(rows)
 
     def _forget(self, rows: NDArray[np.int64]) -> None:
-        for column in self.metrics.values():
-            column[rows] = np.nan
+        self.columns[:, rows] = np.nan
         self.feasible[rows], self.violation[rows] = False, ""
         self.best[rows] = 0.0
         self.rewards[rows] = np.nan
@@ -204,13 +208,12 @@ class Episodes:
         evaluation: Evaluation
         _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
         if isinstance(rows, slice):
-            # A fresh copy of the columns: observers may keep the old ones.
-            self.metrics = dict(evaluation.metrics)
+            # A new array each time: observers may keep the old one.
+            self.columns = np.array(list(evaluation.metrics.values()))
             self.feasible, self.violation, self.rewards = evaluation.feasible, evaluation.violation, rewards
         else:
-            self.metrics = {name: column.copy() for name, column in self.metrics.items()}
-            for name, column in self.metrics.items():
-                column[rows] = evaluation.metrics[name]
+            self.columns = self.columns.copy()
+            self.columns[:, rows] = list(evaluation.metrics.values())
             self.feasible, self.violation = self.feasible.copy(), self.violation.copy()
             self.rewards = self.rewards.copy()
             self.feasible[rows], self.violation[rows] = evaluation.feasible, evaluation.violation

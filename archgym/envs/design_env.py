@@ -124,20 +124,23 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     def _info(self) -> dict[str, Any]:
         state = self.episodes
         row = state.design[0].tolist()
-        parameters = state.problem.space.parameters
-        chosen = int(state.steps[0]) if state.action_mode == "construct" else len(row)
         design: dict[str, Value | None] = {
-            p.name: p.values[index] if i < chosen else None
-            for i, (p, index) in enumerate(zip(parameters, row, strict=True))
+            p.name: p.values[index] for p, index in zip(state.problem.space.parameters, row, strict=True)
         }
+        if state.action_mode == "construct":
+            for name in state.problem.space.names[int(state.steps[0]) :]:
+                design[name] = None
         info = {
             "design": design,
             "indices": state.design[0].copy(),
             # None, not NaN: an info has to equal itself.
-            "metrics": {name: _defined(column[0]) for name, column in state.metrics.items()},
+            "metrics": {
+                name: value if value == value else None
+                for name, value in zip(state.metric_names, state.columns[:, 0].tolist(), strict=True)
+            },
             "feasible": bool(state.feasible[0]),
             "violation": state.violation[0],
-            "reward": _defined(state.rewards[0]),
+            "reward": None if np.isnan(state.rewards[0]) else float(state.rewards[0]),
         }
         if state.action_mode != "design":
             info["action_mask"] = state.masks()[0]
@@ -152,7 +155,3 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def close(self) -> None:
         self.episodes.evaluator.close()
-
-
-def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
