@@ -22,7 +22,7 @@ $(VENV)/.installed-all: $(VENV)/.installed
 	touch $@
 
 run: install
-	$(BIN)/archgym run dram/gzip --agent random,walk,ga --budget 2000 --seeds 3 --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
+	$(BIN)/archgym run dram/matmul --objective edp --agent random,walk,ga --budget 500 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
 
 test: install-all
 	$(BIN)/python -m pytest -n 2 --timeout 900

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
+
+from archgym.errors import ArchGymError
 
 
 @click.command()
@@ -18,3 +21,70 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
 
     path = write_report(folder, out)
     click.echo(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if as_json else f"report: {path}")
+
+
+@click.command()
+@click.argument("problem_name", metavar="PROBLEM")
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="show the best design of a run's folder")
+@click.option("--design", help="a design: JSON of parameter -> value, or of value indices")
+@click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator")
+@click.option("--space", help="design space of the simulator")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="folder for the pictures"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def show(
+    problem_name: str,
+    folder: Path | None,
+    design: str | None,
+    option: tuple[str, ...],
+    space: str | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Draw a design of PROBLEM as SVG: a SoC's blocks and schedule, a memory controller's commands, an accelerator's
+    energy. Without --run and --design the known optimum is drawn."""
+    from archgym.cli import parse_options
+    from archgym.problem import make_problem
+
+    problem = make_problem(problem_name, space=space, **parse_options(option))
+    if not hasattr(problem.simulator, "pictures"):
+        raise ArchGymError(f"{problem.simulator.name} draws no pictures; try dram, soc or accelerator")
+    row = _chosen_design(problem, folder, design)
+    pictures = problem.simulator.pictures(row, problem.workload)
+    if not pictures:
+        raise ArchGymError("the design is infeasible, there is nothing to draw; choose another")
+    paths = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for title, _, svg in pictures:
+            path = out / f"{title.lower().replace(' ', '-')}.svg"
+            path.write_text(svg, encoding="utf-8")
+            paths.append(str(path))
+    except OSError as error:
+        from archgym.datasets.shards import unwritable
+
+        raise unwritable(out, error) from None
+    click.echo(json.dumps({"pictures": paths}) if as_json else "\n".join(paths))
+
+
+def _chosen_design(problem: Any, folder: Path | None, design: str | None) -> Any:
+    from archgym.reports.data import best_rows, load_report
+
+    if folder is not None:
+        reports = [report for report in load_report(folder) if report.name == problem.name]
+        if not reports:
+            raise ArchGymError(f"{folder} holds no run on {problem.name}; name the problem that was run")
+        best = best_rows(reports[0])[0]["row"]
+        return problem.space.encode({name: best[name] for name in problem.space.names})
+    if design is not None:
+        try:
+            given = json.loads(design)
+        except ValueError:
+            raise ArchGymError(
+                f"cannot read the design {design!r}; give JSON of parameter -> value, or of indices"
+            ) from None
+        return problem.space.encode(given) if isinstance(given, dict) else problem.space.check(given)
+    if problem.optimum is None:
+        raise ArchGymError(f"no optimum of {problem.name} is known; give --run or --design")
+    return problem.space.encode(dict(problem.optimum.design))

@@ -88,7 +88,10 @@ def test_the_general_controller_agrees_on_random_designs(
     rows = random_rows(5, 60, refresh)
     if name.startswith("DDR4"):
         rows[:, event.POWER_DOWN] = np.arange(len(rows)) % 2
-    fast, exact = both(rows, memory(random_trace(3, gap=5.0), name, ranks=ranks, channels=channels))
+    trace = random_trace(3, gap=5.0)
+    # Not at cycle 0: the reference, and so the exact order, cannot use a bus of HBM2 before cycle 1.
+    trace = Trace("later", "", trace.time + 10, trace.address, trace.is_write)
+    fast, exact = both(rows, memory(trace, name, ranks=ranks, channels=channels))
     assert np.mean(fast["total"] == exact["total"]) >= 0.95
     assert np.abs(fast["total"] / exact["total"] - 1).max() < 0.05
 

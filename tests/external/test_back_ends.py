@@ -23,7 +23,9 @@ from archgym.simulators.external.scalesim import ScaleSimSimulator
 from archgym.simulators.external.zigzag import ZigZagSimulator
 from archgym.simulators.systolic import SystolicSimulator
 
-SMALL = Network("small", [conv("c", 8, 4, 6, 6, 3, 3), gemm("g", 4, 12, 10), conv("d", 8, 8, 4, 4, 3, 3, stride=2, groups=8)])
+SMALL = Network(
+    "small", [conv("c", 8, 4, 6, 6, 3, 3), gemm("g", 4, 12, 10), conv("d", 8, 8, 4, 4, 3, 3, stride=2, groups=8)]
+)
 DESIGN = {"rows": 8, "columns": 8, "register_words": 8, "buffer_kb": 64, "buffer_bits": 64, "dram_bits": 64}
 
 

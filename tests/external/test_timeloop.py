@@ -57,7 +57,16 @@ def nest():
 
 def in_timeloops_words(architecture, problem, result) -> str:
     """A statistics file with the numbers of a result, laid out as Timeloop lays it out."""
-    lines = ["Buffer and Arithmetic Levels", "-" * 28, "Level 0", "-------", "=== MAC ===", "", "    SPECS", "    -----"]
+    lines = [
+        "Buffer and Arithmetic Levels",
+        "-" * 28,
+        "Level 0",
+        "-------",
+        "=== MAC ===",
+        "",
+        "    SPECS",
+        "    -----",
+    ]
     lines += ["    Word bits             : 8", f"    Instances             : {architecture.macs} (4*2)", ""]
     lines += ["    STATS", "    -----", f"    Computes (total)        : {result.macs}"]
     lines += [f"    Cycles                  : {result.compute_cycles}"]
@@ -83,8 +92,21 @@ def in_timeloops_words(architecture, problem, result) -> str:
             lines.append(f"        {'Read Bandwidth (total)':41}: 1.00 words/cycle")
         lines.append("")
     lines += ["Networks", "--------", "Network 0", "---------", "buffer <==> register", "", "    Fanout : 8", ""]
-    lines += ["Summary Stats", "-------------", "GFLOPs (@1GHz): 3.5", "Utilization: 50.00%", f"Cycles: {result.cycles}"]
-    lines += ["Energy: 0.01 uJ", "EDP(J*cycle): 1.06e-02", "", f"Computes = {result.macs}", "fJ/Compute", "    MAC = 300.0"]
+    lines += [
+        "Summary Stats",
+        "-------------",
+        "GFLOPs (@1GHz): 3.5",
+        "Utilization: 50.00%",
+        f"Cycles: {result.cycles}",
+    ]
+    lines += [
+        "Energy: 0.01 uJ",
+        "EDP(J*cycle): 1.06e-02",
+        "",
+        f"Computes = {result.macs}",
+        "fJ/Compute",
+        "    MAC = 300.0",
+    ]
     return "\n".join(lines) + "\n"
 
 

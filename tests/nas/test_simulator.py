@@ -307,5 +307,6 @@ def test_published_statistics(ref: Path) -> None:
     assert figures["local_maxima"] == 18
     assert figures["mean_percent"] == pytest.approx(87.063, abs=1e-3)
     assert figures["median_percent"] == pytest.approx(90.745, abs=1e-3)
-    assert figures["tau_parameters"] == pytest.approx(0.578, abs=1e-3)
+    # Over all cells it is 0.578; the figure leaves the dead ones out.
+    assert figures["tau_parameters"] == pytest.approx(0.582, abs=1e-3)
     assert figures["share_within_1_point"] > 0.0056

@@ -21,7 +21,11 @@ def archgym(*arguments, cwd=None):
     """Run the command line in a fresh process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "archgym", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, env=environment
+        [sys.executable, "-m", "archgym", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
     )
 
 
@@ -43,8 +47,12 @@ def test_run_writes_trials_and_prints_json(bowl, tmp_path):
 
 
 def test_a_run_repeats_itself_and_resumes(bowl, tmp_path):
-    first = json.loads(invoke("run", "bowl/deep", "--agent", "ga", "--budget", 60, "--out", tmp_path / "a", "--json").output)
-    again = json.loads(invoke("run", "bowl/deep", "--agent", "ga", "--budget", 60, "--out", tmp_path / "b", "--json").output)
+    first = json.loads(
+        invoke("run", "bowl/deep", "--agent", "ga", "--budget", 60, "--out", tmp_path / "a", "--json").output
+    )
+    again = json.loads(
+        invoke("run", "bowl/deep", "--agent", "ga", "--budget", 60, "--out", tmp_path / "b", "--json").output
+    )
     assert first["runs"][0]["design"] == again["runs"][0]["design"]
     refused = invoke("run", "bowl/deep", "--agent", "ga", "--budget", 60, "--out", tmp_path / "a")
     assert refused.exit_code == 2 and "--resume" in refused.output
@@ -64,9 +72,14 @@ def test_enumerate_finds_the_optimum_and_resumes(bowl, tmp_path):
     next(out.glob("shard-*.parquet")).write_bytes(b"torn")
     table = tmp_path / "optima.json"
     again = json.loads(
-        invoke("enumerate", "bowl/deep", "--objectives", "time_ns,power_mw", "--out", out, "--update", table, "--json").output
+        invoke(
+            "enumerate", "bowl/deep", "--objectives", "time_ns,power_mw", "--out", out, "--update", table, "--json"
+        ).output
     )
-    assert again["optima"] == done["optima"] == json.loads(table.read_text())[::-1] or len(json.loads(table.read_text())) == 2
+    assert (
+        again["optima"] == done["optima"] == json.loads(table.read_text())[::-1]
+        or len(json.loads(table.read_text())) == 2
+    )
     assert invoke("enumerate", "bowl/flat", "--out", out).exit_code == 2
 
 

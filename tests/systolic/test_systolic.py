@@ -68,7 +68,11 @@ def test_closed_forms_equal_a_walk_over_the_folds(A, B, dataflow, pixels, produc
     layers = np.array([[pixels, products, filters, pixels]])
     run = dict(zip(array.COLUMNS, array.closed_forms(arrays, layers)[0].tolist(), strict=True))
     assert run["compute_cycles"] == cycles and run["stall_cycles"] == 0
-    expected = {0: (streamed, stationary, drained), 1: (streamed, drained, stationary), 2: (stationary, streamed, drained)}
+    expected = {
+        0: (streamed, stationary, drained),
+        1: (streamed, drained, stationary),
+        2: (stationary, streamed, drained),
+    }
     assert (run["ifmap_sram_reads"], run["filter_sram_reads"], run["ofmap_sram_writes"]) == expected[dataflow]
 
 

@@ -213,6 +213,16 @@ class AcceleratorSimulator(Simulator):
             )
         return details
 
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """The energy of a design by layer, level and tensor, for reports: title, sentence and SVG."""
+        from archgym.simulators.accelerator.breakdown import draw
+
+        details = self.layer_details(design, workload)
+        if any("energy_uj_by_place" not in row for row in details):
+            return []
+        sentence = "Energy of the best design: one bar a layer, parts by storage level and tensor (W, I, O), MAC and leakage."
+        return [("Energy breakdown", sentence, draw(details))]
+
     # --- objectives ------------------------------------------------------------------------------------------------
 
     def references(self, workload: Workload) -> Mapping[str, float]:

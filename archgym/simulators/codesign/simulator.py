@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from archgym.simulators.codesign.cost import TERMS, added_words, term_counts, te
 from archgym.simulators.nas.macro import Macro, macro
 from archgym.simulators.nas.simulator import NasSimulator, NasWorkload
 from archgym.simulators.systolic.simulator import SystolicSimulator, array_parameters
-from archgym.space import Constraint, Designs, DesignSpace, SubSpace
+from archgym.space import Constraint, Designs, DesignSpace, Mask, SubSpace
 
 EDGES = 6
 REDUCED = {
@@ -87,10 +87,7 @@ class CoDesignSimulator(Simulator):
         if "all" not in self._spaces:
             cell = self.nas.space(_cells(workload))
             hardware = self.hardware_space
-            rules = [
-                Constraint(rule.name, rule.sentence, lambda designs, ok=rule.satisfied: ok(designs[:, EDGES:]))
-                for rule in hardware.constraints
-            ]
+            rules = [Constraint(r.name, r.sentence, _of_hardware(r.satisfied)) for r in hardware.constraints]
             self._spaces["all"] = DesignSpace([*cell.parameters, *hardware.parameters], rules)
         return self._spaces["all"]
 
@@ -207,6 +204,11 @@ def exact_front(simulator: CoDesignSimulator, workload: Workload, fidelity: str 
         if not front or not (np.array(front) <= point).all(axis=1).any():
             front.append(point)
     return np.array(front)
+
+
+def _of_hardware(rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
+    """A rule on hardware designs as a rule on whole designs."""
+    return lambda designs: rule(designs[:, EDGES:])
 
 
 def _cells(workload: Workload) -> NasWorkload:

@@ -10,6 +10,8 @@ HBM2, refresh of single banks, power-down and the strict command order.
 All times are cycles of the memory clock.
 """
 
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
 from collections import namedtuple

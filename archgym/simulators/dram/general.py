@@ -409,6 +409,8 @@ def simulate_general(
         channel[c, C_RESP_LAST] = -1
         channel[c, C_RESP_NEXT] = FAR
         channel[c, C_FIRST] = place
+        if two_buses:  # the reference's buses of HBM2 are not free before cycle 1
+            channel[c, C_BUS], channel[c, C_BUS_COLUMN] = 1, 1
         channel[c, C_RESP_HEAD] = place
         channel[c, C_RESP_TAIL] = place
         channel[c, C_ORDER] = 1  # next number in admission order, for Strict

@@ -108,7 +108,7 @@ class DramSimulator(Simulator):
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
         simulates the first N requests; 0 means all. A trace of the package is windowed to its first 1,000 requests
-        where nothing is said, a file is taken whole."""
+        where neither this nor its name says how many, a file is taken whole."""
         from archgym.simulators.dram.traces import named_trace
 
         requests = options.pop("requests", None)
@@ -117,10 +117,13 @@ class DramSimulator(Simulator):
         if name.startswith("file:"):
             trace = _trace(self.read_workload(Path(name[len("file:") :]), **options))
         elif options:
-            raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one")
+            raise ArchGymError(
+                f"{self.name} has no workload option {next(iter(options))!r}; requests=N is the only one"
+            )
         else:
             trace = named_trace(name)
-            requests = DEFAULT_WINDOW if requests is None else requests
+            if requests is None and "requests=" not in name:
+                requests = DEFAULT_WINDOW
         return trace.window(requests) if requests else trace
 
     def read_workload(self, path: Path, **options: Any) -> Workload:

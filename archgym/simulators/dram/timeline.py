@@ -71,7 +71,9 @@ def draw(
                 alpha=0.5 if whole else 1.0,
                 label=label if i == 0 else None,
             )
-    axes.set(xlim=(0, cycles), ylim=(-0.6, banks - 0.4), xlabel=f"cycle - {start:,} ({tck_ns:g} ns each)", ylabel="bank")
+    axes.set(
+        xlim=(0, cycles), ylim=(-0.6, banks - 0.4), xlabel=f"cycle - {start:,} ({tck_ns:g} ns each)", ylabel="bank"
+    )
     axes.set_yticks(range(0, banks, max(1, banks // 16)))
     axes.grid(axis="x", alpha=0.3)
     axes.invert_yaxis()

@@ -7,12 +7,9 @@ something else makes its design infeasible with the reason by name, never a numb
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +26,7 @@ from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.simulator import DramSimulator
 from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces import write_trace
+from archgym.simulators.external.process import ToolError, run_tool
 from archgym.space import DesignSpace
 
 BINARY_VARIABLE = "ARCHGYM_DRAMSYS"
@@ -179,29 +177,12 @@ class DramsysSimulator(DramSimulator):
             simulation = write_configuration(
                 folder, design, trace, self.device, self.address_map, self.ranks, self.channels
             )
-            # A process group of its own, so that children that hang are stopped with it.
-            process = subprocess.Popen(
-                [program, simulation, folder],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
             try:
-                output, _ = process.communicate(timeout=self.time_limit_s)
-            except subprocess.TimeoutExpired:
-                return TIME_LIMIT
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                if process.stdout:
-                    process.stdout.close()
-        if process.returncode != 0:
-            return CRASHED
+                output = run_tool([str(program), str(simulation), name], folder, timeout_s=self.time_limit_s)
+            except ToolError as error:
+                return TIME_LIMIT if error.kind == "timeout" else CRASHED
         try:
-            return parse_output(output.decode("utf-8", "replace"))
+            return parse_output(output)
         except ArchGymError:
             return UNREADABLE
 

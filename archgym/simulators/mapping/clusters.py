@@ -43,7 +43,22 @@ COLUMNS = 8
 
 
 @njit(cache=True, inline="never")
-def _plan(dims, reuse_dims, tile, spread, units, maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge, rounds):
+def _plan(
+    dims,
+    reuse_dims,
+    tile,
+    spread,
+    units,
+    maestro,
+    halo,
+    edge_tile,
+    states,
+    position,
+    occurrences,
+    unrolled,
+    at_edge,
+    rounds,
+):
     """States of every dim at one level.
 
     ``edge_tile[d]`` is the size of the last tile; ``states[d]`` the number of states, each with its ``position`` (0
@@ -152,7 +167,21 @@ def _volume(weights, depthwise, size, new, shape):
 
 @njit(cache=True, inline="never")
 def _ingress(
-    weights, depthwise, dims, tile, order, spread, case, position, unrolled, at_edge, edge_tile, rounds, shape, size, new
+    weights,
+    depthwise,
+    dims,
+    tile,
+    order,
+    spread,
+    case,
+    position,
+    unrolled,
+    at_edge,
+    edge_tile,
+    rounds,
+    shape,
+    size,
+    new,
 ):
     """Words of W or I that enter all active units in a case."""
     moving = -1
@@ -206,8 +235,24 @@ def _ingress(
 
 @njit(cache=True, inline="never")
 def _walk(
-    innermost, outermost, dims, reuse_dims, tile, order, spread, units, shape, depthwise, noc_words, offchip_words, head, maestro,
-    known, fills, slot, result,
+    innermost,
+    outermost,
+    dims,
+    reuse_dims,
+    tile,
+    order,
+    spread,
+    units,
+    shape,
+    depthwise,
+    noc_words,
+    offchip_words,
+    head,
+    maestro,
+    known,
+    fills,
+    slot,
+    result,
 ):
     """Run time in cycles of one cluster on a tile of size ``dims``; the outermost level fills ``result``.
 
@@ -225,7 +270,20 @@ def _walk(
     halo = np.zeros(6, np.int64)
     halo[P], halo[Q] = tile[R] - 1, tile[S] - 1
     _plan(
-        dims, reuse_dims, tile, spread, units, maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge, rounds
+        dims,
+        reuse_dims,
+        tile,
+        spread,
+        units,
+        maestro,
+        halo,
+        edge_tile,
+        states,
+        position,
+        occurrences,
+        unrolled,
+        at_edge,
+        rounds,
     )
     size = np.empty(6, np.int64)
     new = np.zeros(6, np.bool_)
@@ -270,10 +328,38 @@ def _walk(
             # Here the tool's first unit of a reduced dim keeps its own edge size.
             macs = outputs * reduced * (rounds[k, 4] + rounds[k, 2] * tile[spread] + rounds[k, 3] * edge_tile[spread])
         inputs = _ingress(
-            False, depthwise, dims, tile, order, spread, case, position, unrolled, at_edge, edge_tile, rounds, shape, size, new
+            False,
+            depthwise,
+            dims,
+            tile,
+            order,
+            spread,
+            case,
+            position,
+            unrolled,
+            at_edge,
+            edge_tile,
+            rounds,
+            shape,
+            size,
+            new,
         )
         weights = _ingress(
-            True, depthwise, dims, tile, order, spread, case, position, unrolled, at_edge, edge_tile, rounds, shape, size, new
+            True,
+            depthwise,
+            dims,
+            tile,
+            order,
+            spread,
+            case,
+            position,
+            unrolled,
+            at_edge,
+            edge_tile,
+            rounds,
+            shape,
+            size,
+            new,
         )
         if first:
             first = False
@@ -343,7 +429,19 @@ def _next_level(
     halo = np.zeros(6, np.int64)
     halo[P], halo[Q] = tile[R] - 1, tile[S] - 1
     _plan(
-        dims, dims, tile, spread, units[0], maestro, halo, edge_tile, states, position, occurrences, unrolled, at_edge,
+        dims,
+        dims,
+        tile,
+        spread,
+        units[0],
+        maestro,
+        halo,
+        edge_tile,
+        states,
+        position,
+        occurrences,
+        unrolled,
+        at_edge,
         rounds,
     )
     full = np.zeros(6, np.bool_)
@@ -374,8 +472,24 @@ def _next_level(
                 inner[d] = tile[d]
         if wanted:
             known[key] = _walk(
-                True, False, inner, tile if maestro else inner, tiles[1], orders[1], spreads[1], units[1], shape, depthwise,
-                noc_words, offchip_words, head, maestro, known, fills, key, result,
+                True,
+                False,
+                inner,
+                tile if maestro else inner,
+                tiles[1],
+                orders[1],
+                spreads[1],
+                units[1],
+                shape,
+                depthwise,
+                noc_words,
+                offchip_words,
+                head,
+                maestro,
+                known,
+                fills,
+                key,
+                result,
             )
 
 
@@ -409,12 +523,40 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         result = results[row]
         if levels > 1:
             _next_level(
-                bounds, tiles[row], orders[row], spreads[row], units[row], layer, depthwise, bandwidths[row, 0],
-                bandwidths[row, 1], bandwidths[row, 2], maestro, known, fills, result,
+                bounds,
+                tiles[row],
+                orders[row],
+                spreads[row],
+                units[row],
+                layer,
+                depthwise,
+                bandwidths[row, 0],
+                bandwidths[row, 1],
+                bandwidths[row, 2],
+                maestro,
+                known,
+                fills,
+                result,
             )
         result[RUNTIME] = _walk(
-            levels == 1, True, bounds, bounds, tiles[row, 0], orders[row, 0], spreads[row, 0], units[row, 0], layer,
-            depthwise, bandwidths[row, 0], bandwidths[row, 1], bandwidths[row, 2], maestro, known, fills, 0, result,
+            levels == 1,
+            True,
+            bounds,
+            bounds,
+            tiles[row, 0],
+            orders[row, 0],
+            spreads[row, 0],
+            units[row, 0],
+            layer,
+            depthwise,
+            bandwidths[row, 0],
+            bandwidths[row, 1],
+            bandwidths[row, 2],
+            maestro,
+            known,
+            fills,
+            0,
+            result,
         )
         size = tiles[row, levels - 1]
         rows = (size[P] - 1) * layer[6] + (size[R] - 1) * layer[8] + 1

@@ -24,7 +24,13 @@ def _depthwise(C: int, size: int, r: int) -> Shape:
 
 
 def _alexnet() -> list[Shape]:
-    return [_conv(64, 3, 224, 11), _conv(192, 64, 27, 5), _conv(384, 192, 13, 3), _conv(256, 384, 13, 3), _conv(256, 256, 13, 3)]
+    return [
+        _conv(64, 3, 224, 11),
+        _conv(192, 64, 27, 5),
+        _conv(384, 192, 13, 3),
+        _conv(256, 384, 13, 3),
+        _conv(256, 256, 13, 3),
+    ]
 
 
 def _vgg16() -> list[Shape]:

@@ -342,15 +342,36 @@ def write_table(output: Path, columns: Mapping[str, NDArray[Any]], metadata: Map
     os.replace(temporary, output)
 
 
+def plain_column(column: Any) -> NDArray[Any]:
+    """A column of an Arrow table as an array. Numbers without gaps are read from their buffers: Arrow's own
+    conversion imports pandas where it is installed, which takes longer than the whole table."""
+    import pyarrow as pa
+
+    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        converted: NDArray[Any] = column.to_numpy()
+        return converted
+    dtype = np.dtype(
+        {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(column.type), str(column.type))
+    )
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
+
+
 def read_table(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Columns and metadata of an assembled table."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    # ParquetFile and not read_table: the latter imports pyarrow's data sets, and those pandas (half a second).
+    with pq.ParquetFile(path) as file:
+        table = file.read()
     raw = (table.schema.metadata or {}).get(b"archgym")
     if raw is None:
         raise ArchGymError(f"{path} is not a table of this command: it has no metadata 'archgym'")
-    return {name: table.column(name).to_numpy() for name in table.column_names}, json.loads(raw)
+    return {name: plain_column(table.column(name)) for name in table.column_names}, json.loads(raw)
 
 
 def status(folder: Path) -> dict[str, Any]:

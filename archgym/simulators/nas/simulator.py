@@ -67,7 +67,7 @@ class NasWorkload(Workload):
         self._load_table = load_table
         self.latency, self.device = latency, device
         self._resolved: dict[Fidelity, Fidelity] = {}
-        self.packed: dict[Fidelity, NDArray[np.float64]] = {}
+        self.packed: dict[str | None, NDArray[np.float64] | None] = {}
 
     @property
     def has_table(self) -> bool:
@@ -325,39 +325,48 @@ class NasSimulator(Simulator):
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
         assert isinstance(workload, NasWorkload)
-        if workload.space_kind == "nb201" and workload.has_table and len(np.shape(designs)) == 2:
-            # Large batches whose result does not depend on the seed take one compiled pass, checks included.
-            given = np.asarray(designs)
-            if len(given) >= LARGE_BATCH and given.dtype == np.int64 and given.shape[1] == 6:
-                asked = parse_fidelity(fidelity)
-                if asked.source == "table":
-                    asked = workload.resolve(asked)
-                    if asked.run == "mean" and asked.noise != "gaussian":
-                        found = self._evaluate_batch(given, workload, asked)
-                        if found is not None:
-                            return found
+        if workload.has_table:
+            packed = self._packed(workload, fidelity)
+            if packed is not None:
+                return self._look_up(designs, workload, packed)
         array = self.space(workload).check(designs)
         if workload.space_kind != "nb201":
             return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
         return self._evaluate_cells(array, workload, parsed, 0 if seed is None else int(seed))
 
-    def _evaluate_batch(self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity) -> Evaluation | None:
-        """The compiled look-up of a large batch; None where the batch needs the general way."""
-        from archgym.simulators.nas.lookup import gather
+    def _packed(self, workload: NasWorkload, fidelity: str | None) -> NDArray[np.float64] | None:
+        """All metrics of all cells ``(15625, metrics)`` under a fidelity whose result does not depend on the seed,
+        made on first use; None for other fidelities."""
+        if fidelity in workload.packed:
+            return workload.packed[fidelity]
+        packed = None
+        asked = parse_fidelity(fidelity)
+        if asked.source == "table":
+            asked = workload.resolve(asked)
+            if asked.run == "mean" and asked.noise != "gaussian":
+                everything = self._evaluate_cells(cells.all_rows(), workload, asked, 0)
+                packed = np.stack([everything.metrics[m.name] for m in self.metrics_for(workload)], axis=1)
+        workload.packed[fidelity] = packed
+        return packed
 
-        packed = workload.packed.get(fidelity)
-        names = [metric.name for metric in self.metrics_for(workload)]
-        if packed is None:
-            everything = self._evaluate_cells(cells.all_rows(), workload, fidelity, 0)
-            packed = workload.packed[fidelity] = np.stack([everything.metrics[name] for name in names], axis=1)
-        n = len(array)
-        out = np.empty((len(names), n))
-        if not gather(array, packed, out):
-            return None
-        metrics = dict(zip(names, out, strict=True))
+    def _look_up(self, designs: ArrayLike, workload: NasWorkload, packed: NDArray[np.float64]) -> Evaluation:
+        """Evaluate by one gather; large batches in one compiled pass, the check of the designs included."""
+        given = np.asarray(designs)
+        out = None
+        if len(given) >= LARGE_BATCH and given.ndim == 2 and given.dtype == np.int64 and given.shape[1] == 6:
+            from archgym.simulators.nas.lookup import gather
+
+            out = np.empty((packed.shape[1], len(given)))
+            if not gather(given, packed, out):
+                out = None
+        if out is None:
+            array = self.space(workload).check(given)
+            out = np.ascontiguousarray(packed.take(_codes(array), axis=0).T)
+        n = out.shape[1]
+        metrics = {metric.name: column for metric, column in zip(self.metrics_for(workload), out, strict=True)}
         if workload.table.missing:
-            feasible = ~np.isnan(metrics["accuracy_percent"])
+            feasible = ~np.isnan(out[0])
             return Evaluation(metrics, feasible, _VIOLATIONS[feasible.astype(np.int8)])
         # One shared empty name: an array of n Python objects costs as much as the look-up itself.
         return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))

@@ -269,15 +269,18 @@ def read_columns(path: Path) -> dict[str, Any]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        from archgym.simulators.nas.build_table import plain_column
+
         try:
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                table = file.read()
         except pa.ArrowException as error:
             raise ArchGymError(f"cannot read {path.name} as Parquet: {str(error).splitlines()[0]}") from None
         result: dict[str, Any] = {}
         for name in table.column_names:
             column = table.column(name)
             text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            result[name] = column.to_pylist() if text else column.to_numpy()
+            result[name] = column.to_pylist() if text else plain_column(column)
         return result
     if path.suffix.lower() not in (".csv", ".txt", ".tsv"):
         raise ArchGymError(f"{path.name} is neither Parquet nor CSV; give a file of one of these forms")

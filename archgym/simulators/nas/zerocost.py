@@ -234,19 +234,22 @@ def own_scores() -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]
     changes none of them. Cells of classes that are not in the file are NaN; dead ones rank last."""
     import pyarrow.parquet as pq
 
+    from archgym.simulators.nas.build_table import plain_column
+
     path = own_scores_path()
     if not path.exists():
         return {}
-    stored = pq.read_table(path)
+    with pq.ParquetFile(path) as file:
+        stored = file.read()
     number = cells.classes("function")
     result = {}
     by_class = np.full(number.max() + 1, np.nan)
-    code_class = number[stored.column("code").to_numpy().astype(np.int64)]
+    code_class = number[plain_column(stored.column("code")).astype(np.int64)]
     for proxy in PROXIES:
         if proxy in stored.column_names:
             scores, seconds = by_class.copy(), by_class.copy()
-            scores[code_class] = stored.column(proxy).to_numpy()
-            seconds[code_class] = stored.column(f"{proxy}_seconds").to_numpy()
+            scores[code_class] = plain_column(stored.column(proxy))
+            seconds[code_class] = plain_column(stored.column(f"{proxy}_seconds"))
             present = np.zeros(len(by_class), dtype=bool)
             present[code_class] = True
             known = present[number] | cells.is_dead(cells.all_rows())
@@ -262,7 +265,6 @@ def cell_scores(
 
     A live score that is not finite is ``UNDEFINED``, so that a result does not depend on its batch.
     """
-    from archgym.simulators.nas.macro import macro
 
     if workload.data == "mnist1d" and proxy in own_scores():
         scores, seconds = (column.take(codes) for column in own_scores()[proxy])

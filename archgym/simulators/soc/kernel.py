@@ -12,16 +12,17 @@ Each design is computed by one thread from its row alone: same bits for any numb
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit
 from numpy.typing import NDArray
 
 BUSES = 4
 MEMORIES = 4
-CHUNK = 32
-"""Designs a thread works off with one set of scratch arrays."""
+SLICE = 256
+"""Designs a thread works off at a time, with one set of scratch arrays."""
 FINISHED_SHARE = 0.99
 ENTRIES = 16
 """Most clusters a task uses: reads 4 memories + 3 links between buses + 4 to memories, writes 1 + 3 + 1."""
@@ -134,7 +135,7 @@ ENTRY_RATE, ENTRY_RATIO, ENTRY_UNIT, INPUT_UNIT = range(4)
 
 
 class Scratch(NamedTuple):
-    """One design and its simulation; allocated once a chunk."""
+    """One design and its simulation; allocated once a slice."""
 
     i: Int
     """[TASK_PE.., index]: integers and masks, a row by task, block, bus, cluster or phase."""
@@ -938,24 +939,48 @@ def _account(graph, tables, s, physical, phases, out):
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def evaluate_rows(rows, valid, layout, graph, tables, physical, out):
+@njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+def _evaluate_slice(rows, valid, layout, graph, tables, physical, out):
+    s = _scratch(graph.figures.shape[1])
+    for i in range(len(rows)):
+        if not valid[i]:
+            out[i] = np.nan
+            continue
+        if len(layout.limited):
+            _decode_limited(rows[i], layout, graph, tables, s)
+        else:
+            _decode_full(rows[i], layout, graph, tables, s)
+        _build_network(graph, s)
+        if not physical:
+            _kernel_order(graph, s)
+        _build_routes(graph, tables, s, physical)
+        phases = _run(graph, tables, s, physical)
+        _account(graph, tables, s, physical, phases, out[i])
+
+
+def evaluate_rows(
+    rows: Int,
+    valid: NDArray[np.bool_],
+    layout: Layout,
+    graph: GraphArrays,
+    tables: Tables,
+    physical: bool,
+    out: F,
+) -> None:
     """Evaluate the ``valid`` rows of either space: int64 ``(n, d)`` -> ``out`` float64 ``(n, parts + 6)``; the others
-    become NaN."""
-    count = len(rows)
-    for chunk in prange((count + CHUNK - 1) // CHUNK):
-        s = _scratch(graph.figures.shape[1])
-        for i in range(chunk * CHUNK, min(count, (chunk + 1) * CHUNK)):
-            if not valid[i]:
-                out[i] = np.nan
-                continue
-            if len(layout.limited):
-                _decode_limited(rows[i], layout, graph, tables, s)
-            else:
-                _decode_full(rows[i], layout, graph, tables, s)
-            _build_network(graph, s)
-            if not physical:
-                _kernel_order(graph, s)
-            _build_routes(graph, tables, s, physical)
-            phases = _run(graph, tables, s, physical)
-            _account(graph, tables, s, physical, phases, out[i])
+    become NaN. Slices of the batch go to as many threads as ``numba.get_num_threads()`` says; they hold no lock. A
+    batch of one slice, a single design above all, needs no other thread."""
+
+    def work(start: int) -> None:
+        part = slice(start, start + SLICE)
+        _evaluate_slice(rows[part], valid[part], layout, graph, tables, physical, out[part])
+
+    starts = range(0, len(rows), SLICE)
+    threads = min(get_num_threads(), len(starts))
+    if threads <= 1:
+        for start in starts:
+            work(start)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, starts):
+            pass

@@ -228,6 +228,27 @@ class SocSimulator(Simulator):
 
     # --- objectives --------------------------------------------------------------------------------------------
 
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """Block diagram and schedule of a design for reports: title, sentence and SVG of each."""
+        from archgym.simulators.soc.show import show, svg
+
+        assert isinstance(workload, TaskGraph)
+        row = self.space(workload).check(design)[0]
+        if not self.evaluate(row, workload).feasible[0]:
+            return []
+        drawn = []
+        for title, sentence, parts in (
+            (
+                "Block diagram",
+                "Processing elements, buses and memories of the best design with their tasks.",
+                (True, False),
+            ),
+            ("Schedule", "Tasks over processing elements; the lines are the phases of the simulation.", (False, True)),
+        ):
+            figure = show(row, workload, simulator=self, diagram=parts[0], gantt=parts[1])
+            drawn.append((title, sentence, svg(figure)))
+        return drawn
+
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
         from archgym.simulators.soc.objectives import objectives
 

@@ -64,7 +64,9 @@ def one_run(A, B, dataflow, ifmap_half, filter_half, ofmap_half, bandwidth, pixe
         run[6] = ofmap + folds * (A + B)
         # Column folds are the outer loop: filters of a column fold stay, the input is read again for each.
         ifmap_dram = inputs if inputs <= ifmap_half else col_folds * inputs
-        filter_dram = weights if weights <= filter_half or min(B, columns) * products <= filter_half else row_folds * weights
+        filter_dram = (
+            weights if weights <= filter_half or min(B, columns) * products <= filter_half else row_folds * weights
+        )
         ofmap_back = 0
         ofmap_dram = outputs
     else:
@@ -138,7 +140,18 @@ def totals(arrays, layers, repeats, macs):
         out = result[i]
         for j in range(m):
             one_run(
-                A, B, dataflow, ifmap, weight, ofmap, bandwidth, layers[j, 0], layers[j, 1], layers[j, 2], layers[j, 3], run
+                A,
+                B,
+                dataflow,
+                ifmap,
+                weight,
+                ofmap,
+                bandwidth,
+                layers[j, 0],
+                layers[j, 1],
+                layers[j, 2],
+                layers[j, 3],
+                run,
             )
             r = repeats[j]
             compute = float(run[2])
