@@ -172,6 +172,9 @@ EFFORTS = {
     "effort3": Effort(512, 0.25, 128, 128, 128),
 }
 _CHUNK = 8192
+_SMALL = 12
+_SMALL_EFFORT = Effort(512, 0.2, 96, 96, 96)
+"""Layers with at most ``_SMALL`` prime factors are searched at least this hard: it costs next to nothing there."""
 
 #: Sample hardware on which spatial options are ranked: words of the input, weight and partial-sum scratchpads and of
 #: the global buffer, from tiny to ample. Energies and bandwidths are middling values of the component library.
@@ -250,9 +253,47 @@ def find_mappings(
     Deterministic: no random numbers, no clock, ties by order of enumeration; every row is searched by itself, so that
     results do not depend on the batch or on the number of threads.
     """
+    cache = OptionCache() if cache is None else cache
+    if effort.starts < _SMALL_EFFORT.starts:
+        small = np.array([sum(map(_prime_factors, layer.bounds)) <= _SMALL for layer in layers])[layer_of]
+        if small.any():
+            result = Mappings(np.ones((len(small), 7, len(DIMS)), np.int64), np.zeros((len(small), 4), np.int64), small)
+            for chosen, hard in ((small, _SMALL_EFFORT), (~small, effort)):
+                part_of = np.flatnonzero(chosen)
+                if len(part_of):
+                    # Rows of the other kind are left out, so that this happens once.
+                    found = _search(layers, table, layer_of[part_of], hardware_of[part_of], goal, hard, cache)
+                    result.factors[part_of], result.orders[part_of] = found.factors, found.orders
+                    result.found[part_of] = found.found
+            return result
+    return _search(layers, table, layer_of, hardware_of, goal, effort, cache)
+
+
+def _prime_factors(n: int) -> int:
+    """How many prime factors a number has, repeats counted."""
+    count, factor = 0, 2
+    while n > 1:
+        if factor * factor > n:
+            return count + 1
+        while n % factor == 0:
+            n //= factor
+            count += 1
+        factor += 1
+    return count
+
+
+def _search(
+    layers: Sequence[Layer],
+    table: NDArray[np.float64],
+    layer_of: NDArray[np.int64],
+    hardware_of: NDArray[np.int64],
+    goal: Goal,
+    effort: Effort,
+    cache: OptionCache,
+) -> Mappings:
+    """:func:`find_mappings` with one effort for all rows."""
     from archgym.simulators.accelerator import mapper_kernel as kernel
 
-    cache = OptionCache() if cache is None else cache
     rows = np.stack([layer_row(layer) for layer in layers])
     n = len(layer_of)
     factors = np.ones((n, 7, len(DIMS)), np.int64)

@@ -469,9 +469,9 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _exchange(layer, primes, f, o, hw, objective, out, best):
-    """One sweep over pairs of moves in opposite directions between two places, taking every improvement; the pairs
-    whose first move alone does not fit, which single moves cannot reach."""
+def _exchange(layer, primes, f, o, hw, objective, out, best, every):
+    """One sweep over pairs of moves in opposite directions between two places, taking every improvement: the pairs
+    whose first move alone does not fit, which single moves cannot reach, or every pair."""
     for d in range(DIMS):
         for i in range(primes.shape[1]):
             q = primes[d, i]
@@ -484,7 +484,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
                     f[a, d] //= q
                     f[b, d] *= q
                     kept = False
-                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                    if not every and cost(layer, f, o, hw, objective, out) < np.inf:
                         f[a, d] *= q
                         f[b, d] //= q
                         continue
@@ -512,16 +512,52 @@ def _exchange(layer, primes, f, o, hw, objective, out, best):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _descend(layer, primes, f, o, hw, objective, out, best, exchange):
-    """Local search to a mapping that no move improves."""
+def _shift_and_reorder(layer, primes, f, o, hw, objective, out, best):
+    """One sweep over single moves in time, each together with any other order of one of the two outer levels."""
+    for d in range(DIMS):
+        for i in range(primes.shape[1]):
+            q = primes[d, i]
+            if q == 0:
+                break
+            for a in range(PLACES):
+                for b in range(PLACES):
+                    if a == b or f[a, d] % q != 0:
+                        continue
+                    f[a, d] //= q
+                    f[b, d] *= q
+                    kept = False
+                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                        for j in range(2 * len(ORDERS)):
+                            slot, order = j // len(ORDERS), j % len(ORDERS)
+                            before = o[slot]
+                            o[slot] = order
+                            value = cost(layer, f, o, hw, objective, out)
+                            if value < best * (1.0 - 1e-12):
+                                best, kept = value, True
+                            else:
+                                o[slot] = before
+                    if not kept:
+                        f[a, d] *= q
+                        f[b, d] //= q
+    return best
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _descend(layer, primes, f, o, hw, objective, out, best, phase):
+    """Local search to a mapping that no move improves: single moves and orders; from phase 1 on pairs of moves; in
+    phase 2 all pairs, and single moves together with another order."""
     while True:
         before = best
         best = _shift(layer, primes, f, o, hw, objective, out, best)
         best = _tune_orders(layer, f, o, hw, objective, out, best)
         if best < before:
             continue
-        if exchange:
-            best = _exchange(layer, primes, f, o, hw, objective, out, best)
+        if phase >= 1:
+            best = _exchange(layer, primes, f, o, hw, objective, out, best, phase == 2)
+            if best < before:
+                continue
+        if phase == 2:
+            best = _shift_and_reorder(layer, primes, f, o, hw, objective, out, best)
             if best < before:
                 continue
         return best
@@ -568,8 +604,8 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
     ``options (n, 2, 8)`` are the spatial factors to start from. Each is filled in by templates; local search by single
-    moves improves the ``starts`` best of them, and by pairs of moves the ``finals`` best of those. No randomness: ties
-    keep the earlier one.
+    moves improves the ``starts`` best of them, by pairs of moves the ``finals`` best of those, and by everything the best
+    quarter of these (at least one). No randomness: ties keep the earlier one.
     """
     bounds = layer[:DIMS]
     primes = np.zeros((DIMS, 10), np.int64)
@@ -592,13 +628,13 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
             value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
             fits = fits or value[i] < np.inf
     tried = count
-    for pairs in range(2):
+    for phase in range(3):
         _rank(order, tried, value)
-        tried = min(tried, finals if pairs else starts)
+        tried = min(tried, starts if phase == 0 else (finals if phase == 1 else max(1, finals // 4)))
         for k in range(tried):
             i = order[k]
             if value[i] < np.inf:
-                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], pairs == 1)
+                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], phase)
     winner = order[0]
     for k in range(1, tried):
         if value[order[k]] < value[winner]:
