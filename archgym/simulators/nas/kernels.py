@@ -538,9 +538,7 @@ def forward_backward(
     if training:
         zero_gaps(ys, batch, length, 0, batch)
         add_moments(ys, LEAD, end1, sums1)
-    normalisation(
-        sums1, batch * length, theta[3 * c1 : 4 * c1], theta[4 * c1 : 5 * c1], running[0], stat0, training
-    )
+    normalisation(sums1, batch * length, theta[3 * c1 : 4 * c1], theta[4 * c1 : 5 * c1], running[0], stat0, training)
     add_affine(ys, stat0, x1[0], LEAD, end1, False)
     zero_gaps(x1[0], batch, length, 0, batch)
 
@@ -585,7 +583,9 @@ def forward_backward(
     sums2[:] = 0.0
     if training:
         add_moments(x2[3], LEAD, end2, sums2)
-    normalisation(sums2, batch * half, theta[at_n : at_n + c2], theta[at_n + c2 : at_f], running[15], statx[3], training)
+    normalisation(
+        sums2, batch * half, theta[at_n : at_n + c2], theta[at_n + c2 : at_f], running[15], statx[3], training
+    )
     feature = np.zeros((batch, c2), dtype=np.float32)
     for c in range(c2):
         a, b0 = statx[3, 2, c], statx[3, 3, c]
@@ -644,9 +644,7 @@ def forward_backward(
     factor2 = np.empty((3, c2), dtype=np.float32)
     sums2[:] = 0.0
     norm_gradient_sums(x2[3], g_a, sums2, LEAD, end2)
-    norm_gradient_factors(
-        sums2, statx[3], batch * half, grad[at_n : at_n + c2], grad[at_n + c2 : at_f], factor2
-    )
+    norm_gradient_factors(sums2, statx[3], batch * half, grad[at_n : at_n + c2], grad[at_n + c2 : at_f], factor2)
     norm_gradient(x2[3], g_a, factor2, g2[3], LEAD, end2)
     zero_gaps(g2[3], batch, half, 0, batch)
 
@@ -694,9 +692,7 @@ def forward_backward(
 
     sums1[:] = 0.0
     norm_gradient_sums(ys, g1[0], sums1, LEAD, end1)
-    norm_gradient_factors(
-        sums1, stat0, batch * length, grad[3 * c1 : 4 * c1], grad[4 * c1 : 5 * c1], factor1
-    )
+    norm_gradient_factors(sums1, stat0, batch * length, grad[3 * c1 : 4 * c1], grad[4 * c1 : 5 * c1], factor1)
     norm_gradient(ys, g1[0], factor1, gs, LEAD, end1)
     zero_gaps(gs, batch, length, 0, batch)
     dw_stem = grad[: 3 * c1].reshape((c1, 1, 3))
