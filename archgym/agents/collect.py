@@ -93,9 +93,12 @@ def best_designs(problem: Problem, dataset: Dataset, top: int) -> Designs:
         evaluation = schema.evaluation(batch)
         reward = problem.objective(evaluation)
         rows = np.flatnonzero(evaluation.feasible)
-        rows = rows[np.argsort(-reward[rows], kind="stable")[: 4 * top]]
-        designs.append(schema.designs(batch.take(rows)))
-        rewards.append(reward[rows])
+        rows = rows[np.argsort(-reward[rows], kind="stable")]
+        ranked = schema.designs(batch.take(rows))
+        # Agents come back to their best design: repeats go before the list is cut.
+        first = np.sort(np.unique(problem.space.canonical(ranked), axis=0, return_index=True)[1])[:top]
+        designs.append(ranked[first])
+        rewards.append(reward[rows][first])
     if not designs:
         raise ArchGymError(f"the dataset holds no trial of {wanted[0]} in the space {wanted[1]!r}; sample that first")
     every, reward = np.concatenate(designs), np.concatenate(rewards)

@@ -6,15 +6,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import toy  # noqa: E402
+from toy import FAST  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _toy():
     toy.register()
-
-
-FAST = {"trees": 80, "leaves": 16, "threads": 1}
-"""Settings that train in well under a second."""
 
 
 @pytest.fixture(scope="session")
