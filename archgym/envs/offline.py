@@ -41,7 +41,7 @@ def episode_arrays(
     state.design = designs
     state.steps = np.arange(n)
     state.best = np.maximum.accumulate(rewards)
-    state.metrics = dict(evaluation.metrics)
+    state.columns = np.array([evaluation.metrics[name] for name in state.metric_names])
     state.feasible, state.violation, state.rewards = evaluation.feasible, evaluation.violation, rewards
     return {
         "observations": state.observe(),
