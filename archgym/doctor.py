@@ -42,7 +42,12 @@ def findings(selftest: bool) -> list[dict[str, Any]]:
     def add(what: str, status: str, finding: str, advice: str = "") -> None:
         rows.append({"what": what, "status": status, "finding": finding, "advice": advice})
 
-    add("Python", "ok" if sys.version_info >= (3, 11) else "problem", platform.python_version(), "use Python 3.11 or newer")
+    add(
+        "Python",
+        "ok" if sys.version_info >= (3, 11) else "problem",
+        platform.python_version(),
+        "use Python 3.11 or newer",
+    )
     for package in CORE:
         found = _version(package)
         add(package, "ok" if found else "problem", found or "missing", f"pip install {package}")
@@ -111,7 +116,12 @@ def _selftest(add: Any) -> None:
         assert result.best is not None
         assert rows == result.trials
     except Exception as error:  # whatever is wrong here is a finding, not a crash
-        add("self-test", "problem", f"{type(error).__name__}: {str(error).splitlines()[0]}", "report this with the output")
+        add(
+            "self-test",
+            "problem",
+            f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            "report this with the output",
+        )
         return
     add("self-test", "ok", f"{result.evaluations} evaluations of {problem.name} in {time.perf_counter() - start:.1f} s")
 
@@ -135,7 +145,10 @@ def doctor(selftest: bool, as_json: bool) -> None:
         signs = {"ok": "ok", "note": "[yellow]note[/yellow]", "problem": "[red]problem[/red]"}
         for row in rows:
             table.add_row(
-                signs[row["status"]], row["what"], row["finding"], "" if row["status"] == "ok" else row["advice"].replace("[", "\\[")
+                signs[row["status"]],
+                row["what"],
+                row["finding"],
+                "" if row["status"] == "ok" else row["advice"].replace("[", "\\["),
             )
         Console().print(table)
     if not healthy:

@@ -28,7 +28,9 @@ def main(initial: int = 16, rounds: int = 6) -> tuple[float, float]:
         fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
         pool = problem.space.sample(512, rng)
         with torch.no_grad():
-            gain = LogExpectedImprovement(model, best_f=y.max())(torch.as_tensor(problem.space.to_unit(pool))[:, None, :])
+            gain = LogExpectedImprovement(model, best_f=y.max())(
+                torch.as_tensor(problem.space.to_unit(pool))[:, None, :]
+            )
         chosen = pool[gain.argsort(descending=True)[:4].numpy()]
         designs = np.concatenate([designs, chosen])
         rewards = np.concatenate([rewards, problem.evaluate(chosen)[1]])

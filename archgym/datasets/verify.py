@@ -31,10 +31,8 @@ def info(paths: Path | str | Sequence[Path | str]) -> dict[str, Any]:
     numeric = [
         f.name
         for f in dataset.schema
-        if (f.metadata or {}).get(b"role") in (b"parameter", b"metric")
-        and pa.types.is_floating(f.type)
-        or pa.types.is_integer(f.type)
-        and (f.metadata or {}).get(b"role") == b"parameter"
+        if ((f.metadata or {}).get(b"role") in (b"parameter", b"metric") and pa.types.is_floating(f.type))
+        or (pa.types.is_integer(f.type) and (f.metadata or {}).get(b"role") == b"parameter")
     ]
     columns = [*numeric, "agent", "study", "run", "seed", "feasible", "cached"]
     for problem, batch, _ in dataset.groups(columns):

@@ -5,10 +5,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import toy  # noqa: E402
+import toy
 
-from archgym.agents.collect import collect  # noqa: E402
-from archgym.problem import make_problem  # noqa: E402
+from archgym.agents.collect import collect
+from archgym.problem import make_problem
 
 
 @pytest.fixture(autouse=True)

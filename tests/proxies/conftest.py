@@ -5,8 +5,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import toy  # noqa: E402
-from toy import FAST  # noqa: E402
+import toy
+from toy import FAST
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -148,9 +148,7 @@ def conv(
         if groups < 1 or value % groups:
             raise ArchGymError(f"layer {name!r} has {value} {what} in {groups} groups; the groups must divide them")
     op = "depthwise" if groups > 1 and C == groups else "conv"
-    return Layer(
-        name, op, N, K // groups, C // groups, P, Q, R, S, groups, stride, stride, dilation, dilation, count
-    )
+    return Layer(name, op, N, K // groups, C // groups, P, Q, R, S, groups, stride, stride, dilation, dilation, count)
 
 
 def gemm(name: str, M: int, N: int, K: int, *, batch: int = 1, count: int = 1) -> Layer:
@@ -221,7 +219,9 @@ class Network(Workload):
     @cached_property
     def _fingerprint(self) -> str:
         # The name is left out on purpose: equal content, equal fingerprint.
-        content = [[getattr(layer, field.name) for field in fields(Layer) if field.name != "name"] for layer in self.layers]
+        content = [
+            [getattr(layer, field.name) for field in fields(Layer) if field.name != "name"] for layer in self.layers
+        ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @property
@@ -248,6 +248,10 @@ class Network(Workload):
             "share_depthwise": share([layer for layer in self.layers if layer.op == "depthwise"]),
             "share_gemm": share([layer for layer in self.layers if layer.op in ("gemm", "bmm")]),
             "share_pointwise": share(
-                [layer for layer in self.layers if layer.op == "conv" and layer.R == layer.S == 1 and layer.P * layer.Q > 1]
+                [
+                    layer
+                    for layer in self.layers
+                    if layer.op == "conv" and layer.R == layer.S == 1 and layer.P * layer.Q > 1
+                ]
             ),
         }

@@ -311,9 +311,7 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
                             _axis_sizes_at(t, coef, nest, starts, b, work[3], work[2])
                             words = _ideal_fill(t, coef, coef.shape[1], work[2], words, last, nest, work[3])
                         elif info[t, 0] == WINDOW:
-                            words = _window_fill(
-                                t, role, weight, sizes[b, t], words, last, inner, nest, prefix, rule
-                            )
+                            words = _window_fill(t, role, weight, sizes[b, t], words, last, inner, nest, prefix, rule)
                         else:
                             words = _general_fill(
                                 t, coef, coef.shape[1], sizes[b, t], words, last, nest, rule, work[2], work[3], work[4]

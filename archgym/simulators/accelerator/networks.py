@@ -53,10 +53,7 @@ def _alexnet_torchvision() -> list[Layer]:
 
 
 def _classifier(widths: tuple[int, ...], first: int = 1) -> list[Layer]:
-    return [
-        gemm(f"fc{first + i}", 1, outputs, inputs)
-        for i, (inputs, outputs) in enumerate(pairwise(widths))
-    ]
+    return [gemm(f"fc{first + i}", 1, outputs, inputs) for i, (inputs, outputs) in enumerate(pairwise(widths))]
 
 
 def _vgg16() -> list[Layer]:
@@ -213,7 +210,9 @@ class Transformer:
             gemm("attention_scores", shared * tokens, context, head, batch=self.kv_heads, count=self.blocks),
             gemm("attention_values", shared * tokens, head, context, batch=self.kv_heads, count=self.blocks),
             gemm("output_projection", tokens, self.width, self.width, count=self.blocks),
-            gemm("gate_up" if self.gated else "up", tokens, (1 + self.gated) * self.hidden, self.width, count=self.blocks),
+            gemm(
+                "gate_up" if self.gated else "up", tokens, (1 + self.gated) * self.hidden, self.width, count=self.blocks
+            ),
             gemm("down", tokens, self.width, self.hidden, count=self.blocks),
         ]
         if self.vocabulary:
@@ -245,7 +244,14 @@ def _archgym_alexnet() -> list[Layer]:
 
 def _archgym_vgg01() -> list[Layer]:
     """Eight convolutions of VGG-11."""
-    plan: tuple[tuple[int, int, int], ...] = ((64, 3, 224), (128, 64, 112), (256, 128, 56), (256, 256, 56), (512, 256, 28), (512, 512, 28))
+    plan: tuple[tuple[int, int, int], ...] = (
+        (64, 3, 224),
+        (128, 64, 112),
+        (256, 128, 56),
+        (256, 256, 56),
+        (512, 256, 28),
+        (512, 512, 28),
+    )
     plan += ((512, 512, 14), (512, 512, 14))
     return [conv(f"conv{i}", K, C, size, size, 3, 3) for i, (K, C, size) in enumerate(plan, start=1)]
 
@@ -294,7 +300,10 @@ _CNNS: dict[str, tuple[Callable[[], list[Layer]], str]] = {
 }
 _ARCHGYM: dict[str, tuple[Callable[[], list[Layer]], str]] = {
     "archgym_alexnet": (_archgym_alexnet, "AlexNet's five convolutions without groups (ArchGym's list)"),
-    "archgym_resnet50": (lambda: _resnet50(repeats_apart=True), "ResNet-50 with every layer by itself (ArchGym's list)"),
+    "archgym_resnet50": (
+        lambda: _resnet50(repeats_apart=True),
+        "ResNet-50 with every layer by itself (ArchGym's list)",
+    ),
     "archgym_vgg01": (_archgym_vgg01, "the convolutions of VGG-11 (ArchGym's list)"),
     "archgym_vgg02": (_archgym_vgg02, "thirteen convolutions after VGG-16 (ArchGym's list)"),
     "archgym_mobilenet_v2": (
@@ -379,7 +388,9 @@ def _language(match: re.Match[str], name: str, context: int | None) -> Network:
     if model == "bert_base" and phase == "decode":
         raise ArchGymError(f"network {name!r} does not exist: BERT is an encoder; leave 'decode' out")
     if match["mark"] and (match["mark"] == "ctx") != (phase == "decode"):
-        raise ArchGymError(f"network {name!r} mixes up its suffix; write _s<tokens> for prefill, _ctx<tokens> for decode")
+        raise ArchGymError(
+            f"network {name!r} mixes up its suffix; write _s<tokens> for prefill, _ctx<tokens> for decode"
+        )
     if match["context"] and context is not None:
         raise ArchGymError(f"network {name!r} names its context already; leave out the option context={context}")
     length = context or int(match["context"] or _DEFAULT_CONTEXT[model])
@@ -393,9 +404,13 @@ def _transformer(model: str, phase: str, context: int) -> Network:
     layers = TRANSFORMERS[model].layers(context if phase == "prefill" else 1, context)
     if model == "bert_base":
         return Network(f"{model}_s{context}", layers, f"BERT-base encoder on {context} tokens")
-    suffix, words = (f"s{context}", f"a prompt of {context} tokens") if phase == "prefill" else (
-        f"ctx{context}",
-        f"one token after {context} cached ones",
+    suffix, words = (
+        (f"s{context}", f"a prompt of {context} tokens")
+        if phase == "prefill"
+        else (
+            f"ctx{context}",
+            f"one token after {context} cached ones",
+        )
     )
     return Network(f"{model}_{phase}_{suffix}", layers, f"{model} {phase}: {words}")
 

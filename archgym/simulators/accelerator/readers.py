@@ -155,7 +155,9 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
     name = str(entry.get("name") or f"layer{index + 1}")
     count = _whole(place, "count", entry.get("count", 1))
     if product:
-        M, N, K, batch = (_whole(place, key, entry.get(key, 1 if key == "batch" else None)) for key in ("M", "N", "K", "batch"))
+        M, N, K, batch = (
+            _whole(place, key, entry.get(key, 1 if key == "batch" else None)) for key in ("M", "N", "K", "batch")
+        )
         if op == "gemm" and batch != 1:
             raise ArchGymError(f"{place}: a gemm with batch = {batch}; use op bmm for batched products")
         return _at(place, lambda: gemm(name, M, N, K, batch=batch, count=count))
@@ -192,7 +194,9 @@ def write_network(network: Network, path: str | Path) -> Path:
                 entry[key] = getattr(layer, key)
         entries.append(entry)
     path = Path(path)
-    text = yaml.safe_dump({"name": network.name, "layers": entries}, sort_keys=False, default_flow_style=None, width=120)
+    text = yaml.safe_dump(
+        {"name": network.name, "layers": entries}, sort_keys=False, default_flow_style=None, width=120
+    )
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -245,7 +249,13 @@ def timeloop_layer(problem: Any, place: str = "problem", name: str = "layer") ->
     bounds = {_TIMELOOP_DIMS[dim]: size for dim, size in sizes.items()}
     listed = isinstance(shape, dict) and bool(shape.get("dimensions"))
     has_outputs = "M" in dims or "K" in dims or (not listed and "M" in instance)
-    if not has_outputs and "G" not in dims and "C" in dims and (listed or "depthwise" in str(shape)) and _indexed_by_c(shape):
+    if (
+        not has_outputs
+        and "G" not in dims
+        and "C" in dims
+        and (listed or "depthwise" in str(shape))
+        and _indexed_by_c(shape)
+    ):
         bounds["G"] = bounds.pop("C")
         return _at(place, lambda: Layer(name, "depthwise", **bounds, **steps))
     return _at(place, lambda: Layer(name, "conv", **bounds, **steps))

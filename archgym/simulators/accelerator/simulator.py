@@ -220,7 +220,9 @@ class AcceleratorSimulator(Simulator):
         details = self.layer_details(design, workload)
         if any("energy_uj_by_place" not in row for row in details):
             return []
-        sentence = "Energy of the best design: one bar a layer, parts by storage level and tensor (W, I, O), MAC and leakage."
+        sentence = (
+            "Energy of the best design: one bar a layer, parts by storage level and tensor (W, I, O), MAC and leakage."
+        )
         return [("Energy breakdown", sentence, draw(details))]
 
     # --- objectives ------------------------------------------------------------------------------------------------

@@ -157,7 +157,9 @@ def _recorder(torch: Any) -> Any:
             groups = args[8]
             axes = weight.dim() - 2
             if transposed:
-                raise ArchGymError(f"layer {self.place!r} is a transposed convolution, which is not supported; {_ADVICE}")
+                raise ArchGymError(
+                    f"layer {self.place!r} is a transposed convolution, which is not supported; {_ADVICE}"
+                )
             if axes > 2:
                 raise ArchGymError(f"layer {self.place!r} is a {axes}-D convolution, which is not supported; {_ADVICE}")
             outputs, channels = weight.shape[0] // groups, weight.shape[1]
