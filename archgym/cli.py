@@ -37,7 +37,6 @@ class Commands(click.Group):
         "proxy": "archgym.proxies.cli:proxy",
         "report": "archgym.reports.cli:report",
         "show": "archgym.reports.cli:show",
-        "show": "archgym.reports.cli:show",
         "nas": "archgym.simulators.nas.cli:nas",
         "doctor": "archgym.doctor:doctor",
     }

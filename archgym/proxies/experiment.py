@@ -94,7 +94,8 @@ def run_experiment(
                             "seconds_per_design": found["seconds_per_design"],
                         }
                     )
-    result = {
+    files = [str(out / "experiment.json")]
+    result: dict[str, Any] = {
         "problem": problem.name,
         "model": model,
         "agents": list(agents),
@@ -103,11 +104,11 @@ def run_experiment(
         "test_designs": test,
         "rows": rows,
         "table": _table(rows),
-        "files": [str(out / "experiment.json")],
+        "files": files,
     }
     figure = plot(result, out / "experiment.png")
     if figure is not None:
-        result["files"].append(str(figure))
+        files.append(str(figure))
     (out / "experiment.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     return result
 

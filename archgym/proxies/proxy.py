@@ -407,7 +407,7 @@ def _targets(
     positive = (values > 0).all(axis=0)
     # A narrow range looks the same on both scales.
     wide = positive & (values.max(axis=0) > 1.5 * np.where(positive, values.min(axis=0), 1.0))
-    log = positive if scale == "log" else np.zeros(len(metrics), dtype=bool)
+    log: NDArray[np.bool_] = np.array(positive if scale == "log" else np.zeros(len(metrics)), dtype=bool)
     if scale == "auto" and wide.any():
         inside = folds != 0
         error = {}
