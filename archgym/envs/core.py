@@ -156,10 +156,11 @@ class Episodes:
             self._scale = np.log(values)[:, None]
         m = len(self.metric_names)
         out[:, :d] = self.design * self._unit_step
-        with np.errstate(all="ignore"):
-            logs = (np.log(np.abs(self.columns)) - self._scale) * (1.0 / LOG_RANGE)
-            # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
-            logs = np.minimum(np.maximum(logs, -1.0), 1.0)
+        # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
+        logs = np.log(np.maximum(np.abs(self.columns), 1e-300))
+        logs -= self._scale
+        logs *= 1.0 / LOG_RANGE
+        np.minimum(np.maximum(logs, -1.0, out=logs), 1.0, out=logs)
         logs[logs != logs] = 0.0
         out[:, d : d + m] = logs.T
         out[:, d + m] = self.feasible
