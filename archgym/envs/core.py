@@ -195,7 +195,9 @@ class Episodes:
             self._forget(rows)
             return
         if initial is None:
-            initial = np.stack([generator.integers(0, self.nvec) for generator in generators])
+            # One draw of floats a generator: bounded integers with array bounds cost ten times as much.
+            draws = np.stack([generator.random(self.dimension) for generator in generators])
+            initial = (draws * self.nvec).astype(np.int64)
         self.design[rows] = initial
         self._evaluate(rows)
 
