@@ -3,6 +3,7 @@ targets ``(n, m)``, are fixed by their seed, and are stored as plain arrays."""
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -183,7 +184,7 @@ class MlpEnsemble(Model):
             # Drawn from our own generator: the global one of torch is not touched.
             weights = [
                 torch.randn(b, a, generator=generator).mul_((2.0 / a) ** 0.5).requires_grad_()
-                for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+                for a, b in itertools.pairwise(sizes)
             ]
             biases = [torch.zeros(b, requires_grad=True) for b in sizes[1:]]
             optimiser = torch.optim.AdamW([*weights, *biases], lr=p["learning_rate"], weight_decay=1e-5)
