@@ -82,6 +82,10 @@ class RayExecutor:
             .remote()
         )
 
+    def _start(self, starting: dict[Any, Any]) -> None:
+        actor = self._actor()
+        starting[actor.ping.remote()] = actor
+
     def _work(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
         processors = int(ray.cluster_resources().get("CPU", 1)) // self.threads
         count = max(1, min(self.workers or processors, len(runs)))
@@ -89,13 +93,23 @@ class RayExecutor:
         size = max(1, min(16, len(runs) // (8 * count)))
         todo = deque(list(runs[i : i + size]) for i in range(0, len(runs), size))
         lost: dict[str, int] = {}
-        idle = [self._actor() for _ in range(count)]
+        idle: list[Any] = []
         busy: dict[Any, tuple[Any, list[RunSpec]]] = {}
+        # An actor gets work only once it runs: the place of a lost one may be gone with its node for good.
+        starting = {actor.ping.remote(): actor for actor in (self._actor() for _ in range(count))}
         while todo or busy:
             while todo and idle:
                 actor, batch = idle.pop(), todo.popleft()
                 busy[actor.work.remote([run.as_dict() for run in batch], name, logs)] = actor, batch
-            ready, _ = ray.wait(list(busy), num_returns=1)
+            ready, _ = ray.wait([*busy, *starting], num_returns=1)
+            if ready[0] in starting:
+                actor = starting.pop(ready[0])
+                try:
+                    ray.get(ready[0])
+                    idle.append(actor)
+                except ray.exceptions.RayError:
+                    self._start(starting)
+                continue
             actor, batch = busy.pop(ready[0])
             try:
                 done = ray.get(ready[0])
@@ -108,14 +122,14 @@ class RayExecutor:
                         todo.appendleft([run])
                     else:
                         yield lost_record(run, name)
-                idle.append(self._actor())
+                self._start(starting)
                 continue
             idle.append(actor)
             for run, (record, data) in zip(batch, done, strict=True):
                 if data is not None:
                     _put(study.shard(run), data)
                 yield record
-        for actor in idle:
+        for actor in (*idle, *starting.values()):
             ray.kill(actor)
 
 
