@@ -56,16 +56,28 @@ class RewardScale:
         return np.where(feasible, np.clip(scaled, -3.0, 3.0), -3.0)
 
 
+class Converged(Exception):
+    """The policy proposes nothing new any more."""
+
+
 class _Door:
-    """The run's evaluator as an environment sees it: it never gives back fewer designs than it was given."""
+    """The run's evaluator as an environment sees it: it never gives back fewer designs than it was given, and says so
+    when the policy only repeats itself."""
+
+    PATIENCE = 500
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
+        self._repeats = 0
 
     def evaluate(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+        used = self.evaluator.used
         answer = self.evaluator.evaluate(designs)
         if len(answer[0]) < len(designs):
             raise BudgetExhausted
+        self._repeats = 0 if self.evaluator.used > used else self._repeats + len(designs)
+        if self._repeats >= self.PATIENCE:
+            raise Converged
         return answer
 
     def close(self) -> None:
@@ -145,8 +157,13 @@ class SB3Agent(Agent):
             total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
             model = self.model(env, seed, total)
             # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
-            while not evaluator.exhausted:
-                model.learn(total, reset_num_timesteps=False)
+            try:
+                while not evaluator.exhausted:
+                    model.learn(total, reset_num_timesteps=False)
+            except Converged:
+                # What a converged policy leaves of the budget goes to uniform designs.
+                while not evaluator.exhausted:
+                    evaluator.evaluate(self.space.sample(int(min(evaluator.remaining, 64)), self.rng))
 
 
 def _network(width: int) -> dict[str, Any]:

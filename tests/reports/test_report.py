@@ -80,7 +80,10 @@ def test_in_a_real_browser(folder, width):
         page.wait_for_selector("html[data-ready=true]", timeout=120_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
         # Hovering over the Pareto plot shows a design.
-        page.evaluate("Plotly.Fx.hover('p0-pareto', [{curveNumber: 0, pointNumber: 0}])")
+        page.evaluate(
+            "(() => { const plot = document.getElementById('p0-pareto'); plot.scrollIntoView();"
+            " Plotly.Fx.hover(plot, [{curveNumber: plot.data.length - 1, pointNumber: 0}]); })()"
+        )
         page.wait_for_function(
             "document.querySelector('#p0-pareto .hoverlayer').textContent.includes('speed_mhz')", timeout=20_000
         )

@@ -108,9 +108,11 @@ class AcceleratorSimulator(Simulator):
     ) -> Evaluation:
         network = _check(workload).merged()
         rows = self._space.check(designs)
+        if not len(rows):
+            return self.evaluate(np.zeros((1, self._space.dimension), dtype=np.int64), workload).take(slice(0, 0))
         parts = [
             self._evaluate_values(self._space.columns(rows[i : i + _DESIGNS_AT_ONCE]), network, fidelity)
-            for i in range(0, max(len(rows), 1), _DESIGNS_AT_ONCE)
+            for i in range(0, len(rows), _DESIGNS_AT_ONCE)
         ]
         return Evaluation.concatenate(parts)
 
