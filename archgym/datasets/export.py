@@ -190,9 +190,13 @@ def write_croissant(
     licence: str = "cc-by-4.0",
     title: str = "Design trials",
     rows: int | None = None,
-    url: str = "https://github.com/archgym/archgym",
+    url: str | None = None,
 ) -> Path:
-    """Croissant 1.0 metadata for Parquet files that lie in the folder of ``out`` or below it."""
+    """Croissant 1.0 metadata for Parquet files that lie in the folder of ``out`` or below it.
+
+    ``url`` is the data set's home page. Without one the standard's required field names the content instead: the
+    SHA-256 of the first file as a URN.
+    """
     import pyarrow.parquet as pq
 
     out = Path(out)
@@ -248,7 +252,7 @@ def write_croissant(
         + ".",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "license": _LICENCES.get(licence, licence),
-        "url": url,
+        "url": url or f"urn:sha256:{_sha256(files[0])}",
         "version": "1.0.0",
         "datePublished": datetime.date.today().isoformat(),
         "citeAs": f"@misc{{archgym-trials, title={{{title}}}, howpublished={{archgym}}}}",
