@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym import __version__
+from archgym.console import finite, parse_options, print_json
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem, make_problem
 from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
@@ -78,35 +79,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="archgym")
 def main() -> None:
     """Design hardware with machine learning: simulators, search agents, datasets, proxies and studies."""
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON object for programs; infinities and NaN become null, as JSON has neither."""
-    click.echo(json.dumps(_finite(value)))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
-
-
-def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``("mode=physical", "batch=4")`` as a dictionary; values are JSON where they can be, else text."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise ArchGymError(f"cannot read the option {pair!r}; write name=value")
-        try:
-            options[name.replace("-", "_")] = json.loads(text)
-        except ValueError:
-            options[name.replace("-", "_")] = text
-    return options
 
 
 def problem_options(command: Any) -> Any:
@@ -348,7 +320,7 @@ def run(
                         )
                     )  # fmt: skip
     summary = _summary(problem, results, budget, folder)
-    _write_text(folder / "run.json", json.dumps(_finite(summary), indent=1))
+    _write_text(folder / "run.json", json.dumps(finite(summary), indent=1))
     if with_report:
         from archgym.reports import write_report
 

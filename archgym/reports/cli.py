@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Draw a design of PROBLEM as SVG: a SoC's blocks and schedule, a memory controller's commands, an accelerator's
     energy. Without --run and --design the known optimum is drawn."""
-    from archgym.cli import parse_options
+    from archgym.console import parse_options
     from archgym.problem import make_problem
 
     problem = make_problem(problem_name, space=space, **parse_options(option))

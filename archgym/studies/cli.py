@@ -229,6 +229,6 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_json(value: Any) -> None:
-    from archgym.cli import print_json
+    from archgym.console import print_json
 
     print_json(value)

@@ -1,0 +1,42 @@
+"""What every command reads and prints in the same way: ``name=value`` options and one JSON object."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from archgym.errors import ArchGymError
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object for programs; infinities and NaN become null, as JSON has neither."""
+    click.echo(json.dumps(finite(value)))
+
+
+def finite(value: Any) -> Any:
+    """``value`` with what JSON cannot hold (NaN, infinities, NumPy scalars) replaced by None and plain numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("mode=physical", "batch=4")`` as a dictionary; values are JSON where they can be, else text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ArchGymError(f"cannot read the option {pair!r}; write name=value")
+        try:
+            options[name.replace("-", "_")] = json.loads(text)
+        except ValueError:
+            options[name.replace("-", "_")] = text
+    return options
