@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import numpy as np
 
 from archgym.errors import ArchGymError
 
@@ -19,13 +20,15 @@ def print_json(value: Any) -> None:
 
 def finite(value: Any) -> Any:
     """``value`` with what JSON cannot hold (NaN, infinities, NumPy scalars) replaced by None and plain numbers."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
+    return value
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from archgym.console import finite
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -64,18 +65,8 @@ def verify_command(
 
     found = verify(paths, sample=sample, seed=seed, tolerance=tolerance, trust=trust)
     lines = [f"{'ok  ' if row['holds'] else 'FAIL'} {row['name']}: {row['detail']}" for row in found["checks"]]
-    _show(_finite(found), as_json, [*lines, *found["notes"]])
+    _show(finite(found), as_json, [*lines, *found["notes"]])
     sys.exit(0 if found["holds"] else 1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
 
 
 @dataset.command("merge")
@@ -119,7 +110,7 @@ def query_command(paths: tuple[Path, ...], sql: str, memory_limit: str, out: Pat
         except OSError as error:
             raise unwritable(out, error) from None
     rows = table.slice(0, 1000).to_pylist() if out is None else []
-    result = {"rows": len(table), "columns": table.column_names, "result": _finite(rows), "out": str(out or "")}
+    result = {"rows": len(table), "columns": table.column_names, "result": finite(rows), "out": str(out or "")}
     lines = ["\t".join(table.column_names), *["\t".join(map(str, row.values())) for row in rows]]
     if out is None and len(table) > len(rows):
         lines.append(f"... and {len(table) - len(rows):,} more rows; add --out FILE.csv")
@@ -236,7 +227,7 @@ def card_command(paths: tuple[Path, ...], out: Path, title: str, no_plots: bool,
     from archgym.datasets.card import card
 
     made = card(paths, out, plots=not no_plots, trust=trust, title=title)
-    _show(_finite(made), as_json, [f"{made['card']}", *[f"limit: {limit}" for limit in made["limits"]]])
+    _show(finite(made), as_json, [f"{made['card']}", *[f"limit: {limit}" for limit in made["limits"]]])
 
 
 def main() -> None:

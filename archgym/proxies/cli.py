@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from archgym.console import finite
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -39,9 +40,7 @@ def _sizes(text: str, what: str) -> list[int]:
 
 
 def _show(result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
-    from archgym.datasets.cli import _finite
-
-    click.echo(json.dumps(_finite(dict(result)), default=str) if as_json else "\n".join(lines))
+    click.echo(json.dumps(finite(dict(result)), default=str) if as_json else "\n".join(lines))
 
 
 @click.group()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.console import finite
 from archgym.errors import ArchGymError
 from archgym.studies.statistics import (
     Interval,
@@ -464,7 +465,7 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write ``statistics.json`` and one CSV a table into ``folder``; intervals become three columns."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "statistics.json"
-    path.write_text(json.dumps(_finite(summary), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(finite(summary), indent=1) + "\n", encoding="utf-8")
     written = [path]
     for name in ("agents", "by_problem", "improvement", "hypervolume", "claims"):
         rows = [_flat(row) for row in summary[name]]
@@ -476,14 +477,6 @@ def write_tables(summary: Mapping[str, Any], folder: Path) -> list[Path]:
                 writer.writerows(rows)
             written.append(path)
     return written
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
