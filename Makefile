@@ -32,7 +32,7 @@ test-fast: install-all
 
 lint: install-all
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check --diff . || true
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: install-all
