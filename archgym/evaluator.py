@@ -220,7 +220,7 @@ class Evaluator:
             self._writer.append(
                 self._schema.batch(first, designs, evaluation, rewards, never, seconds / max(n, 1), time.time())
             )
-        if n and (self.best is None or rewards.max() > self.best.reward):
+        if n and (self.best is None or rewards[rewards.argmax()] > self.best.reward):
             self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)

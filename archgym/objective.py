@@ -64,7 +64,8 @@ class Objective(ABC):
         except KeyError as error:
             raise UnknownNameError(f"metric of objective {self.name!r}", error.args[0], metrics) from None
         good = evaluation.feasible & np.isfinite(rewards)
-        return rewards if good.all() else np.where(good, rewards, self.penalty)
+        # Counting is several times as fast as all() on a row or two.
+        return rewards if np.count_nonzero(good) == len(good) else np.where(good, rewards, self.penalty)
 
 
 @dataclass(frozen=True)

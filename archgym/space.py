@@ -185,7 +185,8 @@ class DesignSpace:
         if array.dtype == np.int64 and array.ndim == 2 and array.shape[1] == self.dimension:
             # The usual case. A negative index is a huge unsigned one: a single comparison finds both ends.
             array = np.ascontiguousarray(array)
-            if not (array.view(np.uint64) >= self._unsigned).any():
+            # (Counting is several times as fast as any() on a row or two.)
+            if not np.count_nonzero(array.view(np.uint64) >= self._unsigned):
                 return array
         if array.ndim != 2 or array.shape[1] != self.dimension:
             raise ArchGymError(

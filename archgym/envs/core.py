@@ -21,8 +21,6 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 ACTION_MODES = ("design", "construct", "edit")
-LOG_RANGE = 5.0
-"""Natural logarithms of metric / reference that fill the observation's range [-1, 1] on either side."""
 
 
 class Episodes:
@@ -77,6 +75,10 @@ class Episodes:
         low, high = self._bounds()
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self._width = len(low)
+        if action_mode != "construct":
+            from archgym.envs.observation import observe
+
+            self._observe = observe
         # State: the current design, step counts, best rewards and the last evaluation of each episode.
         self.design = np.zeros((count, self.dimension), dtype=np.int64)
         self.steps = np.zeros(count, dtype=np.int64)
@@ -109,7 +111,7 @@ class Episodes:
         features = problem.workload.features() if self._with_features else {}
         self._features = np.clip(np.array(list(features.values()), dtype=np.float64), -10.0, 10.0)
         self.metric_names = [metric.name for metric in problem.metrics]
-        self._scale: NDArray[np.float64] | None = None
+        self._references: NDArray[np.float64] | None = None
 
     def switch(self, workload: str) -> None:
         """Go on with another workload of the same simulator and space."""
@@ -150,23 +152,13 @@ class Episodes:
             out[:, d : 2 * d] = np.arange(d) == self.steps[:, None]
             out[:, 2 * d :] = self._features
             return out
-        if self._scale is None:
-            references = self.problem.references
-            values = np.array([references.get(metric.name, 1.0) for metric in self.problem.metrics])
-            self._scale = np.log(values)[:, None]
-        m = len(self.metric_names)
-        out[:, :d] = self.design * self._unit_step
-        # A metric of exactly 0 shows as the lower end; one that does not exist (NaN) as 0.
-        logs = np.log(np.maximum(np.abs(self.columns), 1e-300))
-        logs -= self._scale
-        logs *= 1.0 / LOG_RANGE
-        np.minimum(np.maximum(logs, -1.0, out=logs), 1.0, out=logs)
-        logs[logs != logs] = 0.0
-        out[:, d : d + m] = logs.T
-        out[:, d + m] = self.feasible
-        out[:, d + m + 1] = self.best / (1.0 + np.abs(self.best))
-        out[:, d + m + 2] = 1.0 - self.steps / self.length
-        out[:, d + m + 3 :] = self._features
+        if self._references is None:
+            known = self.problem.references
+            self._references = np.array([known.get(name, 1.0) for name in self.metric_names])
+        self._observe(
+            self.design, self._unit_step, self.columns, self._references, self.feasible, self.best, self.steps,
+            self.length, self._features, out,
+        )  # fmt: skip
         return out
 
     def masks(self) -> NDArray[np.bool_]:
@@ -211,16 +203,17 @@ class Episodes:
         evaluation: Evaluation
         _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
         if isinstance(rows, slice):
-            # A new array each time: observers may keep the old one.
-            self.columns = np.array(list(evaluation.metrics.values()))
+            # New arrays each time: observers may keep the old ones. (Joining is twice as fast as np.array on short rows.)
+            self.columns = np.concatenate(list(evaluation.metrics.values())).reshape(-1, self.count)
             self.feasible, self.violation, self.rewards = evaluation.feasible, evaluation.violation, rewards
-        else:
-            self.columns = self.columns.copy()
-            self.columns[:, rows] = list(evaluation.metrics.values())
-            self.feasible, self.violation = self.feasible.copy(), self.violation.copy()
-            self.rewards = self.rewards.copy()
-            self.feasible[rows], self.violation[rows] = evaluation.feasible, evaluation.violation
-            self.rewards[rows] = rewards
+            self.best = np.maximum(self.best, rewards)
+            return rewards
+        self.columns = self.columns.copy()
+        self.columns[:, rows] = list(evaluation.metrics.values())
+        self.feasible, self.violation = self.feasible.copy(), self.violation.copy()
+        self.rewards = self.rewards.copy()
+        self.feasible[rows], self.violation[rows] = evaluation.feasible, evaluation.violation
+        self.rewards[rows] = rewards
         self.best[rows] = np.maximum(self.best[rows], rewards)
         return rewards
 

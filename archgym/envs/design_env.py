@@ -89,6 +89,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
         self.action_space = self.episodes.action_space
         self.observation_space = self.episodes.observation_space
         self._row = np.zeros(1, dtype=np.int64)
+        self._values = [(p.name, p.values) for p in self.problem.space.parameters]
 
     @property
     def problem(self) -> Problem:
@@ -105,6 +106,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
                 raise UnknownNameError("reset option", key, ("workload", "design"))
         if "workload" in options:
             self.episodes.switch(options["workload"])
+            self._values = [(p.name, p.values) for p in self.problem.space.parameters]
         design = options.get("design")
         initial = None
         if design is not None:
@@ -123,16 +125,17 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     def _info(self) -> dict[str, Any]:
         state = self.episodes
-        row = state.design[0].tolist()
+        indices = state.design[0].copy()
         design: dict[str, Value | None] = {
-            p.name: p.values[index] for p, index in zip(state.problem.space.parameters, row, strict=True)
+            name: values[index] for (name, values), index in zip(self._values, indices.tolist(), strict=True)
         }
         if state.action_mode == "construct":
             for name in state.problem.space.names[int(state.steps[0]) :]:
                 design[name] = None
+        reward = float(state.rewards[0])
         info = {
             "design": design,
-            "indices": state.design[0].copy(),
+            "indices": indices,
             # None, not NaN: an info has to equal itself.
             "metrics": {
                 name: value if value == value else None
@@ -140,7 +143,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
             },
             "feasible": bool(state.feasible[0]),
             "violation": state.violation[0],
-            "reward": None if np.isnan(state.rewards[0]) else float(state.rewards[0]),
+            "reward": reward if reward == reward else None,
         }
         if state.action_mode != "design":
             info["action_mask"] = state.masks()[0]
