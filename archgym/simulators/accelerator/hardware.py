@@ -95,6 +95,29 @@ def parameters() -> tuple[Parameter, ...]:
     return tuple(result)
 
 
+REDUCED: dict[str, tuple[Any, ...]] = {
+    "num_pes": (42, 84, 126, 168, 210, 252, 294, 336),
+    "mac_mesh_x": (2, 7, 14),
+    "ifmap_spad_depth": (4, 16, 64),
+    "psum_spad_depth": (4, 16, 64),
+    "weights_spad_class": ("smartbuffer_RF", "SRAM"),
+    "weights_spad_depth": (16, 64, 256, 1024),
+    "shared_glb_depth": (4096, 16384, 65536),
+    "shared_glb_block": (1, 4),
+    "shared_glb_read_bw": (4, 16),
+}
+"""The space ``reduced``: 20,736 designs, few enough to know the optimum; everything else is as in ``BASE_DESIGN``."""
+
+
+def reduced_parameters() -> tuple[Parameter, ...]:
+    """The parameters of the space ``reduced``."""
+    return tuple(
+        Parameter(p.name, REDUCED[p.name], ordered=p.ordered, unit=p.unit, description=p.description)
+        for p in parameters()
+        if p.name in REDUCED
+    )
+
+
 #: Parameters without effect on any metric. A MAC reads one word of each scratchpad a cycle, writes at most one partial
 #: sum and refills at most one weight or partial sum a cycle, and no bandwidth on offer is below 2 words a cycle; with
 #: at least 16 banks of one word, banks never limit the global buffer, and the tables show no effect of their number.
@@ -112,9 +135,11 @@ def _always(designs: Designs) -> NDArray[np.bool_]:
     return np.ones(len(designs), dtype=bool)
 
 
-def design_space(library: Technology) -> DesignSpace:
-    """The space ``archgym``; its canonical form folds parameters without effect and classes the tables do not tell
-    apart."""
+def design_space(library: Technology, name: str = "archgym") -> DesignSpace:
+    """The space ``archgym`` or ``reduced``; its canonical form folds parameters without effect and classes the tables
+    do not tell apart."""
+    if name == "reduced":
+        return DesignSpace(reduced_parameters())
     table = parameters()
     columns = [i for i, parameter in enumerate(table) if parameter.name.endswith("_class")]
     # Representative of each class: the first one of the same family.

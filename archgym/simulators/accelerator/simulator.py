@@ -28,7 +28,8 @@ class AcceleratorSimulator(Simulator):
     """Search for the hardware of a DNN accelerator.
 
     Args:
-        space: ``archgym``, the 26 parameters of ArchGym's Timeloop environment with every value.
+        space: ``archgym``, the 26 parameters of ArchGym's Timeloop environment with every value, or ``reduced``, nine
+            of them with a few values each (20,736 designs), where the optimum is known.
         technology: component library, see :mod:`.components`; ``file:PATH`` for one of the user's own.
         mapper_goal: what the mapper minimises for every layer: ``edp``, ``energy`` or ``delay``.
         dram_bandwidth: words a cycle of main memory each way; None = unlimited, as in ArchGym.
@@ -40,7 +41,7 @@ class AcceleratorSimulator(Simulator):
 
     name = "accelerator"
     version = "1"
-    spaces = ("archgym",)
+    spaces = ("archgym", "reduced")
     fidelities = ("effort2", "effort1", "effort3")
     default_objective = "edp"
     default_workload = "resnet18"
@@ -75,7 +76,7 @@ class AcceleratorSimulator(Simulator):
         self.dram_bandwidth = np.inf if dram_bandwidth is None else float(dram_bandwidth)
         self.cycle_ns = float(cycle_ns)
         self.archgym_compat = bool(archgym_compat)
-        self._space = hardware.design_space(self.library)
+        self._space = hardware.design_space(self.library, self.space_name)
         self._options = mapper.OptionCache()
         self._references: dict[str, dict[str, float]] = {}
         self._base: dict[tuple[str, str], dict[str, float]] = {}
@@ -111,17 +112,23 @@ class AcceleratorSimulator(Simulator):
         if not len(rows):
             return self.evaluate(np.zeros((1, self._space.dimension), dtype=np.int64), workload).take(slice(0, 0))
         parts = [
-            self._evaluate_values(self._space.columns(rows[i : i + _DESIGNS_AT_ONCE]), network, fidelity)
+            self._evaluate_values(self._values(rows[i : i + _DESIGNS_AT_ONCE]), network, fidelity)
             for i in range(0, len(rows), _DESIGNS_AT_ONCE)
         ]
         return Evaluation.concatenate(parts)
+
+    def _values(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """All 26 parameters by value; those that the space leaves out are as in ArchGym's starting point."""
+        columns = self._space.columns(rows)
+        fixed = {name: np.full(len(rows), value) for name, value in hardware.BASE_DESIGN.items()}
+        return {**fixed, **columns}
 
     def evaluate_values(
         self, values: Mapping[str, ArrayLike], workload: Workload, *, fidelity: str | None = None
     ) -> Evaluation:
         """Evaluate hardware given by values instead of indices, also outside the space (name -> array of length n);
         ``hardware.BASE_DESIGN`` is one such."""
-        columns = {name: np.atleast_1d(np.asarray(values[name])) for name in self._space.names}
+        columns = {name: np.atleast_1d(np.asarray(values[name])) for name in hardware.BASE_DESIGN}
         return self._evaluate_values(columns, _check(workload).merged(), fidelity)
 
     def _evaluate_values(
@@ -183,7 +190,7 @@ class AcceleratorSimulator(Simulator):
         rows = self._space.check(design)
         if len(rows) != 1:
             raise ArchGymError(f"layer_details takes one design, not {len(rows)}; call it once a design")
-        table, _ = self._table(self._space.columns(rows))
+        table, _ = self._table(self._values(rows))
         _, _, found, mappings = self._run(table, network, fidelity)
         machine = hardware.architecture(table[0])
         details = []
