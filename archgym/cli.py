@@ -276,6 +276,7 @@ def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) 
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for trials and results")
 @click.option("--resume", is_flag=True, help="continue an interrupted run in --out")
 @click.option("--report/--no-report", "with_report", default=False, help="write the HTML report beside the trials")
+@click.option("--tensorboard", is_flag=True, help="log the curves of each run for TensorBoard, beside the trials")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def run(
     problem_name: str,
@@ -287,12 +288,14 @@ def run(
     folder: Path | None,
     resume: bool,
     with_report: bool,
+    tensorboard: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Search PROBLEM with one or more agents under equal budgets.
 
-    PROBLEM is <simulator>/<workload>, for instance dram/gzip, or dram/file:mine.stl for a file of your own.
+    PROBLEM is <simulator>/<workload>, for instance dram/gzip, dram/file:mine.stl for a file of your own, or
+    accelerator/torch:my_model.py:net for a PyTorch model of your own (runs my_model.py).
     """
     from archgym.agents import make_agent, search
     from archgym.progress import RunProgress
@@ -307,6 +310,7 @@ def run(
     for name in names:  # every name and value is checked before the first run starts
         make_agent(name, problem, seed, **settings[name])
     folder = folder or Path("runs") / f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    boards = folder / "tensorboard" if tensorboard else None
     results = []
     with RunProgress(err, enabled=not as_json) as progress:
         for name in names:
@@ -316,20 +320,24 @@ def run(
                     results.append(
                         search(
                             problem, agent, budget, log=folder / "trials" / f"{name}-s{s}.arrows", resume=resume,
-                            run=f"{name}-s{s}", on_trials=follow,
+                            run=f"{name}-s{s}", on_trials=follow, tensorboard=boards and boards / f"{name}-s{s}",
                         )
                     )  # fmt: skip
     summary = _summary(problem, results, budget, folder)
+    if boards is not None:
+        summary["tensorboard"] = str(boards)
     _write_text(folder / "run.json", json.dumps(finite(summary), indent=1))
     if with_report:
         from archgym.reports import write_report
 
-        summary["report"] = str(write_report(folder))
+        summary["report"] = str(write_report(folder, trust=True))
     if as_json:
         print_json(summary)
         return
     _print_results(problem, results)
     out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({summary['trials']:,} rows)")
+    if boards is not None:
+        out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
     if with_report:
         out.print(f"report: [bold]{summary['report']}[/bold]")
 

@@ -16,7 +16,8 @@ import click
 
 CORE = ("numpy", "numba", "gymnasium", "scipy", "pyarrow", "click", "rich", "deap", "scikit-optimize", "pyyaml")
 EXTRAS = {
-    "rl": ("torch", "stable-baselines3", "sb3-contrib"),
+    "rl": ("torch", "stable-baselines3", "sb3-contrib", "tensorboard"),
+    "tensorboard": ("tensorboard",),
     "nas": ("torch", "mnist1d"),
     "proxy": ("scikit-learn", "lightgbm"),
     "plot": ("matplotlib", "plotly"),

@@ -158,8 +158,8 @@ def make_problem(
     """Make a problem by name.
 
     Args:
-        name: ``"<simulator>/<workload>"``; ``file:PATH`` in place of the workload for a user's own; the simulator's
-            default workload where it is left out.
+        name: ``"<simulator>/<workload>"``; ``file:PATH`` in place of the workload for a user's own, for networks also
+            ``torch:FILE.py:NAME``; the simulator's default workload where it is left out.
         objective: a text (see :mod:`archgym.objective`) or an Objective; the simulator's default where None.
         space: one of the simulator's spaces; its default where None.
         fidelity: one of the simulator's fidelities; its default where None.

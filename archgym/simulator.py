@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,18 @@ def _no_violations(count: int) -> NDArray[np.object_]:
     return np.full(count, "", dtype=object)
 
 
+def names_own_file(workload: str) -> bool:
+    """Whether a workload's name stands for a file of a user's own: ``file:PATH``, ``torch:FILE.py:NAME``, or a
+    combination that holds one (``audio_decoder+file:PATH``)."""
+    return re.search(r"(^|\+)(file|torch):", workload) is not None
+
+
+def runs_own_code(workload: str) -> bool:
+    """Whether loading a workload of this name runs a program of a user's own: ``torch:FILE.py:NAME``. Nothing does
+    that because data from elsewhere says so."""
+    return workload.startswith("torch:")
+
+
 class Workload:
     """What the hardware has to run. Simulators subclass this; the base holds what everyone may ask of any workload.
 
@@ -111,7 +124,7 @@ class Simulator(ABC):
     Deterministic: same designs, workload, fidelity and seed, same bits, on any number of threads. No global state,
     no files written, no printing.
 
-    Class attributes:
+    Attributes:
         name: ``"dram"``; also the first part of a problem's name.
         version: changes whenever a result can change.
         spaces: names of the design spaces on offer, the default first.
@@ -119,8 +132,8 @@ class Simulator(ABC):
         default_objective: name of the objective a problem gets where none is asked for.
 
     Args:
-        space: one of ``spaces``; the default where None.
-        Further options are keyword arguments of the subclass, JSON-able, with defaults.
+        space: one of ``spaces``; the default where None. Further options are keyword arguments of the subclass, JSON-able,
+            with defaults.
     """
 
     name: ClassVar[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,6 +86,7 @@ class Agent(ABC):
         self.p: Any = hyperparameters or self.hyperparameters()
         # The name keeps agents with equal seeds from walking through the same random numbers.
         self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
+        self.on_measured: Callable[[Mapping[str, float]], None] | None = None
 
     @abstractmethod
     def ask(self, n: int) -> Designs:
@@ -94,6 +95,12 @@ class Agent(ABC):
     @abstractmethod
     def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         """Learn what became of designs that were asked for: always a prefix of the last ask."""
+
+    def measured(self, scalars: Mapping[str, float]) -> None:
+        """Tell the run's log, where there is one, what the agent measures of itself (losses, entropies): name -> value,
+        named as TensorBoard groups them (``train/loss``). It changes nothing else."""
+        if self.on_measured is not None:
+            self.on_measured(scalars)
 
     def drive(self, evaluator: Evaluator) -> None:
         """Run the search until the evaluator raises BudgetExhausted; only where ``drives`` is True."""

@@ -88,6 +88,13 @@ class Reinforce(GenerationalAgent):
         log_p = np.log(np.maximum(p, 1e-300))
         entropy = -(p * log_p).sum(axis=1, keepdims=True)
         gradient += self.p.entropy * -p * (log_p + entropy)
+        self.measured(
+            {
+                "rollout/reward_mean": mean,
+                "rollout/reward_std": float(deviation),
+                "train/entropy": float(entropy.mean()),
+            }
+        )
         self._steps += 1
         self._first = 0.9 * self._first + 0.1 * gradient
         self._second = 0.999 * self._second + 0.001 * gradient**2

@@ -24,6 +24,7 @@ from stable_baselines3 import A2C as SB3A2C
 from stable_baselines3 import DQN as SB3DQN
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3 import SAC as SB3SAC
+from stable_baselines3.common.logger import KVWriter, Logger
 
 from archgym.agents.base import Agent, Hyperparameters, hyper
 from archgym.agents.torch_support import own_randomness
@@ -124,10 +125,30 @@ class LearningEnv(DesignVectorEnv):
         state.begin(rows, [self._generators[row] for row in rows], np.repeat(best.design[None], len(rows), axis=0))
 
 
+class _Scalars(KVWriter):
+    """SB3's logger as the run's log sees it."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        numbers = {
+            key: float(value)
+            for key, value in key_values.items()
+            if isinstance(value, int | float | np.number) and "tensorboard" not in (key_excluded.get(key) or ())
+        }
+        self._agent.measured(numbers)
+
+    def close(self) -> None:
+        """The log is the run's."""
+
+
 class SB3Agent(Agent):
     """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
 
     drives = True
+    log_interval = 1
+    """Updates (on-policy) or episodes (off-policy) between two points of the learner's own scalars."""
 
     def ask(self, n: int) -> Designs:
         raise NotImplementedError("a reinforcement learning agent drives the search itself")
@@ -156,10 +177,14 @@ class SB3Agent(Agent):
             env.seed(seed)
             total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
             model = self.model(env, seed, total)
+            every = None
+            if self.on_measured is not None:
+                model.set_logger(Logger(None, [_Scalars(self)]))
+                every = self.log_interval
             # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
             try:
                 while not evaluator.exhausted:
-                    model.learn(total, reset_num_timesteps=False)
+                    model.learn(total, reset_num_timesteps=False, log_interval=every)
             except Converged:
                 # What a converged policy leaves of the budget goes to uniform designs.
                 while not evaluator.exhausted:
@@ -260,6 +285,7 @@ class DQN(SB3Agent):
     """Deep Q-learning over ``construct`` (Mnih et al., 2015): one discrete choice a step, the reward at the end."""
 
     name = "dqn"
+    log_interval = 4
 
     hyperparameters = DQNHyperparameters
 
@@ -305,6 +331,7 @@ class SAC(SB3Agent):
     with its own reward, so the future is not discounted into it (gamma = 0)."""
 
     name = "sac"
+    log_interval = 4
 
     hyperparameters = SACHyperparameters
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.agents.base import Agent
+from archgym.agents.tensorboard import ScalarLog
 from archgym.evaluator import Best, BudgetExhausted, Evaluator
 from archgym.problem import Problem
 
@@ -64,6 +65,7 @@ def search(
     study: str = "",
     run: str = "",
     on_trials: Callable[[Evaluator], None] | None = None,
+    tensorboard: Path | str | None = None,
 ) -> RunResult:
     """Run an agent on a problem until the budget of simulator evaluations is used up.
 
@@ -77,12 +79,17 @@ def search(
         batch: the most designs asked for at once; an agent may give fewer.
         study, run: names for the trials.
         on_trials: called after each batch, for progress.
+        tensorboard: folder of the run's TensorBoard log; none where None. It does not change the run.
     """
     seed = agent.seed if seed is None else seed
     about = {"agent": agent.name, "hyperparameters": agent.p.as_dict(), "study": study, "run": run}
     start = time.perf_counter()
+    # Before the shard: a missing library must not leave an empty one.
+    scalars = ScalarLog(tensorboard, fresh=resume) if tensorboard is not None else None
     with Evaluator(problem, budget=budget, seed=seed, log=log, run=about, resume=resume) as evaluator:
         evaluator.on_trials = on_trials
+        if scalars is not None:
+            _log_scalars(agent, evaluator, scalars)
         try:
             if agent.drives:
                 agent.drive(evaluator)
@@ -92,12 +99,29 @@ def search(
                     agent.tell(*evaluator.evaluate(asked))
         except BudgetExhausted:
             pass
+        finally:
+            agent.on_measured = None
+            if scalars is not None:
+                scalars.close(evaluator)
     seconds = time.perf_counter() - start
     return RunResult(
         problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
         tuple(evaluator.improvements), _front(problem, evaluator),
     )  # fmt: skip
+
+
+def _log_scalars(agent: Agent, evaluator: Evaluator, scalars: ScalarLog) -> None:
+    """Send the scalars of a run to its log, after what already follows the run."""
+    follow = evaluator.on_trials
+
+    def on_trials(evaluator: Evaluator) -> None:
+        if follow is not None:
+            follow(evaluator)
+        scalars.follow(evaluator)
+
+    evaluator.on_trials = on_trials
+    agent.on_measured = lambda measured: scalars.write(measured, evaluator.used)
 
 
 def _front(problem: Problem, evaluator: Evaluator) -> NDArray[np.float64]:

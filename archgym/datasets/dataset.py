@@ -23,6 +23,7 @@ from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS, TrialSch
 from archgym.datasets.shards import SUFFIX, find_shards, shard_info, unwritable
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
+from archgym.simulator import names_own_file
 
 BATCH = 65536
 ROWS_A_FILE = 4_000_000
@@ -120,7 +121,11 @@ def _refuse_untrusted(problem: str, options: Mapping[str, Any]) -> None:
         raise ArchGymError(
             f"{problem} would start an external program; add --trust if you trust where the data is from"
         )
-    if options.get("simulator") or workload.startswith("file:") or any("file:" in str(v) for v in options.values()):
+    if (
+        options.get("simulator")
+        or names_own_file(workload)
+        or any(mark in str(value) for value in options.values() for mark in ("file:", "torch:"))
+    ):
         raise ArchGymError(
             f"{problem} needs a file that the data names; add --trust if you trust where the data is from"
         )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from archgym.datasets.dataset import hash_rows
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.proxies.proxy import Proxy, TrainingData, fit, load
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, runs_own_code
 from archgym.space import Designs, DesignSpace
 
 EXTRA = (
@@ -228,6 +228,11 @@ class ProxySimulator(Simulator):
         asked = {workload.fingerprint: workload for _, _, workload in self._new}
         result = {}
         for name, fingerprint in self.proxy.about["workloads"].items():
+            if fingerprint not in asked and runs_own_code(name):
+                raise ArchGymError(
+                    f"the proxy was trained on {name!r}, a program that is not run because a proxy's file names it; "
+                    "search on that workload or train a new proxy"
+                )
             workload = asked.get(fingerprint) or self.stands_for.load_workload(name)
             if workload.fingerprint != fingerprint:
                 raise ArchGymError(f"the workload {name!r} is not the one the proxy was trained on; train a new proxy")

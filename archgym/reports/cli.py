@@ -14,12 +14,13 @@ from archgym.errors import ArchGymError
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="file to write [default: DIR/report.html]")
+@click.option("--trust", is_flag=True, help="also run the model files (torch:FILE.py:NAME) that the trials name")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def report(folder: Path, out: Path | None, as_json: bool) -> None:
+def report(folder: Path, out: Path | None, trust: bool, as_json: bool) -> None:
     """Write the self-contained HTML report of the runs in FOLDER."""
     from archgym.reports import write_report
 
-    path = write_report(folder, out)
+    path = write_report(folder, out, trust=trust)
     click.echo(json.dumps({"report": str(path), "bytes": path.stat().st_size}) if as_json else f"report: {path}")
 
 
@@ -28,6 +29,7 @@ def report(folder: Path, out: Path | None, as_json: bool) -> None:
 @click.option("--run", "folder", type=click.Path(path_type=Path), help="show the best design of a run's folder")
 @click.option("--design", help="a design: JSON of parameter -> value, or of value indices")
 @click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator")
+@click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload")
 @click.option("--space", help="design space of the simulator")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="folder for the pictures"
@@ -38,6 +40,7 @@ def show(
     folder: Path | None,
     design: str | None,
     option: tuple[str, ...],
+    workload_option: tuple[str, ...],
     space: str | None,
     out: Path,
     as_json: bool,
@@ -47,7 +50,9 @@ def show(
     from archgym.console import parse_options
     from archgym.problem import make_problem
 
-    problem = make_problem(problem_name, space=space, **parse_options(option))
+    problem = make_problem(
+        problem_name, space=space, workload_options=parse_options(workload_option), **parse_options(option)
+    )
     if not hasattr(problem.simulator, "pictures"):
         raise ArchGymError(f"{problem.simulator.name} draws no pictures; try dram, soc or accelerator")
     row = _chosen_design(problem, folder, design)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from archgym.datasets.shards import find_shards, read_shard, read_trials, shard_info
 from archgym.errors import ArchGymError
-from archgym.problem import Problem, make_problem
-from archgym.simulator import Metric
+from archgym.problem import Problem, make_problem, parse_name
+from archgym.simulator import Metric, runs_own_code
 
 CURVE_POINTS = 160
 CLOUD_POINTS = 4000
@@ -66,8 +66,13 @@ class ProblemReport:
         return [run for run in self.runs if run.agent == agent]
 
 
-def load_report(folder: Path) -> list[ProblemReport]:
-    """Read every shard below ``folder``, grouped by problem."""
+def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
+    """Read every shard below ``folder``, grouped by problem.
+
+    Args:
+        folder: where the shards are.
+        trust: also run the programs that the trials name (``torch:FILE.py:NAME``); False where they may be anyone's.
+    """
     groups: dict[str, dict[str, Any]] = {}
     for path in find_shards(folder):
         if path.suffix == ".parquet":
@@ -87,6 +92,10 @@ def load_report(folder: Path) -> list[ProblemReport]:
         )
         problem, missing = None, ""
         try:
+            if runs_own_code(parse_name(info["problem"])[1]) and not trust:
+                raise ArchGymError(
+                    "it runs a program that the trials name; add --trust if you trust where they are from"
+                )
             problem = make_problem(info["problem"], **info["options"])
         except (ArchGymError, OSError, ImportError) as error:
             missing = str(error)

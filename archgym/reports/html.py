@@ -24,12 +24,15 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 
 
-def write_report(folder: Path | str, path: Path | None = None) -> Path:
-    """Write ``report.html`` for the runs below ``folder`` (or to ``path``) and return where it is."""
+def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = False) -> Path:
+    """Write ``report.html`` for the runs below ``folder`` (or to ``path``) and return where it is.
+
+    ``trust``: see :func:`archgym.reports.data.load_report`.
+    """
     from archgym.datasets.shards import unwritable
 
     folder = Path(folder)
-    reports = data.load_report(folder)
+    reports = data.load_report(folder, trust=trust)
     path = path or folder / "report.html"
     text = render(reports)
     try:

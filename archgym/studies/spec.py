@@ -43,6 +43,7 @@ from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem, make_problem, parse_name
 from archgym.registry import SIMULATORS
+from archgym.simulator import names_own_file
 
 LOGS = ("trials", "none")
 
@@ -242,7 +243,7 @@ def _problem(entry: Any, source: str) -> tuple[str, Mapping[str, Any]]:
     kind, workload = parse_name(name)
     simulator = SIMULATORS.load(kind)()
     workload = workload or simulator.default_workload
-    if not workload.startswith("file:") and not options.get("workload_options"):
+    if not names_own_file(workload) and not options.get("workload_options"):
         known = simulator.workloads()
         if workload not in known:
             raise UnknownNameError(f"workload of {kind}", workload, known)

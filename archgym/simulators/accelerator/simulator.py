@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import hardware, mapper, networks
 from archgym.simulators.accelerator.components import technology
 from archgym.simulators.accelerator.layers import Network
+from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.space import DesignSpace
 
 _OLD_TABLES = "archgym-45nm"
@@ -24,7 +24,7 @@ _TARGET_SHARES = {"energy_uj": 0.70, "area_mm2": 0.85, "latency_ms": 0.80}
 _DESIGNS_AT_ONCE = 2048
 
 
-class AcceleratorSimulator(Simulator):
+class AcceleratorSimulator(NetworkSimulator):
     """Search for the hardware of a DNN accelerator.
 
     Args:
@@ -81,23 +81,7 @@ class AcceleratorSimulator(Simulator):
         self._references: dict[str, dict[str, float]] = {}
         self._base: dict[tuple[str, str], dict[str, float]] = {}
 
-    # --- workloads -------------------------------------------------------------------------------------------------
-
-    def workloads(self) -> Mapping[str, Workload]:
-        return networks.Catalogue()
-
-    def load_workload(self, name: str, **options: Any) -> Workload:
-        """A network by name, ``file:PATH`` for one of the user's; options ``batch`` and, for transformers,
-        ``context``."""
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
-        return networks.network(name, **options)
-
-    def read_workload(self, path: Path, **options: Any) -> Workload:
-        from archgym.simulators.accelerator.readers import read_network
-
-        batch = options.pop("batch", 1)
-        return read_network(path, **options).with_batch(batch)
+    # --- design space ----------------------------------------------------------------------------------------------
 
     def space(self, workload: Workload) -> DesignSpace:
         return self._space
@@ -107,7 +91,7 @@ class AcceleratorSimulator(Simulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        network = _check(workload).merged()
+        network = self.check_network(workload).merged()
         rows = self._space.check(designs)
         if not len(rows):
             return self.evaluate(np.zeros((1, self._space.dimension), dtype=np.int64), workload).take(slice(0, 0))
@@ -129,7 +113,7 @@ class AcceleratorSimulator(Simulator):
         """Evaluate hardware given by values instead of indices, also outside the space (name -> array of length n);
         ``hardware.BASE_DESIGN`` is one such."""
         columns = {name: np.atleast_1d(np.asarray(values[name])) for name in hardware.BASE_DESIGN}
-        return self._evaluate_values(columns, _check(workload).merged(), fidelity)
+        return self._evaluate_values(columns, self.check_network(workload).merged(), fidelity)
 
     def _evaluate_values(
         self, columns: Mapping[str, NDArray[Any]], network: Network, fidelity: str | None
@@ -186,7 +170,7 @@ class AcceleratorSimulator(Simulator):
         the mapping as text."""
         from archgym.simulators.accelerator import loopnest
 
-        network = _check(workload).merged()
+        network = self.check_network(workload).merged()
         rows = self._space.check(design)
         if len(rows) != 1:
             raise ArchGymError(f"layer_details takes one design, not {len(rows)}; call it once a design")
@@ -283,12 +267,6 @@ class AcceleratorSimulator(Simulator):
                 + ", ".join(f"{name} {target:.6g}" for name, target in targets.items()),
             ),
         }
-
-
-def _check(workload: Workload) -> Network:
-    if not isinstance(workload, Network):
-        raise ArchGymError(f"accelerator works on a network, not on a {type(workload).__name__}; use load_workload()")
-    return workload
 
 
 @lru_cache(maxsize=16)

@@ -99,9 +99,7 @@ class ScaleSimSimulator(SystolicSimulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        if not isinstance(workload, Network):
-            raise ArchGymError(f"scalesim works on a network, not on a {type(workload).__name__}; use load_workload()")
-        network = workload.merged()
+        network = self.check_network(workload).merged()
         topology = topology_csv(network, self.largest_macs)
         rows = self._space.check(designs)
         violation = self._space.violations(rows)

@@ -22,9 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError
 from archgym.objective import LogRatio, Objective, log_ratio
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import networks
 from archgym.simulators.accelerator.layers import Layer, Network
+from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.simulators.external.process import ToolError, find_binary, run_jobs, run_tool
 from archgym.space import DesignSpace, Parameter
 
@@ -59,7 +60,7 @@ def zigzag_version(python: str) -> str:
     return version
 
 
-class ZigZagSimulator(Simulator):
+class ZigZagSimulator(NetworkSimulator):
     """Hardware search with ZigZag's cost model and mapper.
 
     Args:
@@ -117,26 +118,12 @@ class ZigZagSimulator(Simulator):
             ]
         )
 
-    def workloads(self) -> Mapping[str, Workload]:
-        return networks.Catalogue()
-
-    def load_workload(self, name: str, **options: Any) -> Workload:
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
-        return networks.network(name, **options)
-
-    def read_workload(self, path: Path, **options: Any) -> Workload:
-        from archgym.simulators.accelerator.readers import read_network
-
-        batch = options.pop("batch", 1)
-        return read_network(path, **options).with_batch(batch)
-
     def space(self, workload: Workload) -> DesignSpace:
         return self._space
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Fixed references a multiply-accumulate: 64 designs of real searches would take hours."""
-        macs = float(_network(workload).macs)
+        macs = float(self.check_network(workload).macs)
         cycles, energy_uj = macs / 64.0, macs * 2e-6
         return {
             "latency_cycles": cycles,
@@ -161,7 +148,7 @@ class ZigZagSimulator(Simulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        network = _network(workload).merged()
+        network = self.check_network(workload).merged()
         rows = self._space.check(designs)
         named = self._space.decode(rows)
         if named:
@@ -202,12 +189,6 @@ class ZigZagSimulator(Simulator):
         cycles = sum(count * layer["latency_cycles"] for count, layer in zip(counts, layers, strict=True))
         energy = sum(count * layer["energy_pj"] for count, layer in zip(counts, layers, strict=True))
         return cycles, energy
-
-
-def _network(workload: Workload) -> Network:
-    if not isinstance(workload, Network):
-        raise ArchGymError(f"zigzag works on a network, not on a {type(workload).__name__}; use load_workload()")
-    return workload
 
 
 def workload_entry(layer: Layer) -> dict[str, Any]:

@@ -206,8 +206,13 @@ class MappingSimulator(Simulator):
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A layer of the catalogue (``resnet18-2``), a layer of any network of the accelerator simulator
-        (``resnet50:stage2.first.spatial``, with its own stride), or ``file:PATH`` with the option ``layer``.
-        Option ``batch`` scales either."""
+        (``resnet50:stage2.first.spatial``, with its own stride), or ``file:PATH`` or ``torch:FILE.py:NAME`` (which
+        runs FILE.py) with the option ``layer``. Option ``batch`` scales each."""
+        if name.startswith("torch:"):
+            from archgym.simulators.accelerator.torch_file import network_of
+
+            layer, batch = options.pop("layer", None), options.pop("batch", 1)
+            return LayerWorkload(_pick(network_of(name, **options), layer).with_batch(batch), name)
         if name.startswith("file:"):
             return self.read_workload(Path(name[len("file:") :]), **options)
         batch = options.pop("batch", 1)

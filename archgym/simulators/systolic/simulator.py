@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.objective import LogRatio, Objective, log_ratio
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.simulators.accelerator import networks
+from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator.layers import DIMS, Network
+from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
 
 DATAFLOWS = ("ws", "os", "is")
@@ -30,7 +29,7 @@ def technology() -> dict[str, Any]:
     return table
 
 
-class SystolicSimulator(Simulator):
+class SystolicSimulator(NetworkSimulator):
     """Search for a systolic array for a network.
 
     Args:
@@ -69,24 +68,6 @@ class SystolicSimulator(Simulator):
         self._references: dict[str, dict[str, float]] = {}
         self._shapes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = {}
 
-    # --- workloads -------------------------------------------------------------------------------------------------
-
-    def workloads(self) -> Mapping[str, Workload]:
-        return networks.Catalogue()
-
-    def load_workload(self, name: str, **options: Any) -> Workload:
-        """A network by name, ``file:PATH`` for one of the user's; options ``batch`` and, for transformers,
-        ``context``."""
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
-        return networks.network(name, **options)
-
-    def read_workload(self, path: Path, **options: Any) -> Workload:
-        from archgym.simulators.accelerator.readers import read_network
-
-        batch = options.pop("batch", 1)
-        return read_network(path, **options).with_batch(batch)
-
     # --- design space ----------------------------------------------------------------------------------------------
 
     def space(self, workload: Workload) -> DesignSpace:
@@ -99,7 +80,7 @@ class SystolicSimulator(Simulator):
     ) -> Evaluation:
         from archgym.simulators.systolic import array
 
-        network = _check(workload)
+        network = self.check_network(workload)
         rows = self._space.check(designs)
         violation = self._space.violations(rows)
         arrays = array_parameters(self._space, rows)
@@ -192,12 +173,6 @@ class SystolicSimulator(Simulator):
             "area": ratio("area", "area_mm2"),
             "edap": ratio("edap", "energy_uj", "latency_cycles", "area_mm2"),
         }
-
-
-def _check(workload: Workload) -> Network:
-    if not isinstance(workload, Network):
-        raise ArchGymError(f"systolic works on a network, not on a {type(workload).__name__}; use load_workload()")
-    return workload
 
 
 @cache

@@ -1,0 +1,52 @@
+"""What every simulator that runs a network shares: where its workloads come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archgym.errors import ArchGymError
+from archgym.simulator import Simulator, Workload
+from archgym.simulators.accelerator import networks
+from archgym.simulators.accelerator.layers import Network
+
+
+class NetworkSimulator(Simulator):
+    """Base of the simulators whose workloads are networks."""
+
+    def workloads(self) -> Mapping[str, Workload]:
+        return networks.Catalogue()
+
+    def load_workload(self, name: str, **options: Any) -> Workload:
+        """A network.
+
+        Args:
+            name: of the catalogue, ``file:PATH`` for a file that describes the layers (see
+                :mod:`archgym.simulators.accelerator.readers`), or ``torch:FILE.py:NAME`` for a PyTorch model of the
+                user's own (see :mod:`archgym.simulators.accelerator.torch_file`). The latter runs FILE.py.
+            options: ``batch``; for transformers of the catalogue ``context``; for PyTorch models ``input``, the
+                example input's shape.
+        """
+        if name.startswith("torch:"):
+            from archgym.simulators.accelerator.torch_file import network_of
+
+            batch = options.pop("batch", 1)
+            return network_of(name, **options).with_batch(batch)
+        if name.startswith("file:"):
+            return self.read_workload(Path(name[len("file:") :]), **options)
+        return networks.network(name, **options)
+
+    def read_workload(self, path: Path, **options: Any) -> Workload:
+        from archgym.simulators.accelerator.readers import read_network
+
+        batch = options.pop("batch", 1)
+        return read_network(path, **options).with_batch(batch)
+
+    def check_network(self, workload: Workload) -> Network:
+        """``workload`` where it is a network; else one sentence."""
+        if not isinstance(workload, Network):
+            raise ArchGymError(
+                f"{self.name} works on a network, not on a {type(workload).__name__}; use load_workload()"
+            )
+        return workload
