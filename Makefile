@@ -18,7 +18,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 
 $(VENV)/.installed-all: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test,docs]'
 	touch $@
 
 run: install
@@ -35,8 +35,12 @@ lint: install-all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: install-all
+	$(BIN)/mkdocs build --strict
+	@echo "open it with: $(BIN)/mkdocs serve"
+
 bench: install-all
 	for name in dram accelerator soc nas agents proxy env; do $(BIN)/archgym bench $$name; done
 
 clean:
-	rm -rf $(VENV) $(OUT) runs .numba
+	rm -rf $(VENV) $(OUT) runs site .numba
