@@ -80,8 +80,19 @@ def test_make_vec_equals_make(env_id):
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.parametrize("render", ["ansi", "rgb_array"])
-def test_every_environment_can_be_looked_at(env_id, render):
-    env = gymnasium.make(env_id, render_mode=render)
+@pytest.mark.parametrize("mode", ["design", "construct"])
+def test_every_environment_can_be_looked_at(env_id, render, mode):
+    if render == "rgb_array":
+        pytest.importorskip("matplotlib")
+    env = gymnasium.make(env_id, render_mode=render, action_mode=mode)
     env.reset(seed=0)
-    picture = env.render()
-    assert len(picture) > 100 if render == "ansi" else picture.std() > 5
+    env.action_space.seed(1)  # with 0 the action would be the initial design
+    pictures = [env.render()]
+    env.step(env.action_space.sample() if mode == "design" else 0)
+    pictures.append(env.render())
+    for picture in pictures:
+        if render == "ansi":
+            assert isinstance(picture, str) and env.unwrapped.problem.space.names[0] in picture
+        else:
+            assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.std() > 5
+    assert not np.array_equal(*pictures) if render == "rgb_array" else pictures[0] != pictures[1]
