@@ -166,6 +166,7 @@ def test_data_does_not_choose_what_is_run(merged, tmp_path):
     """A dataset may name stand-ins, files or external programs: none is touched without --trust."""
     for about, words in (
         ({"problem": "toy/file:/etc/passwd"}, "--trust"),
+        ({"problem": "toy/torch:model.py:net"}, "--trust"),
         ({"options": json.dumps({"simulator": "proxy:/tmp/x"})}, "--trust"),
         ({"options": json.dumps({"binary": "file:/bin/sh"})}, "--trust"),
     ):
