@@ -13,7 +13,7 @@ from archgym.console import finite
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_metric = click.option("--metric", "metrics", multiple=True, help="Metric to learn; repeat for several; 'all' for all.")
+_metric = click.option("--metric", "metrics", multiple=True, help="Metric to learn, or pattern like latency_*_s; repeat for several; 'all' for all.")
 _model = click.option("--model", default="boosting", show_default=True, help="boosting, forest, mlp or gp.")
 _set = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Setting of the model.")
 
@@ -167,6 +167,38 @@ def compare_command(
         for r in found["table"]
     ]
     _show(found, as_json, [*lines, *found["files"]])
+
+
+@proxy.command("table")
+@click.argument("problems", nargs=-1, required=True)
+@click.option("--sizes", default="2000,10000", show_default=True, help="Distinct training designs.")
+@click.option("--test", default=4000, show_default=True, help="Uniform test draws.")
+@click.option(
+    "--unseen", default=0, metavar="N", help="Also train on N designs of each problem but one, for each in turn."
+)
+@click.option("--space", help="Design space.")
+@click.option("--fidelity", help="Fidelity.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder for errors.json and errors.md.")
+@_model
+@_set
+@_metric
+@_json
+def table_command(
+    problems: tuple[str, ...], sizes: str, test: int, unseen: int, space: str | None, fidelity: str | None, seed: int,
+    out: Path | None, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Errors of proxies of PROBLEMS at fixed training sizes, on held-out uniform designs and on unseen workloads."""
+    from archgym.problem import make_problem
+    from archgym.proxies.table import error_table, lines_of, write
+
+    made = [make_problem(name, space=space, fidelity=fidelity) for name in problems]
+    found = error_table(
+        made, _sizes(sizes, "--sizes"), test=test, metrics=metrics or None, model=model, settings=_settings(settings),
+        seed=seed, unseen=unseen, progress=lambda sentence: click.echo(sentence, err=True),
+    )  # fmt: skip
+    found["files"] = [] if out is None else write(found, out)
+    _show(found, as_json, [*lines_of(found), *found["files"]])
 
 
 @proxy.command("use")

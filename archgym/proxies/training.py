@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,22 @@ def default_metrics(problem: Problem) -> list[str]:
 
 
 def choose_metrics(problem: Problem, names: Sequence[str] | None) -> list[Metric]:
-    """The metrics by name; all of them for ``["all"]``."""
+    """The metrics by name or pattern (``latency_*_s``); all of them for ``["all"]``."""
     known = {metric.name: metric for metric in problem.metrics}
     if names is not None and list(names) == ["all"]:
         return list(known.values())
-    chosen = list(names) if names else default_metrics(problem)
+    asked = list(names) if names else default_metrics(problem)
+    chosen = list(dict.fromkeys(found for name in asked for found in _matching(name, known)))
     for name in chosen:
         if name not in known:
             raise UnknownNameError(f"metric of {problem.name}", name, known)
     return [known[name] for name in chosen]
+
+
+def _matching(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that a pattern with ``*`` stands for; the name itself where it is none or matches nothing."""
+    found = [metric for metric in known if fnmatchcase(metric, name)] if "*" in name else []
+    return found or [name]
 
 
 def from_evaluation(problem: Problem, designs: Designs, evaluation: Evaluation, metrics: Sequence[str]) -> TrainingData:
@@ -216,21 +225,30 @@ def evaluate(
     }
 
 
+def leave_one_workload_out(
+    data: TrainingData, metrics: Sequence[Metric], **kwargs: Any
+) -> Iterator[tuple[Workload, Proxy]]:
+    """For each workload of ``data`` in turn a proxy trained on all others (without intervals, which could say nothing of
+    a workload unlike the others); ``kwargs`` go to :func:`fit`."""
+    names = list(data.workloads)
+    if len(names) < 3:
+        raise ArchGymError("an unseen-workload error needs trials of at least three workloads")
+    for i, workload in enumerate(data.workloads.values()):
+        rest = [j for j in range(len(names)) if j != i]
+        inside = data.take(data.workload != i)
+        part = replace(
+            inside,
+            workloads={names[j]: data.workloads[names[j]] for j in rest},
+            workload=np.searchsorted(np.array(rest), inside.workload),
+        )
+        yield workload, fit(part, metrics, calibrate=False, **kwargs)
+
+
 def unseen_workload_errors(data: TrainingData, metrics: Sequence[Metric], **kwargs: Any) -> dict[str, dict[str, float]]:
     """Leave one workload out: relative RMSE in percent of each metric on a workload that training never saw."""
     result = {}
-    for i, (name, workload) in enumerate(data.workloads.items()):
-        rest = [j for j in range(len(data.workloads)) if j != i]
-        if len(rest) < 2:
-            raise ArchGymError("an unseen-workload error needs trials of at least three workloads")
-        inside = data.take(data.workload != i)
-        names = list(data.workloads)
-        renumbered = np.searchsorted(np.array(rest), inside.workload)
-        part = TrainingData(
-            inside.space, {names[j]: data.workloads[names[j]] for j in rest}, inside.designs, renumbered, inside.weight,
-            inside.metrics, inside.feasible, inside.violation,
-        )  # fmt: skip
-        proxy = fit(part, metrics, calibrate=False, **kwargs)
+    proxies = leave_one_workload_out(data, metrics, **kwargs)
+    for i, (name, (workload, proxy)) in enumerate(zip(data.workloads, proxies, strict=True)):
         out = data.take((data.workload == i) & data.feasible)
         said = proxy.means(out.designs, workload)
         result[name] = {m.name: relative_rmse_percent(said[m.name], out.metrics[m.name]) for m in metrics}
@@ -266,5 +284,5 @@ def summary(errors: Mapping[str, Any]) -> list[str]:
 
 __all__ = [
     "choose_metrics", "default_metrics", "evaluate", "facts_of", "from_dataset", "from_evaluation", "held_out", "join",
-    "predictions_per_second", "summary", "train_on_problem", "training_from_paths", "unseen_workload_errors",
+    "leave_one_workload_out", "predictions_per_second", "summary", "train_on_problem", "training_from_paths", "unseen_workload_errors",
 ]  # fmt: skip
