@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.space import DesignSpace, Mask
+from archgym.space import Designs, DesignSpace, Mask
 
 Direction = Literal["min", "max", "none"]
 
@@ -185,6 +185,16 @@ class Simulator(ABC):
     ) -> Evaluation:
         """Evaluate designs (int64 ``(n, d)`` of ``self.space(workload)``); infeasible ones get NaN metrics and the
         name of the broken constraint."""
+
+    def reach(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None
+    ) -> tuple[Designs, Designs]:
+        """Boxes of designs with provably equal results: all metrics of a design are those of every design whose
+        canonical value indices lie between its row of ``low`` and its row of ``high``, both int64 ``(n, d)`` and
+        inclusive. The default knows of no design but the canonical form itself. A simulator that sees which limits of a
+        design were never touched (a buffer that never filled) says more, and proxies learn more from each simulation."""
+        canonical = self.space(workload).canonical(designs)
+        return canonical, canonical
 
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
         """Objectives of this simulator by name, beside the general ones: name -> archgym.objective.Objective."""

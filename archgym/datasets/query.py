@@ -35,6 +35,8 @@ def query(paths: Path | str | Sequence[Path | str], sql: str, *, memory_limit: s
     with tempfile.TemporaryDirectory(prefix="archgym-query-") as folder:
         con = duckdb.connect(str(Path(folder) / "trials.duckdb"))
         try:
+            # DuckDB draws its progress into standard output, where a program reads our JSON.
+            con.execute("SET enable_progress_bar = false")
             con.execute(f"SET memory_limit = '{memory_limit}'; SET temp_directory = '{folder}'")
             if all(file.path.suffix == ".parquet" for file in dataset.files):
                 # Scanned in place, with the columns and row groups that the statement needs.

@@ -1,7 +1,8 @@
 """Reading, checking, merging, splitting and querying trials."""
 
 import json
-import time
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -372,20 +373,52 @@ def test_collect_uses_the_whole_budget(tmp_path):
 # --- size ----------------------------------------------------------------------------------------------------------
 
 
+ROWS = 1_000_000
+PEAK_MB = 800
+"""Bound on the whole process that verifies, merges and queries ROWS trials; the libraries themselves take about 250."""
+
+_CHECK = """
+import json, resource, sys, time
+from archgym.datasets.merge import merge
+from archgym.datasets.query import query
+from archgym.datasets.verify import verify
+
+trials, merged = sys.argv[1:]
+clock = time.perf_counter()
+checked = verify([trials], sample=64)
+made = merge([trials], merged)
+sql = "SELECT agent, count(*) AS n, min(loss) AS least FROM trials GROUP BY agent ORDER BY agent"
+rows = [query([folder], sql).to_pylist() for folder in (trials, merged)]
+peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"holds": checked["holds"], "in": made["rows_in"], "out": made["rows_out"], "query": rows,
+                  "peak_mb": peak_mb, "seconds": time.perf_counter() - clock}))
+"""
+
+
 @pytest.mark.slow
 def test_a_million_rows_take_seconds_and_little_memory(tmp_path):
-    problem = make_problem("toy/light")
+    """Nearly all of them distinct, so that nothing is saved by removing duplicates."""
+    problem = make_problem("synthetic/separable")
     schema = TrialSchema(problem, {"agent": "a"})
     from archgym.datasets.shards import ShardWriter
 
     rng = np.random.default_rng(0)
+    least, tokens = np.inf, []
     with ShardWriter(tmp_path / "in" / "big.arrows", schema.schema) as writer:
-        for start in range(0, 1_000_000, 100_000):
-            designs = SPACE.sample(100_000, rng)
+        for start in range(0, ROWS, 100_000):
+            designs = problem.space.sample(100_000, rng)
             evaluation, rewards = problem.evaluate(designs)
             writer.append(schema.batch(start, designs, evaluation, rewards, np.zeros(100_000, bool), 0.0, 0.0))
-    clock = time.perf_counter()
-    assert verify(tmp_path / "in", sample=64)["holds"]
-    made = merge([tmp_path / "in"], tmp_path / "m")
-    assert made["rows_in"] == 1_000_000 and made["rows_out"] == 720
-    assert time.perf_counter() - clock < 60
+            tokens.append(problem.space.rank(problem.space.canonical(designs)))
+            least = min(least, evaluation.metrics["loss"].min())
+    different = len(np.unique(np.concatenate(tokens)))
+    done = subprocess.run(
+        [sys.executable, "-c", _CHECK, str(tmp_path / "in"), str(tmp_path / "merged")],
+        capture_output=True, text=True, timeout=280, check=True,
+    )  # fmt: skip
+    assert done.stdout.count("\n") == 1, done.stdout[:2000]
+    found = json.loads(done.stdout)
+    assert found["holds"] and found["in"] == ROWS and found["out"] == different > 0.9 * ROWS
+    assert found["query"] == [[{"agent": "a", "n": n, "least": least}] for n in (ROWS, different)]
+    assert found["peak_mb"] < PEAK_MB, found
+    assert found["seconds"] < 60, found

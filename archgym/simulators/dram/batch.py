@@ -165,7 +165,22 @@ def run(rows: Rows, prepared: Prepared, threads: int | None = None, fixed: bool 
     return _run_general(np.ascontiguousarray(rows), prepared, threads, fixed)
 
 
+def untouched(rows: Rows, prepared: Prepared, threads: int | None = None) -> Columns:
+    """What :func:`archgym.simulators.dram.controller.covers` needs to know of the runs of designs, ``(n,)`` each: the
+    smallest buffer and transaction limit that would not have been felt, the highest and lowest count of postponed
+    refreshes at which there was something to decide (``flex_high`` < 0: there never was), and the end."""
+    out = _raw(np.ascontiguousarray(rows[:, :10]), prepared, threads)
+    places = {"size_needed": c.O_SIZE_NEEDED, "active_needed": c.O_ACTIVE_NEEDED, "flex_high": c.O_FLEX_HIGH,
+              "flex_low": c.O_FLEX_LOW, "total": c.O_TOTAL}  # fmt: skip
+    return {name: out[:, place] for name, place in places.items()}
+
+
 def _run_plain(rows: Rows, prepared: Prepared, threads: int | None) -> Columns:
+    out = _raw(rows, prepared, threads)
+    return {name: out[:, place] for name, place in _OUT.items()}
+
+
+def _raw(rows: Rows, prepared: Prepared, threads: int | None) -> Rows:
     out = np.empty((len(rows), c.N_OUT), dtype=np.int64)
     if len(rows) == 1:
         _work(rows, out, prepared)
@@ -182,7 +197,7 @@ def _run_plain(rows: Rows, prepared: Prepared, threads: int | None) -> Columns:
         else:
             _work(ordered, result, prepared)
         out[order] = result
-    return {name: out[:, place] for name, place in _OUT.items()}
+    return out
 
 
 def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: bool) -> Columns:

@@ -203,6 +203,47 @@ class DramSimulator(Simulator):
             self._references[key] = super().references(workload)
         return self._references[key]
 
+    def reach(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Designs that differ only in limits that stay out of touch have equal results; see
+        archgym.simulators.dram.controller.covers. For ``wide`` and the exact order of events no more than the design."""
+        if self.space_name == "wide" or self.order != "fast":
+            return super().reach(designs, workload, fidelity=fidelity)
+        from archgym.simulators.dram import batch
+        from archgym.simulators.dram.controller import T_REFI
+
+        trace = _trace(workload)
+        space = self.space(trace)
+        canonical = space.canonical(designs)
+        low, high = canonical.copy(), canonical.copy()
+        memory = self._prepare(trace, self.device, self.address_map_name, self.ranks, self.channels)
+        if not memory.plain:
+            return low, high
+        seen = batch.untouched(kernel_rows(space, canonical), memory, self.threads)
+        refreshed = canonical[:, space.position("RefreshPolicy")] != space["RefreshPolicy"].index("NoRefresh")
+        early = (seen["total"] >= 0) & (seen["total"] < memory.timing[T_REFI])  # the trace ends before the first refresh
+        # Where no refresh had to be decided on, its limits and the policy itself are free.
+        idle = np.where(refreshed, seen["flex_high"] < 0, early)
+        limits = {
+            "RequestBufferSize": (seen["size_needed"], np.ones(len(canonical), dtype=bool)),
+            "MaxActiveTransactions": (
+                seen["active_needed"], canonical[:, space.position("Arbiter")] != space["Arbiter"].index("Simple")
+            ),
+            "RefreshMaxPostponed": (np.where(idle, 0, seen["flex_high"] + 1), refreshed),
+            "RefreshMaxPulledin": (np.where(idle, 0, 1 - seen["flex_low"]), refreshed),
+        }  # fmt: skip
+        for name, (needed, active) in limits.items():
+            j = space.position(name)
+            values = np.array(space.parameters[j].values)
+            free = active & (values[canonical[:, j]] >= needed)
+            low[free, j] = np.searchsorted(values, needed[free])
+            high[free, j] = len(values) - 1
+        for name in ("RefreshPolicy", "RefreshMaxPostponed", "RefreshMaxPulledin"):
+            j = space.position(name)
+            low[idle, j], high[idle, j] = 0, len(space.parameters[j]) - 1
+        return low, high
+
     # --- pictures ----------------------------------------------------------------------------------------------
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
