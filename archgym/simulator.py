@@ -186,9 +186,7 @@ class Simulator(ABC):
         """Evaluate designs (int64 ``(n, d)`` of ``self.space(workload)``); infeasible ones get NaN metrics and the
         name of the broken constraint."""
 
-    def reach(
-        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None
-    ) -> tuple[Designs, Designs]:
+    def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         """Boxes of designs with provably equal results: all metrics of a design are those of every design whose
         canonical value indices lie between its row of ``low`` and its row of ``high``, both int64 ``(n, d)`` and
         inclusive. The default knows of no design but the canonical form itself. A simulator that sees which limits of a

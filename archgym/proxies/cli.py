@@ -13,8 +13,15 @@ from archgym.console import finite
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_metric = click.option("--metric", "metrics", multiple=True, help="Metric to learn, or pattern like latency_*_s; repeat for several; 'all' for all.")
+_metric = click.option(
+    "--metric", "metrics", multiple=True,
+    help="Metric to learn, or pattern like latency_*_s; repeat for several; 'all' for all.",
+)  # fmt: skip
 _model = click.option("--model", default="boosting", show_default=True, help="boosting, forest, mlp or gp.")
+_reach = click.option(
+    "--reach/--no-reach", default=True, show_default=True,
+    help="Learn also from designs that the simulator knows to have a simulated design's results.",
+)  # fmt: skip
 _set = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Setting of the model.")
 
 
@@ -62,10 +69,12 @@ def proxy() -> None:
 @click.option("--unseen", is_flag=True, help="Also report the error on workloads left out of training.")
 @click.option("--trust", is_flag=True, help="Also make problems that need files or external programs.")
 @click.option("--seed", default=0, show_default=True)
+@_reach
 @_json
 def train_command(
     source: str, out: Path, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], problem: str | None,
-    designs: int, limit: int | None, scale: str, space: str | None, unseen: bool, trust: bool, seed: int, as_json: bool,
+    designs: int, limit: int | None, scale: str, space: str | None, unseen: bool, trust: bool, seed: int, reach: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a proxy on SOURCE: a dataset (file or folder), or a problem (dram/gzip) to be sampled uniformly."""
     from archgym.problem import make_problem
@@ -86,7 +95,7 @@ def train_command(
             raise ArchGymError("--unseen needs a dataset with trials of at least three workloads")
         made = train_on_problem(
             make_problem(source, space=space), designs, metrics=metrics or None, seed=seed, model=model,
-            settings=options, scale=scale,
+            settings=options, scale=scale, reach=reach,
         )  # fmt: skip
     path = made.save(out)
     about = made.about
@@ -183,10 +192,11 @@ def compare_command(
 @_model
 @_set
 @_metric
+@_reach
 @_json
 def table_command(
     problems: tuple[str, ...], sizes: str, test: int, unseen: int, space: str | None, fidelity: str | None, seed: int,
-    out: Path | None, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], as_json: bool,
+    out: Path | None, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], reach: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Errors of proxies of PROBLEMS at fixed training sizes, on held-out uniform designs and on unseen workloads."""
     from archgym.problem import make_problem
@@ -195,7 +205,7 @@ def table_command(
     made = [make_problem(name, space=space, fidelity=fidelity) for name in problems]
     found = error_table(
         made, _sizes(sizes, "--sizes"), test=test, metrics=metrics or None, model=model, settings=_settings(settings),
-        seed=seed, unseen=unseen, progress=lambda sentence: click.echo(sentence, err=True),
+        seed=seed, unseen=unseen, reach=reach, progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip
     found["files"] = [] if out is None else write(found, out)
     _show(found, as_json, [*lines_of(found), *found["files"]])

@@ -13,7 +13,7 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ SUFFIX = ".proxy.npz"
 FOLDS = 5
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Confidence levels whose conformal factors are stored."""
+REACH_ROWS = 40_000
+"""Rows that training designs and those they answer for may make up together."""
+MOST_COPIES = 8
+"""Further designs a training design, at most."""
 _LIMIT_BYTES = 1 << 30
 Matrix = NDArray[np.float64]
 
@@ -48,6 +52,8 @@ class TrainingData:
         metrics: name -> ``(n,)``, NaN where infeasible.
         feasible: ``(n,)``.
         violation: ``(n,)`` names.
+        low, high: ``(n, d)``, boxes of designs with the same results, see :meth:`archgym.simulator.Simulator.reach`;
+            None where nobody asked the simulator.
     """
 
     space: DesignSpace
@@ -58,6 +64,8 @@ class TrainingData:
     metrics: Mapping[str, Matrix]
     feasible: NDArray[np.bool_]
     violation: NDArray[np.object_]
+    low: Designs | None = None
+    high: Designs | None = None
 
     def __len__(self) -> int:
         return len(self.designs)
@@ -67,6 +75,7 @@ class TrainingData:
         return TrainingData(
             self.space, self.workloads, self.designs[rows], self.workload[rows], self.weight[rows],
             {k: v[rows] for k, v in self.metrics.items()}, self.feasible[rows], self.violation[rows],
+            None if self.low is None else self.low[rows], None if self.high is None else self.high[rows],
         )  # fmt: skip
 
     @property
@@ -74,6 +83,8 @@ class TrainingData:
         """Hash of designs and metrics, whatever the order of the rows."""
         columns = [self.workload.astype(np.float64), *self.designs.T.astype(np.float64)]
         columns += [self.metrics[name] for name in sorted(self.metrics)]
+        if self.low is not None and self.high is not None:
+            columns += [*self.low.T.astype(np.float64), *self.high.T.astype(np.float64)]
         table = np.column_stack(columns) + 0.0
         rows = sorted(row.tobytes() for row in np.nan_to_num(table, nan=-1.2345e300))
         return hashlib.sha256(b"".join([",".join(sorted(self.metrics)).encode(), *rows])).hexdigest()
@@ -252,6 +263,8 @@ class Proxy:
             arrays["training.workload"], arrays["training.weight"] = data.workload, data.weight
             arrays["training.feasible"] = data.feasible
             arrays |= {f"training.metric.{name}": data.metrics[name] for name in data.metrics}
+            if data.low is not None and data.high is not None:
+                arrays |= {"training.low": data.low.astype(np.int32), "training.high": data.high.astype(np.int32)}
         text = json.dumps(about, sort_keys=True).encode()
         temporary = path.with_name(path.name + ".tmp")
         try:
@@ -328,8 +341,16 @@ def fit(
     options = dict(settings or {})
     targets = _targets(metrics, values, rows, folds, model, options, seed, scale)
     encoded = np.column_stack([t.encode(values[:, i]) for i, t in enumerate(targets)])
-    final = make_model(model, **options)
-    final.fit(rows, encoded, seed)
+    more, origin = _within_reach(used, folds, seed)
+    learned = rows if more is used else _rows(encoder, more)
+
+    def fitted(keep: NDArray[np.bool_]) -> Model:
+        """A model of some of the designs, and of those that they answer for."""
+        made, chosen = make_model(model, **options), keep[origin]
+        made.fit(learned[chosen], encoded[origin[chosen]], seed)
+        return made
+
+    final = fitted(np.ones(len(used), dtype=bool))
     spread: Model | None = None
     factors = np.full((len(LEVELS), len(names)), np.inf)
     floor = np.zeros(len(names))
@@ -338,12 +359,9 @@ def fit(
         held_out = np.empty_like(encoded)
         for fold in range(FOLDS):
             inside = folds != fold
-            part = make_model(model, **options)
-            part.fit(rows[inside], encoded[inside], seed)
-            held_out[~inside] = part.predict(rows[~inside])
+            held_out[~inside] = fitted(inside).predict(rows[~inside])
         spread, factors, floor = _calibrate(rows, encoded, held_out, used.weight, folds, seed)
-        few = make_model(model, **options)
-        few.fit(rows[folds < 2], encoded[folds < 2], seed)
+        few = fitted(folds < 2)
         factors *= _learning_curve(few.predict(rows[folds >= 2]) - encoded[folds >= 2], held_out - encoded)
         for i, t in enumerate(targets):
             guess = t.decode(held_out[:, i])
@@ -366,6 +384,7 @@ def fit(
         "seed": seed,
         "dataset": data.fingerprint,
         "designs": len(used),
+        "rows": len(more),
         "infeasible_designs": int((~data.feasible).sum()),
         "predicted_violation": violation,
         "ranges": {name: [float(values[:, i].min()), float(values[:, i].max())] for i, name in enumerate(names)},
@@ -389,6 +408,25 @@ def _rows(encoder: Encoder, data: TrainingData) -> Matrix:
         constant = encoder.constant(workload_numbers(workload, encoder.workload_names))
         rows[data.workload == i] += constant
     return rows
+
+
+def _within_reach(data: TrainingData, folds: NDArray[np.int64], seed: int) -> tuple[TrainingData, NDArray[np.int64]]:
+    """The designs, and further ones that they answer for, drawn uniformly from their boxes; for each row the design that
+    it comes from. Where training designs are uniform draws, so are these: a uniform draw from the class of a uniform
+    draw. A further design belongs to the fold of the one that answers for it, so that cross-validation knows no more
+    of the designs held out than the proxy will know of new ones."""
+    count = len(data)
+    own = np.arange(count)
+    copies = min(MOST_COPIES, REACH_ROWS // count - 1)
+    if data.low is None or data.high is None or copies < 1 or (data.low == data.high).all():
+        return data, own
+    origin = np.repeat(own, copies)
+    drawn = np.random.default_rng([seed, 78]).integers(data.low[origin], data.high[origin] + 1)
+    designs = np.concatenate([data.designs, data.space.canonical(drawn)])
+    origin = np.concatenate([own, origin])
+    _, first = np.unique(np.column_stack([folds[origin], data.workload[origin], designs]), axis=0, return_index=True)
+    first = np.sort(first)
+    return replace(data.take(origin[first]), designs=designs[first]), origin[first]
 
 
 def _folds(data: TrainingData, seed: int) -> NDArray[np.int64]:
@@ -571,9 +609,15 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], space: Desi
         columns = [arrays["training.workload"], arrays["training.weight"], feasible, *metrics.values()]
         if any(column.shape != (len(designs),) for column in columns) or feasible.dtype != bool:
             raise ArchGymError("its training data are malformed")
+        box: list[Designs | None] = [None, None]
+        if "training.low" in arrays:
+            box = [space.check(arrays[f"training.{side}"]) for side in ("low", "high")]
+            if any(side.shape != designs.shape for side in box if side is not None) or (box[0] > box[1]).any():
+                raise ArchGymError("its training data are malformed")
         violation = np.where(feasible, "", str(about.get("predicted_violation") or "infeasible")).astype(object)
         training = TrainingData(
-            space, {}, designs, arrays["training.workload"], arrays["training.weight"], metrics, feasible, violation
-        )
+            space, {}, designs, arrays["training.workload"], arrays["training.weight"], metrics, feasible, violation,
+            *box,
+        )  # fmt: skip
     about.pop("format")
     return Proxy(space, about, targets, model, made["spread"], factors, floor, made["barrier"], seen, training)

@@ -204,6 +204,15 @@ class ProxySimulator(Simulator):
             metrics = {name: evaluation.metrics[name] for name in old.metrics}
             canonical = self.proxy.space.canonical(designs)
             parts.append((canonical, where, np.ones(len(designs)), metrics, evaluation.feasible, evaluation.violation))
+        low = high = None
+        if old.low is not None and old.high is not None:
+            again = [
+                self.stands_for.reach(part[0], workload, fidelity=self.proxy.about["fidelity"])
+                for part, (_, _, workload) in zip(parts[1:], self._new, strict=True)
+            ]
+            low, high = (
+                np.concatenate([first, *(box[k] for box in again)]) for k, first in enumerate((old.low, old.high))
+            )
         data = TrainingData(
             self.proxy.space,
             {name: workloads[name] for name in names},
@@ -213,6 +222,8 @@ class ProxySimulator(Simulator):
             {name: np.concatenate([p[3][name] for p in parts]) for name in old.metrics},
             np.concatenate([p[4] for p in parts]),
             np.concatenate([p[5] for p in parts]),
+            low,
+            high,
         )
         key = np.column_stack([data.workload, data.designs])
         _, first = np.unique(key, axis=0, return_index=True)

@@ -33,6 +33,7 @@ from archgym.proxies.training import (
     held_out,
     join,
     leave_one_workload_out,
+    with_reach,
 )
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -75,6 +76,7 @@ def error_table(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     unseen: int = 0,
+    reach: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train proxies of each problem at each size and test them on the same held-out uniform designs.
@@ -86,6 +88,7 @@ def error_table(
         metrics: names or patterns; the objective's and the Pareto view's where None.
         model, settings, seed: of the proxies.
         unseen: where positive, also train on so many designs of each problem but one, for each one in turn.
+        reach: also learn from designs of which the simulator knows that the simulated ones answer for them.
         progress: called with a sentence at every step.
 
     Returns:
@@ -110,6 +113,8 @@ def error_table(
         evaluation = _simulate(problem, designs, seed)
         rate = len(designs) / (time.perf_counter() - start)
         data = from_evaluation(problem, designs, evaluation, [metric.name for metric in chosen])
+        if reach:
+            data = with_reach(problem, data)
         questions = held_out(problem, test, 1 + seed, data.designs)
         if not len(questions):
             raise ArchGymError(
@@ -162,6 +167,7 @@ def error_table(
         "seed": seed,
         "test_draws": test,
         "unseen_designs_of_each": unseen,
+        "reach": reach,
         "rows": rows,
         "unseen_rows": apart,
     }
@@ -175,7 +181,9 @@ def _check_one_simulator(problems: Sequence[Problem]) -> None:
     """Unseen workloads need one simulator, one space, and three workloads or more."""
     if len({problem.workload.fingerprint for problem in problems}) < max(3, len(problems)):
         raise ArchGymError("the error on unseen workloads needs at least three problems with different workloads")
-    kinds = {(p.simulator.name, p.simulator.space_name, p.fidelity, p.space.names, tuple(p.space.nvec)) for p in problems}
+    kinds = {
+        (p.simulator.name, p.simulator.space_name, p.fidelity, p.space.names, tuple(p.space.nvec)) for p in problems
+    }
     if len(kinds) > 1:
         raise ArchGymError(
             "the error on unseen workloads needs problems of one simulator with one design space; these differ in "

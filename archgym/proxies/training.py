@@ -89,7 +89,23 @@ def join(parts: Sequence[TrainingData]) -> TrainingData:
         {name: np.concatenate([p.metrics[name] for p in parts]) for name in parts[0].metrics},
         np.concatenate([p.feasible for p in parts]),
         np.concatenate([p.violation for p in parts]),
+        *boxes(parts),
     )
+
+
+def boxes(parts: Sequence[TrainingData]) -> tuple[Designs, Designs] | tuple[None, None]:
+    """The boxes of several parts together: the designs alone where a part has none; None where no part has any."""
+    if all(part.low is None for part in parts):
+        return None, None
+    low = np.concatenate([part.designs if part.low is None else part.low for part in parts])
+    high = np.concatenate([part.designs if part.high is None else part.high for part in parts])
+    return low, high
+
+
+def with_reach(problem: Problem, data: TrainingData) -> TrainingData:
+    """Training data on one workload with what the simulator says each design answers for; it simulates again."""
+    low, high = problem.simulator.reach(data.designs, problem.workload, fidelity=problem.fidelity)
+    return replace(data, low=low, high=high)
 
 
 def from_dataset(
@@ -156,13 +172,17 @@ def train_on_problem(
     metrics: Sequence[str] | None = None,
     seed: int = 0,
     method: str = "uniform",
+    reach: bool = True,
     **kwargs: Any,
 ) -> Proxy:
-    """Simulate ``count`` distinct uniform designs and train a proxy on them; ``kwargs`` go to :func:`fit`."""
+    """Simulate ``count`` distinct uniform designs and train a proxy on them; ``kwargs`` go to :func:`fit`. With
+    ``reach`` it also learns from the designs of which the simulator knows that the simulated ones answer for them."""
     chosen = choose_metrics(problem, metrics)
     designs = distinct(problem.space, count, seed, method)
     evaluation = problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=seed)
     data = from_evaluation(problem, designs, evaluation, [metric.name for metric in chosen])
+    if reach:
+        data = with_reach(problem, data)
     return fit(data, chosen, seed=seed, about=facts_of(problem), **kwargs)
 
 
@@ -283,6 +303,7 @@ def summary(errors: Mapping[str, Any]) -> list[str]:
 
 
 __all__ = [
-    "choose_metrics", "default_metrics", "evaluate", "facts_of", "from_dataset", "from_evaluation", "held_out", "join",
+    "boxes", "choose_metrics", "default_metrics", "evaluate", "facts_of", "from_dataset", "from_evaluation", "held_out", "join",
     "leave_one_workload_out", "predictions_per_second", "summary", "train_on_problem", "training_from_paths", "unseen_workload_errors",
+    "with_reach",
 ]  # fmt: skip

@@ -63,7 +63,8 @@ def check_simulator(
     simulator: Simulator, workload: Workload | None = None, *, samples: int = 32, seed: int = 0
 ) -> None:
     """A simulator keeps its contract on one workload: shapes, units, determinism in any batch order, canonical
-    designs with equal metrics, NaN metrics and a named violation where infeasible."""
+    designs with equal metrics, designs within reach of one another with equal metrics, NaN metrics and a named violation
+    where infeasible."""
     _require(simulator.name and simulator.version, "name or version is empty")
     _require(simulator.default_objective, "default_objective is empty")
     workloads = simulator.workloads()
@@ -100,6 +101,10 @@ def check_simulator(
     _require(same_evaluation(first.take(slice(0, 4)), single), "a batch differs from single designs")
     canonical = simulator.evaluate(space.canonical(designs), workload, seed=seed)
     _require(same_evaluation(first, canonical), "a design and its canonical form evaluate differently")
+    low, high = simulator.reach(designs, workload)
+    inside = np.random.default_rng(seed).integers(low, high + 1)
+    answered = simulator.evaluate(inside, workload, seed=seed)
+    _require(same_evaluation(first, answered), "a design has other results than the one whose reach() holds it")
     empty = simulator.evaluate(np.empty((0, space.dimension), dtype=np.int64), workload, seed=seed)
     _require(len(empty) == 0 and list(empty.metrics) == names, "an empty batch is not answered by empty columns")
     references = simulator.references(workload)

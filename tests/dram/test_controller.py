@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from archgym.simulators.dram import Trace, batch
+from archgym.simulators.dram import DramSimulator, Trace, batch
 from archgym.simulators.dram import controller as c
 from tests.dram.helpers import memory, random_rows, random_trace
 
@@ -184,3 +184,43 @@ def test_a_memory_is_told_apart() -> None:
     trace = random_trace(1, 50)
     assert memory(trace).plain and not memory(trace, "HBM2", "rbc", 2).plain
     assert dataclasses.is_dataclass(memory(trace))
+
+
+@pytest.mark.parametrize("gap", [1.0, 6.0, 60.0])
+@pytest.mark.parametrize("name", ["archgym", "archgym-rl"])
+def test_a_design_answers_for_all_within_its_reach(gap: float, name: str) -> None:
+    """Every design of a box has all results of the one simulated, bit by bit; the boxes are as wide as they can be told
+    to be: a design that the controller itself would not simulate again lies in one."""
+    simulator = DramSimulator(space=name)
+    trace = random_trace(78, 500, gap, 0.3, 1 << 20)
+    late = trace.time.copy()
+    late[250:] += 60_000  # idle for some refresh intervals
+    trace = Trace(trace.name, trace.description, late, trace.address, trace.is_write)
+    space = simulator.space(trace)
+    designs = space.canonical(space.sample(300, 1))
+    low, high = simulator.reach(designs, trace)
+    assert ((low <= designs) & (designs <= high)).all() and (low < high).any(axis=1).mean() > 0.2
+    truth = simulator.evaluate(designs, trace)
+    for corner in (low, high, np.random.default_rng(2).integers(low, high + 1)):
+        again = simulator.evaluate(corner, trace)
+        assert all(np.array_equal(truth.metrics[m], again.metrics[m], equal_nan=True) for m in truth.metrics)
+
+
+def test_without_a_refresh_its_limits_are_within_reach() -> None:
+    """A trace that ends before the first refresh: the refresh policy itself makes no difference."""
+    simulator = DramSimulator()
+    trace = random_trace(3, 50, 2.0, 0.3)
+    designs = simulator.space(trace).sample(50, 0)
+    low, high = simulator.reach(designs, trace)
+    places = [
+        simulator.space(trace).position(n) for n in ("RefreshPolicy", "RefreshMaxPostponed", "RefreshMaxPulledin")
+    ]
+    assert (low[:, places] == 0).all() and (high[:, places] == [1, 7, 7]).all()
+
+
+def test_other_spaces_and_orders_answer_for_themselves_alone() -> None:
+    trace = random_trace(3, 50, 2.0, 0.3)
+    for simulator in (DramSimulator(space="wide"), DramSimulator(order="event"), DramSimulator(ranks=2)):
+        designs = simulator.space(trace).sample(20, 0)
+        for side in simulator.reach(designs, trace):
+            assert np.array_equal(side, simulator.space(trace).canonical(designs))
