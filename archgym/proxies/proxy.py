@@ -609,15 +609,15 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], space: Desi
         columns = [arrays["training.workload"], arrays["training.weight"], feasible, *metrics.values()]
         if any(column.shape != (len(designs),) for column in columns) or feasible.dtype != bool:
             raise ArchGymError("its training data are malformed")
-        box: list[Designs | None] = [None, None]
+        low = high = None
         if "training.low" in arrays:
-            box = [space.check(arrays[f"training.{side}"]) for side in ("low", "high")]
-            if any(side.shape != designs.shape for side in box if side is not None) or (box[0] > box[1]).any():
+            low, high = space.check(arrays["training.low"]), space.check(arrays["training.high"])
+            if not low.shape == high.shape == designs.shape or (low > high).any():
                 raise ArchGymError("its training data are malformed")
         violation = np.where(feasible, "", str(about.get("predicted_violation") or "infeasible")).astype(object)
         training = TrainingData(
             space, {}, designs, arrays["training.workload"], arrays["training.weight"], metrics, feasible, violation,
-            *box,
+            low, high,
         )  # fmt: skip
     about.pop("format")
     return Proxy(space, about, targets, model, made["spread"], factors, floor, made["barrier"], seen, training)

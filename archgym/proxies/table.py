@@ -46,6 +46,7 @@ COLUMNS = {
     "metric": "metric",
     "training_designs": "training designs",
     "relative_rmse_percent": "RMSE, % of the mean",
+    "mean_relative_error_percent": "mean error, %",
     "spread_percent": "spread, %",
     "kendall_tau": "tau",
     "coverage": "coverage, %",
@@ -62,7 +63,10 @@ UNSEEN_COLUMNS = {
     "spread_percent": "spread, %",
     "kendall_tau": "tau",
 }
-_DIGITS = {"relative_rmse_percent": 3, "rescaled_relative_rmse_percent": 2, "spread_percent": 1, "kendall_tau": 4}
+_DIGITS = {
+    "relative_rmse_percent": 3, "rescaled_relative_rmse_percent": 2, "mean_relative_error_percent": 2,
+    "spread_percent": 1, "kendall_tau": 4,
+}  # fmt: skip
 _SHARES = ("coverage", "feasible_share", "feasibility")
 
 
@@ -93,7 +97,8 @@ def error_table(
 
     Returns:
         ``{"rows": [...], "unseen_rows": [...]}`` and what they were made with; a row holds the keys of ``COLUMNS``
-        (``UNSEEN_COLUMNS``), ``spread_percent`` being the error of a proxy that always answers with the mean.
+        (``UNSEEN_COLUMNS``), ``mean_relative_error_percent`` being the mean over designs of each one's own relative error and
+        ``spread_percent`` the RMSE of a proxy that always answers with the mean.
     """
     say = progress or (lambda sentence: None)
     sizes = sorted({int(size) for size in sizes})
