@@ -32,9 +32,9 @@ FOLDS = 5
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Confidence levels whose conformal factors are stored."""
 REACH_ROWS = 40_000
-"""Rows that training designs and those they answer for may make up together."""
-MOST_COPIES = 8
-"""Further designs a training design, at most."""
+"""Rows that training designs and those they answer for make up together, within the bounds that follow."""
+LEAST_COPIES, MOST_COPIES = 2, 8
+"""Further designs drawn for each training design."""
 _LIMIT_BYTES = 1 << 30
 Matrix = NDArray[np.float64]
 
@@ -417,8 +417,8 @@ def _within_reach(data: TrainingData, folds: NDArray[np.int64], seed: int) -> tu
     of the designs held out than the proxy will know of new ones."""
     count = len(data)
     own = np.arange(count)
-    copies = min(MOST_COPIES, REACH_ROWS // count - 1)
-    if data.low is None or data.high is None or copies < 1 or (data.low == data.high).all():
+    copies = min(MOST_COPIES, max(LEAST_COPIES, REACH_ROWS // count - 1))
+    if data.low is None or data.high is None or (data.low == data.high).all():
         return data, own
     origin = np.repeat(own, copies)
     drawn = np.random.default_rng([seed, 78]).integers(data.low[origin], data.high[origin] + 1)
