@@ -222,9 +222,8 @@ class DramSimulator(Simulator):
             return low, high
         seen = batch.untouched(kernel_rows(space, canonical), memory, self.threads)
         refreshed = canonical[:, space.position("RefreshPolicy")] != space["RefreshPolicy"].index("NoRefresh")
-        early = (seen["total"] >= 0) & (
-            seen["total"] < memory.timing[T_REFI]
-        )  # the trace ends before the first refresh
+        # The trace may end before the first refresh.
+        early = (seen["total"] >= 0) & (seen["total"] < memory.timing[T_REFI])
         # Where no refresh had to be decided on, its limits and the policy itself are free.
         idle = np.where(refreshed, seen["flex_high"] < 0, early)
         limits = {
