@@ -4,6 +4,7 @@
 DIR/study.yaml        the spec as it was given
 DIR/problems.jsonl    what regret is measured against, one line a problem
 DIR/results.jsonl     one line a finished run, appended by the driver only
+DIR/results.jsonl.gz  runs done before, compressed: how a study's results are passed on; read, never written
 DIR/runs/...          one shard a run (log: trials)
 ```
 A line is written at once when its run ends; a torn last line (a kill) is left out by the reader, and its run is done
@@ -12,9 +13,11 @@ again.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +30,32 @@ from archgym.studies.spec import RunSpec, StudySpec, load_spec, problem_of
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole JSON lines of a file; a torn one is skipped."""
-    if not path.is_file():
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+    """The whole JSON lines of a file, those of its compressed part (``.gz`` after its name) first; a torn one is
+    skipped."""
+    packed = _packed(path)
+    try:
+        if packed.is_file():
+            with gzip.open(packed, "rt", encoding="utf-8", errors="replace") as file:
+                yield from _objects(file)
+    except (OSError, EOFError, zlib.error):
+        raise ArchGymError(f"{packed} is no gzip file or a truncated one; get it again") from None
+    if path.is_file():
+        with open(path, encoding="utf-8", errors="replace") as file:
+            yield from _objects(file)
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 class Study:
@@ -53,11 +71,16 @@ class Study:
         self.problems_path = self.folder / "problems.jsonl"
         self.spec_path = self.folder / "study.yaml"
 
+    @property
+    def holds_results(self) -> bool:
+        """Whether there is a file of results, compressed or not."""
+        return self.results_path.is_file() or _packed(self.results_path).is_file()
+
     @classmethod
     def create(cls, folder: Path | str, spec: StudySpec, *, resume: bool) -> Study:
         """Open the folder for running ``spec``; an existing study is continued only with ``resume``."""
         study = cls(folder)
-        if study.results_path.exists() or study.spec_path.exists():
+        if study.holds_results or study.spec_path.exists():
             if not resume:
                 raise ArchGymError(
                     f"{study.folder} holds a study already; add --resume to continue it, or choose another folder"

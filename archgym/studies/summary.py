@@ -98,7 +98,7 @@ class Results:
     def load(cls, folder: Path | str) -> Results:
         """The results in a study's folder."""
         study = Study(folder)
-        if not study.results_path.is_file():
+        if not study.holds_results:
             raise ArchGymError(f"{folder} holds no study (no results.jsonl); give the folder of 'archgym study run'")
         records = study.results()
         return cls(records, study.problems(), str(records[0].get("study", "")) if records else "")

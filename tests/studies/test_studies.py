@@ -1,5 +1,6 @@
 """Specs, executors, kills and resumes, and the summary of a study."""
 
+import gzip
 import json
 import os
 import signal
@@ -184,6 +185,22 @@ def test_a_killed_worker_loses_nothing(serial, tmp_path):
     assert result.done == result.runs and not result.failed
     assert records(result.study) == records(serial)
     assert trials(result.study) == trials(serial)
+
+
+def test_results_passed_on_compressed_are_read_and_gone_on_with(serial, tmp_path):
+    lines = serial.results_path.read_text().splitlines(keepends=True)
+    for name in ("study.yaml", "problems.jsonl"):
+        (tmp_path / name).write_text((serial.folder / name).read_text())
+    with gzip.open(tmp_path / "results.jsonl.gz", "wt") as file:
+        file.writelines(lines[:50])
+    assert len(Results.load(tmp_path).runs) == 50
+    result = run_study(parse_spec(SPEC), tmp_path, resume=True)
+    assert result.new == len(lines) - 50
+    assert records(result.study) == records(serial)
+    with open(tmp_path / "results.jsonl.gz", "rb+") as file:
+        file.truncate(200)
+    with pytest.raises(ArchGymError, match="truncated"):
+        Results.load(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
