@@ -44,6 +44,8 @@ class Objective(ABC):
     description: str = ""
     penalty: float = PENALTY
     archgym_form: bool = False
+    quiet: bool = False
+    """True where ``score`` cannot raise a floating-point warning, whatever the metrics."""
     """True for formulas kept only for comparison with ArchGym, defects included."""
 
     @property
@@ -59,8 +61,11 @@ class Objective(ABC):
         """Rewards ``(n,)``: the score where feasible and defined, else the penalty."""
         metrics = evaluation.metrics
         try:
-            with np.errstate(all="ignore"):
-                rewards = np.asarray(self.score(metrics), dtype=np.float64)
+            if self.quiet:
+                rewards = self.score(metrics)
+            else:
+                with np.errstate(all="ignore"):
+                    rewards = np.asarray(self.score(metrics), dtype=np.float64)
         except KeyError as error:
             raise UnknownNameError(f"metric of objective {self.name!r}", error.args[0], metrics) from None
         good = evaluation.feasible & np.isfinite(rewards)
@@ -88,6 +93,8 @@ class Term:
 class LogRatio(Objective):
     """reward = -sum of weight * ln(metric / reference) over the terms; see the module's first lines."""
 
+    quiet = True
+
     def __init__(self, terms: Sequence[Term], name: str = "", description: str = "") -> None:
         if not terms:
             raise ArchGymError("an objective needs at least one metric")
@@ -108,7 +115,8 @@ class LogRatio(Objective):
         total: NDArray[np.float64] | float = 0.0
         for term in self.terms:
             ratio = np.log(np.maximum(metrics[term.metric], _TINY) / term.reference)
-            total = total - (term.sign * term.weight) * ratio
+            factor = term.sign * term.weight
+            total = total - (ratio if factor == 1.0 else factor * ratio)
         # NaN metrics stay NaN here, so that they earn the penalty.
         return np.minimum(np.maximum(total, -LIMIT), LIMIT)
 

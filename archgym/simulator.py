@@ -41,6 +41,8 @@ class Evaluation:
     metrics: Mapping[str, NDArray[np.float64]]
     feasible: Mask
     violation: NDArray[np.object_]
+    table: NDArray[np.float64] | None = None
+    """All metrics as rows, ``(m, n)``, where they were made as one array, of which ``metrics`` holds the rows."""
 
     def __len__(self) -> int:
         return len(self.feasible)
@@ -51,16 +53,16 @@ class Evaluation:
     ) -> Evaluation:
         """Make an evaluation; metrics of designs with a violation are set to NaN. ``count`` is needed only where
         there is no metric."""
-        columns = {name: np.array(column, dtype=np.float64) for name, column in metrics.items()}
+        table = np.array(list(metrics.values()), dtype=np.float64) if metrics else None
+        columns = {} if table is None else dict(zip(metrics, table, strict=True))
         if count is None:
-            count = len(next(iter(columns.values()))) if columns else (0 if violation is None else len(violation))
+            count = table.shape[1] if table is not None else (0 if violation is None else len(violation))
         if violation is None:
-            return cls(columns, np.ones(count, dtype=bool), _no_violations(count))
+            return cls(columns, np.ones(count, dtype=bool), _no_violations(count), table)
         feasible = np.asarray(violation == "", dtype=bool)
-        if not feasible.all():
-            for column in columns.values():
-                column[~feasible] = np.nan
-        return cls(columns, feasible, violation)
+        if table is not None and not feasible.all():
+            table[:, ~feasible] = np.nan
+        return cls(columns, feasible, violation, table)
 
     def take(self, rows: Any) -> Evaluation:
         """The evaluation of the given rows (an index array, a mask or a slice)."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
 
 from archgym.envs.design_env import DesignEnv
 from archgym.envs.vector_env import DesignVectorEnv
@@ -13,15 +11,16 @@ from archgym.measure import Figure
 from archgym.problem import make_problem
 
 
-def _seconds(call: Callable[[], object], repeat: int, rounds: int = 5) -> float:
-    """Seconds a call: the least of several rounds."""
-    best = np.inf
+def _seconds(calls: Sequence[Callable[[], object]], repeat: int, rounds: int = 20) -> list[float]:
+    """Seconds a call of each: the least of several rounds, in turns, so that a busy moment of the machine meets all."""
+    best = [float("inf")] * len(calls)
     for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(repeat):
-            call()
-        best = min(best, (time.perf_counter() - start) / repeat)
-    return float(best)
+        for k, call in enumerate(calls):
+            start = time.perf_counter()
+            for _ in range(repeat):
+                call()
+            best[k] = min(best[k], (time.perf_counter() - start) / repeat)
+    return best
 
 
 def bench(threads: int) -> Iterator[Figure]:
@@ -32,11 +31,9 @@ def bench(threads: int) -> Iterator[Figure]:
     simulator.evaluate(many, workload)
     env = DesignEnv(problem=problem, episode_length=10**9)
     env.reset(seed=0)
-    step = _seconds(lambda: env.step(one[0]), 2000)
-    alone = _seconds(lambda: simulator.evaluate(one, workload), 2000)
+    step, alone = _seconds([lambda: env.step(one[0]), lambda: simulator.evaluate(one, workload)], 500)
     yield Figure("step_overhead_us", (step - alone) * 1e6, "us", threads)
     vector = DesignVectorEnv(problem=problem, num_envs=1024, episode_length=10**9)
     vector.reset(seed=0)
-    step = _seconds(lambda: vector.step(many), 50)
-    alone = _seconds(lambda: simulator.evaluate(many, workload), 50)
+    step, alone = _seconds([lambda: vector.step(many), lambda: simulator.evaluate(many, workload)], 20)
     yield Figure("vector_overhead_us_per_design/1024", (step - alone) / 1024 * 1e6, "us", threads)

@@ -204,7 +204,12 @@ class Episodes:
         _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
         if isinstance(rows, slice):
             # New arrays each time: observers may keep the old ones. (Joining is twice as fast as np.array on short rows.)
-            self.columns = np.concatenate(list(evaluation.metrics.values())).reshape(-1, self.count)
+            table = evaluation.table
+            self.columns = (
+                table
+                if table is not None
+                else np.concatenate(list(evaluation.metrics.values())).reshape(-1, self.count)
+            )
             self.feasible, self.violation, self.rewards = evaluation.feasible, evaluation.violation, rewards
             self.best = np.maximum(self.best, rewards)
             return rewards

@@ -133,14 +133,18 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
             for name in state.problem.space.names[int(state.steps[0]) :]:
                 design[name] = None
         reward = float(state.rewards[0])
+        values = state.columns[:, 0].tolist()
+        metrics: dict[str, float | None] = dict(zip(state.metric_names, values, strict=True))
+        total = sum(values)
+        if total != total:
+            # None, not NaN: an info has to equal itself. (One NaN makes the sum one.)
+            metrics = {
+                name: value if value == value else None for name, value in zip(state.metric_names, values, strict=True)
+            }
         info = {
             "design": design,
             "indices": indices,
-            # None, not NaN: an info has to equal itself.
-            "metrics": {
-                name: value if value == value else None
-                for name, value in zip(state.metric_names, state.columns[:, 0].tolist(), strict=True)
-            },
+            "metrics": metrics,
             "feasible": bool(state.feasible[0]),
             "violation": state.violation[0],
             "reward": reward if reward == reward else None,
