@@ -185,10 +185,17 @@ class SB3Agent(Agent):
             try:
                 while not evaluator.exhausted:
                     model.learn(total, reset_num_timesteps=False, log_interval=every)
-            except Converged:
-                # What a converged policy leaves of the budget goes to uniform designs.
+            except (Converged, ValueError) as error:
+                if isinstance(error, ValueError) and not _diverged(model):
+                    raise
+                # What a converged policy, or one that steps too large have blown up, leaves goes to uniform designs.
                 while not evaluator.exhausted:
                     evaluator.evaluate(self.space.sample(int(min(evaluator.remaining, 64)), self.rng))
+
+
+def _diverged(model: Any) -> bool:
+    """Whether a parameter of the policy is no longer a finite number; torch then refuses to draw from it."""
+    return any(not bool(parameter.isfinite().all()) for parameter in model.policy.parameters())
 
 
 def _network(width: int) -> dict[str, Any]:

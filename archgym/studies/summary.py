@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -336,16 +337,16 @@ class Results:
         text = "No algorithm is necessarily better than another."
         if len(self._contestants) < 2 or len(self.keys) < 2:
             return None
-        winners: dict[str, str] = {}
+        winners: list[str] = []
         dominant = set(self._contestants)
         for problem in self.keys:
             regrets = {agent: self.final(self.tuned(problem, agent)[1]) for agent in self._contestants}
             medians = {agent: float(np.median(values)) for agent, values in regrets.items()}
-            winners[problem] = min(medians, key=lambda agent: (medians[agent], agent))
             least = min(medians.values())
+            winners += [agent for agent, median in medians.items() if median <= least]
             dominant &= {agent for agent, median in medians.items() if median <= least + INDIFFERENT}
-        wins = {agent: list(winners.values()).count(agent) for agent in dict.fromkeys(winners.values())}
-        shown = ", ".join(f"{agent} on {count}" for agent, count in sorted(wins.items(), key=lambda item: -item[1]))
+        wins = dict(Counter(winners).most_common())
+        shown = ", ".join(f"{agent} on {count}" for agent, count in wins.items())
         everywhere = sorted(dominant)
         better = [
             (a, b, found)
@@ -364,7 +365,7 @@ class Results:
             f"no agent within {INDIFFERENT} of the best on every problem"
         )  # fmt: skip
         beaten = "; ".join(f"{a} beats {b} with probability {found}" for a, b, found in better[:6])
-        evidence = f"best tuned agent by problem: {shown} (of {len(self.keys)}); {among}" + (
+        evidence = f"best tuned agent by problem, ties counted for each: {shown} (of {len(self.keys)}); {among}" + (
             f"; {beaten}" if beaten else ""
         )
         return Claim(text, verdict, evidence, {"wins": wins, "everywhere_best": everywhere})

@@ -186,7 +186,9 @@ def test_in_a_real_browser(site):
                     assert words in page.inner_text("main")
                     assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{place} scrolls sideways"
                 if width == 1280:
-                    page.fill("input.md-search__input", "regularised evolution", timeout=60_000)
+                    # Typed, not filled: the search listens to keys.
+                    page.click("input.md-search__input", timeout=60_000)
+                    page.keyboard.type("regularised evolution", delay=20)
                     page.wait_for_selector(".md-search-result__link", state="attached", timeout=120_000)
                 page.close()
             browser.close()
