@@ -27,7 +27,7 @@ from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from archgym.agents.base import Agent, Hyperparameters, hyper
-from archgym.agents.torch_support import own_randomness
+from archgym.agents.torch_support import own_randomness, unchecked_distributions
 from archgym.envs.sb3 import SB3VecEnv
 from archgym.envs.vector_env import DesignVectorEnv
 from archgym.evaluator import BudgetExhausted, Evaluator
@@ -172,7 +172,7 @@ class SB3Agent(Agent):
 
     def drive(self, evaluator: Evaluator) -> None:
         seed = int(self.rng.integers(2**31))
-        with own_randomness():
+        with own_randomness(), unchecked_distributions():
             env = self.env(evaluator)
             env.seed(seed)
             total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
@@ -185,8 +185,8 @@ class SB3Agent(Agent):
             try:
                 while not evaluator.exhausted:
                     model.learn(total, reset_num_timesteps=False, log_interval=every)
-            except (Converged, ValueError) as error:
-                if isinstance(error, ValueError) and not _diverged(model):
+            except (Converged, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not _diverged(model):
                     raise
                 # What a converged policy, or one that steps too large have blown up, leaves goes to uniform designs.
                 while not evaluator.exhausted:
