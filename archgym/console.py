@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,8 +14,17 @@ from archgym.errors import ArchGymError
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON object for programs; infinities and NaN become null, as JSON has neither."""
-    click.echo(json.dumps(finite(value)))
+    """Print one JSON object for programs; infinities and NaN become null, as JSON has neither, and what else it does
+    not know, such as paths, becomes text."""
+    click.echo(json.dumps(finite(value), default=str))
+
+
+def print_result(result: Mapping[str, Any], as_json: bool, lines: Sequence[str]) -> None:
+    """Print a command's result: its ``lines`` for people, or ``result`` as one JSON object for programs."""
+    if as_json:
+        print_json(result)
+    else:
+        click.echo("\n".join(lines))
 
 
 def finite(value: Any) -> Any:

@@ -75,6 +75,7 @@ class Agent(ABC):
         space: the design space.
         rng: the run's only source of randomness.
         p: the hyperparameters.
+        on_measured: called with the agent's own scalars (losses, entropies, ...) by name; set by who logs them.
     """
 
     name: ClassVar[str]

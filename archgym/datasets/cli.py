@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
-from archgym.console import finite
+from archgym.console import print_result
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _trust = click.option("--trust", is_flag=True, help="Also make problems that need files or external programs.")
 _paths = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 _out = click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="What to write.")
-
-
-def _show(result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
-    click.echo(json.dumps(result, default=str, allow_nan=False) if as_json else "\n".join(lines))
 
 
 @click.group()
@@ -47,7 +40,7 @@ def info_command(paths: tuple[Path, ...], as_json: bool) -> None:
           + (f" {row['low']:.6g} .. {row['high']:.6g}" if "low" in row else "") for row in found["columns"]],
         *[f"torn: {note}" for note in found["torn_files"]],
     ]  # fmt: skip
-    _show(found, as_json, lines)
+    print_result(found, as_json, lines)
 
 
 @dataset.command("verify")
@@ -65,7 +58,7 @@ def verify_command(
 
     found = verify(paths, sample=sample, seed=seed, tolerance=tolerance, trust=trust)
     lines = [f"{'ok  ' if row['holds'] else 'FAIL'} {row['name']}: {row['detail']}" for row in found["checks"]]
-    _show(finite(found), as_json, [*lines, *found["notes"]])
+    print_result(found, as_json, [*lines, *found["notes"]])
     sys.exit(0 if found["holds"] else 1)
 
 
@@ -86,7 +79,7 @@ def merge_command(
     lines = [f"{made['rows_in']:,} trials in, {made['rows_out']:,} out ({made['duplicates']:,} duplicates) -> {out}"]
     if made["conflicts"]:
         lines.append(f"{made['conflicts']} designs have several results; all are kept")
-    _show(made, as_json, [*lines, *made["torn_files"], *made["notes"]])
+    print_result(made, as_json, [*lines, *made["torn_files"], *made["notes"]])
 
 
 @dataset.command("query")
@@ -110,11 +103,11 @@ def query_command(paths: tuple[Path, ...], sql: str, memory_limit: str, out: Pat
         except OSError as error:
             raise unwritable(out, error) from None
     rows = table.slice(0, 1000).to_pylist() if out is None else []
-    result = {"rows": len(table), "columns": table.column_names, "result": finite(rows), "out": str(out or "")}
+    result = {"rows": len(table), "columns": table.column_names, "result": rows, "out": str(out or "")}
     lines = ["\t".join(table.column_names), *["\t".join(map(str, row.values())) for row in rows]]
     if out is None and len(table) > len(rows):
         lines.append(f"... and {len(table) - len(rows):,} more rows; add --out FILE.csv")
-    _show(result, as_json, lines if out is None else [f"{len(table):,} rows -> {out}"])
+    print_result(result, as_json, lines if out is None else [f"{len(table):,} rows -> {out}"])
 
 
 @dataset.command("sample")
@@ -147,7 +140,7 @@ def sample_command(
 
     made = make_problem(problem, objective=objective, space=space, fidelity=fidelity)
     result = collect(made, out, count=count, method=method, seed=seed, near=near, top=top, changes=changes)
-    _show(result, as_json, [f"{result['evaluations']:,} designs evaluated by {method} -> {result['files'][0]}"])
+    print_result(result, as_json, [f"{result['evaluations']:,} designs evaluated by {method} -> {result['files'][0]}"])
 
 
 @dataset.command("split")
@@ -174,7 +167,7 @@ def split_command(
     lines = [f"{summary_of(made['rows'])} -> {out}"]
     if made["left_out_overlap"]:
         lines.append(f"{made['left_out_overlap']:,} held-out trials left out: their designs are in the training set")
-    _show(made, as_json, [*lines, *made["notes"]])
+    print_result(made, as_json, [*lines, *made["notes"]])
 
 
 @dataset.command("export")
@@ -212,7 +205,7 @@ def export_command(
     else:
         raise UnknownNameError("format", kind, ("csv", "parquet", "minari", "huggingface", "croissant"))
     rows = made.get("rows", made.get("trials"))
-    _show(made, as_json, [f"{rows:,} trials -> {made['out']}"])
+    print_result(made, as_json, [f"{rows:,} trials -> {made['out']}"])
 
 
 @dataset.command("card")
@@ -227,7 +220,7 @@ def card_command(paths: tuple[Path, ...], out: Path, title: str, no_plots: bool,
     from archgym.datasets.card import card
 
     made = card(paths, out, plots=not no_plots, trust=trust, title=title)
-    _show(finite(made), as_json, [f"{made['card']}", *[f"limit: {limit}" for limit in made["limits"]]])
+    print_result(made, as_json, [f"{made['card']}", *[f"limit: {limit}" for limit in made["limits"]]])
 
 
 def main() -> None:

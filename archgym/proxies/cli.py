@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from archgym.console import finite
+from archgym.console import print_result
 from archgym.errors import ArchGymError
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -44,10 +42,6 @@ def _sizes(text: str, what: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ArchGymError(f"{what} is {text!r}; expected whole numbers with commas between") from None
-
-
-def _show(result: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
-    click.echo(json.dumps(finite(dict(result)), default=str) if as_json else "\n".join(lines))
 
 
 @click.group()
@@ -105,7 +99,7 @@ def train_command(
         for name, row in about["errors"].items()
     ]
     lines += [f"  {name} unseen: " + ", ".join(f"{m} {v:.2f} %" for m, v in row.items()) for name, row in apart.items()]
-    _show({"out": str(path), **about, "unseen_workload": apart}, as_json, lines)
+    print_result({"out": str(path), **about, "unseen_workload": apart}, as_json, lines)
 
 
 def _open(file: Path, problem: str, space: str | None) -> tuple[Any, Any]:
@@ -139,7 +133,7 @@ def evaluate_command(
     found = evaluate(simulator.proxy, true.workload, test, truth, level)
     found["designs_per_s"] = predictions_per_second(simulator.proxy, true.workload, true.space.sample(200_000, 0))
     lines = [f"{found['designs']:,} held-out designs, {found['designs_per_s']:,.0f} predictions/s", *summary(found)]
-    _show({"file": str(file), "problem": true.name, **found}, as_json, lines)
+    print_result({"file": str(file), "problem": true.name, **found}, as_json, lines)
 
 
 @proxy.command("compare")
@@ -175,7 +169,7 @@ def compare_command(
         f"{r['kendall_tau']:>7.4f}"
         for r in found["table"]
     ]
-    _show(found, as_json, [*lines, *found["files"]])
+    print_result(found, as_json, [*lines, *found["files"]])
 
 
 @proxy.command("table")
@@ -208,7 +202,7 @@ def table_command(
         seed=seed, unseen=unseen, reach=reach, progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip
     found["files"] = [] if out is None else write(found, out)
-    _show(found, as_json, [*lines_of(found), *found["files"]])
+    print_result(found, as_json, [*lines_of(found), *found["files"]])
 
 
 @proxy.command("use")
@@ -264,4 +258,4 @@ def use_command(
         f"reward {result['reward']:.6g} (predicted {result['predicted_reward']:.6g})",
         *[f"  {name} = {value}" for name, value in result["design"].items()],
     ]
-    _show(result, as_json, lines)
+    print_result(result, as_json, lines)

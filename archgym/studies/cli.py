@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from archgym.console import print_json
 from archgym.errors import ArchGymError
 from archgym.studies.spec import LOGS, load_spec, ready_studies
 
@@ -30,7 +31,7 @@ def list_(as_json: bool) -> None:
         spec = load_spec(name)
         rows.append({"name": name, "runs": len(spec.runs()), "budget": spec.budget, "description": spec.description})
     if as_json:
-        _print_json({"studies": rows})
+        print_json({"studies": rows})
         return
     table = Table("study", "runs", "evaluations a run", "about")
     for row in rows:
@@ -46,7 +47,7 @@ def describe(spec: str, as_json: bool) -> None:
     loaded = load_spec(spec)
     runs = loaded.runs()
     if as_json:
-        _print_json({"name": loaded.name, "runs": [{"run": run.id, **run.as_dict()} for run in runs]})
+        print_json({"name": loaded.name, "runs": [{"run": run.id, **run.as_dict()} for run in runs]})
         return
     out.print(f"[bold]{loaded.name}[/bold]: {loaded.description}")
     out.print(
@@ -137,7 +138,7 @@ def run(
             _print_summary(summary)
             out.print(f"written: {folder / 'statistics'}")
     if as_json:
-        _print_json(numbers)
+        print_json(numbers)
     if result.failed:
         raise SystemExit(1)
 
@@ -162,7 +163,7 @@ def stats(folder: Path, as_json: bool) -> None:
     """Statistics of the study in FOLDER: tables with intervals, and which of the paper's claims hold."""
     summary, written = _statistics(folder)
     if as_json:
-        _print_json({**summary, "written": [str(path) for path in written]})
+        print_json({**summary, "written": [str(path) for path in written]})
         return
     _print_summary(summary)
     out.print(f"written: {folder / 'statistics'}")
@@ -226,9 +227,3 @@ def _print_summary(summary: dict[str, Any]) -> None:
         out.print("\n[bold]Claims of the ArchGym abstract, in this study[/bold]")
         for claim in summary["claims"]:
             out.print(f"[bold]{claim['verdict'].upper()}[/bold]: {claim['claim']}\n    {claim['evidence']}")
-
-
-def _print_json(value: Any) -> None:
-    from archgym.console import print_json
-
-    print_json(value)
