@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[2]
 ORIGIN = "http://site.invalid/"
 
 NOT_PUBLIC = re.compile(
-    r"""archgym\.(__main__|cli|console|doctor|progress|envs\.(core|render|observation)|studies\.(runner|ray_executor)
+    r"""archgym\.(__main__|cli|console|doctor|progress|threads|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
-    |.*\.(bench|validate|cli|kernels?|\w+_kernel|\w+_worker|optima|threads|compiled|_text)
+    |.*\.(bench|validate|cli|kernels?|\w+_kernel|\w+_worker|optima|compiled|_text)
     |simulators\.dram\.(controller|general|event\w*|event_order(\..*)?|batch|constraints|distances)
     |simulators\.mapping\.clusters|simulators\.systolic\.array
-    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.lookup)""",
+    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.(lookup|parquet))""",
     flags=re.X,
 )
 """Commands, compiled kernels and what other modules are made of: they have no entry in the reference."""

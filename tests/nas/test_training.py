@@ -13,6 +13,7 @@ from archgym.errors import ArchGymError
 from archgym.simulators.nas import build_table, cells
 from archgym.simulators.nas.data import Data, DataRecipe, load_data
 from archgym.simulators.nas.macro import macro
+from archgym.simulators.nas.table import read_assembled
 from archgym.simulators.nas.trainer import (
     TrainRecipe,
     initial_parameters,
@@ -272,7 +273,7 @@ def test_shards_resume_and_assemble_to_equal_bytes(tmp_path: Path, tiny: TrainRe
     build_table.assemble(first, tmp_path / "x.parquet")
     build_table.assemble(first, tmp_path / "y.parquet")
     assert (tmp_path / "x.parquet").read_bytes() == (tmp_path / "y.parquet").read_bytes()
-    columns, metadata = build_table.read_table(tmp_path / "x.parquet")
+    columns, metadata = read_assembled(tmp_path / "x.parquet")
     assert metadata["networks_by_seed"] == {"0": 4, "1": 4}
     assert TrainRecipe.from_dict(metadata["recipe"]) == tiny
     code, seed = int(columns["code"][0]), int(columns["seed"][0])

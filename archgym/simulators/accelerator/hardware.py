@@ -111,11 +111,7 @@ REDUCED: dict[str, tuple[Any, ...]] = {
 
 def reduced_parameters() -> tuple[Parameter, ...]:
     """The parameters of the space ``reduced``."""
-    return tuple(
-        Parameter(p.name, REDUCED[p.name], ordered=p.ordered, unit=p.unit, description=p.description)
-        for p in parameters()
-        if p.name in REDUCED
-    )
+    return tuple(p for p in DesignSpace(parameters()).restrict(REDUCED).parameters if p.name in REDUCED)
 
 
 #: Parameters without effect on any metric. A MAC reads one word of each scratchpad a cycle, writes at most one partial

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.accelerator.layers import DIMS, Layer
-from archgym.simulators.accelerator.threads import run_blocks
+from archgym.threads import run_blocks
 
 Rule = Literal["current", "pre297", "ideal"]
 RULES: tuple[Rule, ...] = ("current", "pre297", "ideal")

@@ -26,7 +26,7 @@ from archgym.simulators.accelerator.loopnest import (
     Problem,
     evaluate_batch,
 )
-from archgym.simulators.accelerator.threads import run_blocks
+from archgym.threads import run_blocks
 
 Goal = Literal["energy", "delay", "edp"]
 GOALS: tuple[Goal, ...] = ("energy", "delay", "edp")

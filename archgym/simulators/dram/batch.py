@@ -8,8 +8,6 @@ limits that stay out of touch have the same result bit by bit, so that one simul
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +22,7 @@ from archgym.simulators.dram.addressmap import AddressMap
 from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.timing import ddr_timing
 from archgym.simulators.dram.trace import Trace
+from archgym.threads import on_threads
 
 Rows = NDArray[np.int64]
 Columns = dict[str, NDArray[np.int64]]
@@ -193,7 +192,7 @@ def _raw(rows: Rows, prepared: Prepared, threads: int | None) -> Rows:
         if workers > 1 and len(rows) * prepared.requests >= 10_000:
             # A few parts a thread, so that a slow one does not hold up the others.
             parts = _parts(bounds, workers * 8)
-            _on_threads(workers, parts, lambda part: _work(ordered[slice(*part)], result[slice(*part)], prepared))
+            on_threads(lambda part: _work(ordered[slice(*part)], result[slice(*part)], prepared), parts, workers)
         else:
             _work(ordered, result, prepared)
         out[order] = result
@@ -222,7 +221,7 @@ def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: boo
             first = channel * prepared.ranks * banks
             g.power_counters(log, count, first, prepared.ranks, banks, table.scalars, out[i], extra[i])
 
-    _on_threads(_workers(threads, len(unique)), range(len(unique)), one)
+    on_threads(one, range(len(unique)), _workers(threads, len(unique)))
     columns = {name: out[inverse, place] for name, place in _OUT.items()}
     places = {"ref_bank": g.G_REF_BANK, "DA": g.G_DA, "DP": g.G_DP, "S": g.G_S, "sA": g.G_SA, "sP": g.G_SP,
               "uA": g.G_UA, "uP": g.G_UP}  # fmt: skip
@@ -257,16 +256,6 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
 
 def _workers(threads: int | None, work: int) -> int:
     return max(1, min(threads or get_num_threads(), len(os.sched_getaffinity(0)), work))
-
-
-def _on_threads(workers: int, work: Sequence[Any], task: Callable[[Any], None]) -> None:
-    if workers == 1:
-        for item in work:
-            task(item)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(task, work):
-            pass
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.dram import event as e
-from archgym.simulators.dram.batch import Columns, Prepared, Rows, _on_threads, _workers
+from archgym.simulators.dram.batch import Columns, Prepared, Rows, _workers
 from archgym.simulators.dram.constraints import NONE, Constraints, constraints
 from archgym.simulators.dram.devices import Device, device
+from archgym.threads import on_threads
 
 _LATENCIES = (("p50", 50), ("p95", 95), ("p99", 99))
 
@@ -29,7 +30,7 @@ def run(rows: Rows, prepared: Prepared, threads: int | None = None) -> Columns:
     def one(i: int) -> None:
         results[i] = run_design(unique[i], prepared)[0]
 
-    _on_threads(_workers(threads, len(unique)), range(len(unique)), one)
+    on_threads(one, range(len(unique)), _workers(threads, len(unique)))
     names = list(results[0]) if results else []
     table = np.array([[result[name] for name in names] for result in results], np.int64)
     return {name: table[inverse.reshape(-1), j] for j, name in enumerate(names)}

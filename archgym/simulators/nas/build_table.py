@@ -31,6 +31,7 @@ import numpy as np
 from archgym.errors import ArchGymError
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.data import DataRecipe, load_data
+from archgym.simulators.nas.table import read_assembled
 from archgym.simulators.nas.trainer import TrainRecipe, TrainResult, train_cell
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def build(
     open_folder(folder, recipe, data.fingerprint, device)
     have = set()
     if base is not None:
-        columns, metadata = read_table(base)
+        columns, metadata = read_assembled(base)
         if metadata["recipe_fingerprint"] != recipe.fingerprint or metadata["data_fingerprint"] != data.fingerprint:
             raise ArchGymError(
                 f"{base} was made with recipe {metadata['recipe_fingerprint']} and other data or settings"
@@ -296,7 +297,7 @@ def collect(folder: Path, base: Path | None = None) -> tuple[dict[str, NDArray[A
         part["train_loss"] = np.round(stored["loss"][:, -1], 5).astype(np.float32)
         parts.append(part)
     if base is not None:
-        columns, metadata = read_table(base)
+        columns, metadata = read_assembled(base)
         if metadata["recipe_fingerprint"] != manifest["recipe_fingerprint"]:
             raise ArchGymError(f"{base} was made with another recipe ({metadata['recipe_fingerprint']})")
         parts.append(columns)
@@ -340,38 +341,6 @@ def write_table(output: Path, columns: Mapping[str, NDArray[Any]], metadata: Map
     temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
     pq.write_table(table, temporary, compression="zstd", compression_level=15)
     os.replace(temporary, output)
-
-
-def plain_column(column: Any) -> NDArray[Any]:
-    """A column of an Arrow table as an array. Numbers without gaps are read from their buffers: Arrow's own
-    conversion imports pandas where it is installed, which takes longer than the whole table."""
-    import pyarrow as pa
-
-    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        converted: NDArray[Any] = column.to_numpy()
-        return converted
-    dtype = np.dtype(
-        {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(column.type), str(column.type))
-    )
-    parts = [
-        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
-        for chunk in column.chunks
-        if len(chunk)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
-
-
-def read_table(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Columns and metadata of an assembled table."""
-    import pyarrow.parquet as pq
-
-    # ParquetFile and not read_table: the latter imports pyarrow's data sets, and those pandas (half a second).
-    with pq.ParquetFile(path) as file:
-        table = file.read()
-    raw = (table.schema.metadata or {}).get(b"archgym")
-    if raw is None:
-        raise ArchGymError(f"{path} is not a table of this command: it has no metadata 'archgym'")
-    return {name: plain_column(table.column(name)) for name in table.column_names}, json.loads(raw)
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 from archgym.errors import ArchGymError
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.fidelity import Fidelity
+from archgym.simulators.nas.parquet import read_parquet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,11 +197,18 @@ def own_table() -> CellTable:
         return read_own_table(path)
 
 
+def read_assembled(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Columns and metadata of a table written by :mod:`archgym.simulators.nas.build_table`."""
+    columns, metadata = read_parquet(path)
+    raw = metadata.get(b"archgym")
+    if raw is None:
+        raise ArchGymError(f"{path} is not a table of this command: it has no metadata 'archgym'")
+    return columns, json.loads(raw)
+
+
 def read_own_table(path: Path) -> CellTable:
     """A table written by :mod:`archgym.simulators.nas.build_table`."""
-    from archgym.simulators.nas.build_table import read_table
-
-    columns, metadata = read_table(path)
+    columns, metadata = read_assembled(path)
     class_of = cells.classes("function")
     representatives = cells.representatives("function")
     dead = cells.is_dead(cells.rows(np.arange(cells.CELLS)))
@@ -267,21 +275,11 @@ def read_columns(path: Path) -> dict[str, Any]:
         )
     if head[:4] == b"PAR1":
         import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        from archgym.simulators.nas.build_table import plain_column
 
         try:
-            with pq.ParquetFile(path) as file:
-                table = file.read()
+            return read_parquet(path)[0]
         except pa.ArrowException as error:
             raise ArchGymError(f"cannot read {path.name} as Parquet: {str(error).splitlines()[0]}") from None
-        result: dict[str, Any] = {}
-        for name in table.column_names:
-            column = table.column(name)
-            text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-            result[name] = column.to_pylist() if text else plain_column(column)
-        return result
     if path.suffix.lower() not in (".csv", ".txt", ".tsv"):
         raise ArchGymError(f"{path.name} is neither Parquet nor CSV; give a file of one of these forms")
     try:
@@ -295,7 +293,7 @@ def read_columns(path: Path) -> dict[str, Any]:
     for number, line in enumerate(body, start=2):
         if len(line) != len(header):
             raise ArchGymError(f"line {number} of {path.name} has {len(line)} fields; the header has {len(header)}")
-    result = {}
+    result: dict[str, Any] = {}
     for k, name in enumerate(header):
         texts = [line[k] for line in body]
         try:

@@ -216,8 +216,8 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
         return
     figures = table_statistics(table)
     yield Group("own-table/figures", int(figures["cells"]), float("nan"), float("nan"), float("nan"), {}, figures)
-    from archgym.simulators.nas.build_table import read_table
     from archgym.simulators.nas.data import load_data
+    from archgym.simulators.nas.table import read_assembled
     from archgym.simulators.nas.trainer import TrainRecipe, train_cell
 
     recipe = TrainRecipe.from_dict(table.metadata["recipe"])
@@ -236,7 +236,7 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
     from importlib import resources
 
     with resources.as_file(resources.files("archgym.simulators.nas") / "data" / "nb201_mnist1d.parquet") as path:
-        columns, _ = read_table(path)
+        columns, _ = read_assembled(path)
     noise = table.noise_deviation(Key("test", "full", recipe.epochs))
     rng = np.random.default_rng(20)
     picks = rng.permutation(len(columns["code"]))[:entries]

@@ -25,6 +25,7 @@ import numpy as np
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.fidelity import PROXIES
+from archgym.simulators.nas.parquet import read_parquet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -232,24 +233,19 @@ def own_scores() -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]
     """Shipped scores on the skeleton ``mnist1d-C8S2``: name -> (score, seconds) of every cell in code order, both
     ``(15625,)``; empty where the file is not there. Scores belong to function classes: an edge off every path
     changes none of them. Cells of classes that are not in the file are NaN; dead ones rank last."""
-    import pyarrow.parquet as pq
-
-    from archgym.simulators.nas.build_table import plain_column
-
     path = own_scores_path()
     if not path.exists():
         return {}
-    with pq.ParquetFile(path) as file:
-        stored = file.read()
+    stored, _ = read_parquet(path)
     number = cells.classes("function")
     result = {}
     by_class = np.full(number.max() + 1, np.nan)
-    code_class = number[plain_column(stored.column("code")).astype(np.int64)]
+    code_class = number[stored["code"].astype(np.int64)]
     for proxy in PROXIES:
-        if proxy in stored.column_names:
+        if proxy in stored:
             scores, seconds = by_class.copy(), by_class.copy()
-            scores[code_class] = plain_column(stored.column(proxy))
-            seconds[code_class] = plain_column(stored.column(f"{proxy}_seconds"))
+            scores[code_class] = stored[proxy]
+            seconds[code_class] = stored[f"{proxy}_seconds"]
             present = np.zeros(len(by_class), dtype=bool)
             present[code_class] = True
             known = present[number] | cells.is_dead(cells.all_rows())

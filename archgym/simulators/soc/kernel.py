@@ -12,12 +12,13 @@ Each design is computed by one thread from its row alone: same bits for any numb
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, njit
+from numba import njit
 from numpy.typing import NDArray
+
+from archgym.threads import on_threads
 
 BUSES = 4
 MEMORIES = 4
@@ -975,12 +976,4 @@ def evaluate_rows(
         part = slice(start, start + SLICE)
         _evaluate_slice(rows[part], valid[part], layout, graph, tables, physical, out[part])
 
-    starts = range(0, len(rows), SLICE)
-    threads = min(get_num_threads(), len(starts))
-    if threads <= 1:
-        for start in starts:
-            work(start)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, starts):
-            pass
+    on_threads(work, range(0, len(rows), SLICE))
