@@ -144,11 +144,18 @@ class _Scalars(KVWriter):
 
 
 class SB3Agent(Agent):
-    """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model."""
+    """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model.
+
+    A policy that has converged proposes nothing new. A new one is trained with what is left, which starts from the best
+    design so far, as every episode does; without ``restart`` what is left goes to uniform designs.
+    """
 
     drives = True
     log_interval = 1
     """Updates (on-policy) or episodes (off-policy) between two points of the learner's own scalars."""
+
+    FEW = 20
+    """New designs that a policy has to find for another one to be trained after it."""
 
     def ask(self, n: int) -> Designs:
         raise NotImplementedError("a reinforcement learning agent drives the search itself")
@@ -171,26 +178,36 @@ class SB3Agent(Agent):
         raise NotImplementedError
 
     def drive(self, evaluator: Evaluator) -> None:
-        seed = int(self.rng.integers(2**31))
         with own_randomness(), unchecked_distributions():
-            env = self.env(evaluator)
-            env.seed(seed)
-            total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
-            model = self.model(env, seed, total)
-            every = None
-            if self.on_measured is not None:
-                model.set_logger(Logger(None, [_Scalars(self)]))
-                every = self.log_interval
-            # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
-            try:
-                while not evaluator.exhausted:
-                    model.learn(total, reset_num_timesteps=False, log_interval=every)
-            except (Converged, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not _diverged(model):
-                    raise
-                # What a converged policy, or one that steps too large have blown up, leaves goes to uniform designs.
-                while not evaluator.exhausted:
-                    evaluator.evaluate(self.space.sample(int(min(evaluator.remaining, 64)), self.rng))
+            while not evaluator.exhausted:
+                used = evaluator.used
+                self._learn(evaluator)
+                # Repeats cost no budget: where a new policy finds next to nothing new, uniform designs are cheaper.
+                if not getattr(self.p, "restart", True) or evaluator.used - used < self.FEW:
+                    while not evaluator.exhausted:
+                        evaluator.evaluate(self.space.sample(int(min(evaluator.remaining, 64)), self.rng))
+
+    def _learn(self, evaluator: Evaluator) -> None:
+        """Train one policy until the budget is used up, or until it only repeats itself, or until steps too large
+        have blown it up: what is left then goes to the next one."""
+        seed = int(self.rng.integers(2**31))
+        env = self.env(evaluator)
+        env.seed(seed)
+        total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
+        model = self.model(env, seed, total)
+        every = None
+        if self.on_measured is not None:
+            model.set_logger(Logger(None, [_Scalars(self)]))
+            every = self.log_interval
+        # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
+        try:
+            while not evaluator.exhausted:
+                model.learn(total, reset_num_timesteps=False, log_interval=every)
+        except Converged:
+            pass
+        except RuntimeError:
+            if not _diverged(model):
+                raise
 
 
 def _diverged(model: Any) -> bool:
@@ -208,10 +225,11 @@ class PPOHyperparameters(Hyperparameters):
 
     action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
     designs: int = hyper(16, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
-    learning_rate: float = hyper(0.02, low=1e-5, high=0.05, log=True, doc="step of Adam")
-    epochs: int = hyper(4, low=1, high=20, doc="passes over the designs an update")
+    learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of Adam")
+    epochs: int = hyper(2, low=1, high=20, doc="passes over the designs an update")
     minibatches: int = hyper(1, low=1, high=16, doc="gradient steps a pass")
-    entropy: float = hyper(0.005, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    entropy: float = hyper(0.1, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    restart: bool = hyper(True, choices=(True, False), doc="train a new policy when one has converged")
     clip: float = hyper(0.2, low=0.05, high=0.5, doc="range of the probability ratio")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
@@ -255,6 +273,7 @@ class A2CHyperparameters(Hyperparameters):
     designs: int = hyper(8, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
     learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
     entropy: float = hyper(0.01, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    restart: bool = hyper(True, choices=(True, False), doc="train a new policy when one has converged")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
 

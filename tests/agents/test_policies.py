@@ -1,4 +1,4 @@
-"""A policy that blows up ends its learning, not its run."""
+"""A policy that blows up or converges ends its learning, not its run."""
 
 from __future__ import annotations
 
@@ -40,3 +40,21 @@ def test_other_faults_are_not_hidden():
     problem = make_problem("synthetic/rugged")
     with pytest.raises(ValueError, match="another fault"):
         search(problem, Broken(problem, 0), 100)
+
+
+class Counted(sb3_agents.PPO):
+    policies = 0
+
+    def model(self, env, seed, total_steps):
+        self.policies += 1
+        return super().model(env, seed, total_steps)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_converged_policy_is_followed_by_another_unless_told_not_to(restart):
+    problem = make_problem("synthetic/separable")
+    hyperparameters = sb3_agents.PPOHyperparameters(learning_rate=0.02, epochs=8, entropy=0.0, restart=restart)
+    agent = Counted(problem, 0, hyperparameters)
+    result = search(problem, agent, 400)
+    assert result.evaluations == 400
+    assert (agent.policies > 1) is restart
