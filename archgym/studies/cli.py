@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from archgym.console import print_json
 from archgym.errors import ArchGymError
@@ -200,15 +201,18 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{row['agent_us_per_evaluation']:,.0f}",
         )  # fmt: skip
     out.print(table)
+    # Long names are folded, not cut: they differ in what follows the simulator's name.
     table = Table(
-        "problem", "agent", "tuned regret", "best setting", "median", "worst", "within 0.05 of best", "best of 4 draws"
-    )
-    for row in summary["by_problem"]:
-        if row["lottery_settings"] > 1:
+        Column("problem", overflow="fold"), "agent", "tuned regret", "best setting", "median", "worst",
+        "within 0.05 of best", "best of 4 draws",
+    )  # fmt: skip
+    for problem, group in itertools.groupby(summary["by_problem"], key=lambda row: row["problem"]):
+        rows = [row for row in group if row["lottery_settings"] > 1]
+        for i, row in enumerate(rows):
             table.add_row(
-                row["problem"], row["agent"], f"{row['tuned_regret'][0]:.3f}", f"{row['lottery_best']:.3f}",
+                problem if i == 0 else "", row["agent"], f"{row['tuned_regret'][0]:.3f}", f"{row['lottery_best']:.3f}",
                 f"{row['lottery_median']:.3f}", f"{row['lottery_worst']:.3f}", f"{row['lottery_tickets']:.0%}",
-                f"{row['lottery_expected_best'].get('4', float('nan')):.3f}",
+                f"{row['lottery_expected_best'].get('4', float('nan')):.3f}", end_section=i == len(rows) - 1,
             )  # fmt: skip
     if table.row_count:
         out.print("The lottery: normalised regret over hyperparameter settings (median over seeds)")

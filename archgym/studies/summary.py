@@ -142,11 +142,13 @@ class Results:
         settings = self.settings(problem, agent)
         if not settings:
             return "", []
-        seeds = sorted({run.seed for runs in settings.values() for run in runs})
+        # Settings compare fairly on seeds that all of them have been run with; a study that goes on may lack the last.
+        by_setting = [{run.seed for run in runs} for runs in settings.values()]
+        shared = set.intersection(*by_setting)
+        seeds = sorted(shared if len(shared) > 1 else set.union(*by_setting))
         choose = set(seeds[::2]) if len(seeds) > 1 else set(seeds)
         judge = set(seeds[1::2]) if len(seeds) > 1 else choose
-        # Only settings that were run with all seeds so far compare fairly.
-        full = {k: r for k, r in settings.items() if len(r) == len(seeds)} or settings
+        full = {k: r for k, r in settings.items() if {run.seed for run in r} >= set(seeds)} or settings
         scores = {
             name: float(np.median(self.final([r for r in runs if r.seed in choose] or runs, evaluations)))
             for name, runs in full.items()

@@ -295,6 +295,14 @@ def test_tuned_settings_are_judged_on_seeds_they_were_not_chosen_by(serial):
     assert chosen[name] == min(chosen.values())
 
 
+def test_a_seed_that_only_some_settings_have_run_decides_nothing():
+    # The better setting comes last in the order of runs, and its last seed is still to come.
+    made = made_up(lambda agent, problem, setting, seed: 0.4 - 0.1 * setting, seeds=5, without={(3, 4)})
+    settings, (name, held_out) = made.settings("p", "ga"), made.tuned("p", "ga")
+    assert name == list(settings)[3]
+    assert [run.seed for run in held_out] == [1, 3]
+
+
 def test_the_summary_is_whole_and_json_able(serial, tmp_path):
     summary = Results.load(serial.folder).summary()
     json.dumps(summary)
@@ -306,8 +314,9 @@ def test_the_summary_is_whole_and_json_able(serial, tmp_path):
     assert summary["claims"][0]["verdict"] == "undecided"
 
 
-def made_up(regret, problems=("p", "q"), settings=4, seeds=8):
-    """A study whose normalised regrets are what ``regret(agent, problem, setting, seed)`` says."""
+def made_up(regret, problems=("p", "q"), settings=4, seeds=8, without=()):
+    """A study whose normalised regrets are what ``regret(agent, problem, setting, seed)`` says; runs of (setting, seed)
+    in ``without`` are still to come."""
     rows = [
         {
             "run": f"{problem}{agent}{setting}{seed}", "problem_key": problem, "agent": agent, "seed": seed,
@@ -315,6 +324,7 @@ def made_up(regret, problems=("p", "q"), settings=4, seeds=8):
             "curve": [[1, -1.0], [90, -regret(agent, problem, setting, seed)]], "agent_s": 0.1, "simulation_s": 0.1,
         }
         for problem in problems for agent in ("ga", "aco", "re") for setting in range(settings) for seed in range(seeds)
+        if (setting, seed) not in without
     ]  # fmt: skip
     return Results(rows, {p: {"optimum": 0.0, "random_median": -1.0} for p in problems})
 
