@@ -17,7 +17,7 @@ from archgym.registry import AGENTS, SIMULATORS, Registry
 PACKAGE = Path(archgym.__file__).parent
 # A layer imports only from layers before it.
 LAYERS = [
-    ["errors", "measure", "console"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
+    ["errors", "measure", "console", "threads"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
     ["evaluator", "enumeration"], ["simulators"], ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"],
     ["testing"], ["progress"], ["cli", "__main__", "doctor"],
 ]  # fmt: skip
