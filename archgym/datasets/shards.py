@@ -44,7 +44,9 @@ class ShardWriter:
             self._file: IO[bytes] = open(temporary, "wb", buffering=0)  # noqa: SIM115 (closed by close())
             options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), schema, options=options)
-            for batch in keep:
+            # Arrow writes the schema with the first batch. An empty one brings it onto the disk now, so that a kill
+            # before the first trial leaves a readable shard.
+            for batch in (_empty(schema), *(batch for batch in keep if len(batch))):
                 self._writer.write_batch(batch)
             self._sync()
             os.replace(temporary, self.path)
@@ -80,6 +82,10 @@ class ShardWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def unwritable(path: Path, error: OSError) -> ArchGymError:

@@ -124,6 +124,7 @@ SIMULATORS.register("bowl", "tests.bowl:BowlSimulator")
 from archgym.problem import make_problem
 from archgym.agents import make_agent, search
 problem = make_problem("bowl/deep")
+{before}
 def slow(evaluator):
     print(evaluator.trials, flush=True)
     time.sleep(0.01)
@@ -135,7 +136,7 @@ def test_sigkill_loses_nothing_that_was_told(bowl, tmp_path):
     root, log = str(Path(__file__).parents[2]), tmp_path / "killed.arrows"
     whole = tmp_path / "whole.arrows"
     search(bowl, make_agent("ga", bowl, 7), 150, log=whole, batch=4)
-    code = _RUN.format(root=root, log=str(log))
+    code = _RUN.format(root=root, log=str(log), before="")
     told = 0
     for wait in (0.02, 0.04, 0.03):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -150,6 +151,20 @@ def test_sigkill_loses_nothing_that_was_told(bowl, tmp_path):
     result = search(bowl, make_agent("ga", bowl, 7), 150, log=log, resume=True, batch=4)
     assert result.evaluations == 150
     assert_same_trials(log, whole)
+
+
+def test_sigkill_before_the_first_trial_leaves_nothing_in_the_way(bowl, tmp_path):
+    log, whole = tmp_path / "killed.arrows", tmp_path / "whole.arrows"
+    search(bowl, make_agent("ga", bowl, 7), 150, log=whole, batch=4)
+    kill = "import os\nproblem.simulator.evaluate = lambda *args, **options: os.kill(os.getpid(), 9)"
+    code = _RUN.format(root=str(Path(__file__).parents[2]), log=str(log), before=kill)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert len(read_trials(tmp_path)) == len(read_trials(whole)), "readers of the folder do not mind"
+    with pytest.raises(ArchGymError, match="add --resume"):
+        search(bowl, make_agent("ga", bowl, 7), 150, log=log, batch=4)
+    search(bowl, make_agent("ga", bowl, 7), 150, log=log, resume=True, batch=4)
+    assert_same_trials(log, whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.arrows", "whole.arrows"]
 
 
 def test_an_unwritable_folder_gets_one_sentence(bowl, tmp_path):
