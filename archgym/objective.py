@@ -44,8 +44,6 @@ class Objective(ABC):
     description: str = ""
     penalty: float = PENALTY
     archgym_form: bool = False
-    quiet: bool = False
-    """True where ``score`` cannot raise a floating-point warning, whatever the metrics."""
     """True for formulas kept only for comparison with ArchGym, defects included."""
 
     @property
@@ -61,11 +59,8 @@ class Objective(ABC):
         """Rewards ``(n,)``: the score where feasible and defined, else the penalty."""
         metrics = evaluation.metrics
         try:
-            if self.quiet:
-                rewards = self.score(metrics)
-            else:
-                with np.errstate(all="ignore"):
-                    rewards = np.asarray(self.score(metrics), dtype=np.float64)
+            with np.errstate(all="ignore"):
+                rewards = np.asarray(self.score(metrics), dtype=np.float64)
         except KeyError as error:
             raise UnknownNameError(f"metric of objective {self.name!r}", error.args[0], metrics) from None
         good = evaluation.feasible & np.isfinite(rewards)
@@ -92,8 +87,6 @@ class Term:
 
 class LogRatio(Objective):
     """reward = -sum of weight * ln(metric / reference) over the terms; see the module's first lines."""
-
-    quiet = True
 
     def __init__(self, terms: Sequence[Term], name: str = "", description: str = "") -> None:
         if not terms:
