@@ -272,7 +272,7 @@ class A2CHyperparameters(Hyperparameters):
     action_mode: str = hyper("design", choices=("design", "construct"), doc="one parameter a step, or a whole design")
     designs: int = hyper(8, low=2, high=512, log=True, doc="designs an update, one from each sub-environment")
     learning_rate: float = hyper(0.005, low=1e-5, high=0.05, log=True, doc="step of RMSprop")
-    entropy: float = hyper(0.01, low=0.0, high=0.2, doc="weight of the entropy bonus")
+    entropy: float = hyper(0.1, low=0.0, high=0.2, doc="weight of the entropy bonus")
     restart: bool = hyper(True, choices=(True, False), doc="train a new policy when one has converged")
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
