@@ -195,10 +195,9 @@ class SB3Agent(Agent):
         env.seed(seed)
         total = int(min(evaluator.remaining, 10_000_000)) * self.steps_per_design
         model = self.model(env, seed, total)
-        every = None
-        if self.on_measured is not None:
-            model.set_logger(Logger(None, [_Scalars(self)]))
-            every = self.log_interval
+        every = None if self.on_measured is None else self.log_interval
+        # Left to itself, SB3 makes a temporary folder for each policy and never removes it.
+        model.set_logger(Logger(None, [] if self.on_measured is None else [_Scalars(self)]))
         # Repeated designs cost steps but no budget, so the model may have to learn for longer than planned.
         try:
             while not evaluator.exhausted:
