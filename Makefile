@@ -25,7 +25,7 @@ run: install
 	$(BIN)/archgym run dram/matmul --objective edp --agent random,walk,ga --budget 500 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
 
 test: install-all
-	$(BIN)/python -m pytest -n 2 --timeout 900
+	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900
 
 test-fast: install-all
 	$(BIN)/python -m pytest -n 2 -m 'not slow' --timeout 300

@@ -62,7 +62,7 @@ def test_the_exact_front_against_all_designs_of_some_hardware():
 
 
 @pytest.mark.slow
-def test_nsga2_finds_most_of_the_front_with_five_percent_of_the_evaluations(tmp_path):
+def test_nsga2_finds_most_of_the_front_with_one_percent_of_the_evaluations(tmp_path):
     pytest.importorskip("pymoo")
     from pymoo.indicators.hv import HV
 
@@ -72,7 +72,7 @@ def test_nsga2_finds_most_of_the_front_with_five_percent_of_the_evaluations(tmp_
     hypervolume = HV(ref_point=np.full(3, 1.1))
     exact = hypervolume((front - low) / (high - low))
     log = tmp_path / "a.arrows"
-    search(problem, make_agent("nsga2", problem, 0), int(0.05 * problem.space.size), log=log)
+    search(problem, make_agent("nsga2", problem, 0, population=256), int(0.01 * problem.space.size), log=log)
     table = read_trials(log)
     losses = np.stack(
         [
@@ -83,4 +83,4 @@ def test_nsga2_finds_most_of_the_front_with_five_percent_of_the_evaluations(tmp_
         axis=1,
     )
     losses = losses[np.isfinite(losses).all(axis=1)]
-    assert hypervolume((losses - low) / (high - low)) >= 0.98 * exact
+    assert hypervolume((losses - low) / (high - low)) >= 0.99 * exact
