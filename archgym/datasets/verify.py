@@ -214,7 +214,14 @@ def verify(
             )
         )
         if key in reservoirs:
-            again = _again(problem, reservoirs[key].batches, tolerance)
+            batches = reservoirs[key].batches
+            lacking = [metric.name for metric in problem.metrics if metric.name not in batches[0].schema.names]
+            if lacking:
+                entry |= {"simulated": 0, "note": f"the trials have no metric {lacking[0]!r}"}
+                checks.append(Check("simulate again", False, f"{about.problem}: not done, {entry['note']}"))
+                problems.append(entry)
+                continue
+            again = _again(problem, batches, tolerance)
             entry |= again
             checks.append(
                 Check(
@@ -277,6 +284,8 @@ def _units(schema: pa.Schema, problem: Problem) -> str:
     for wanted in expected:
         if not (wanted.metadata or {}).get(b"role"):
             continue
+        if wanted.name not in schema.names:
+            return f"the trials have no column {wanted.name!r}, the simulator has one"
         have = schema.field(wanted.name)
         for what in (b"role", b"unit", b"direction"):
             old, new = (have.metadata or {}).get(what, b""), (wanted.metadata or {}).get(what, b"")

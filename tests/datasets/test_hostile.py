@@ -162,6 +162,25 @@ def test_flipped_bytes_never_crash(trials, tmp_path_factory, data):
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize("change", ["name", "role"])
+def test_a_metric_under_another_name_or_role_is_reported(trials, tmp_path, change):
+    """The file itself says which columns are metrics; the installed simulator may know others."""
+    source = sorted(trials.glob("*ga*.arrows"))[0]
+    with pa.ipc.open_stream(source) as reader:
+        table = reader.read_all()
+    position = table.schema.get_field_index("time_ns")
+    field = table.schema.field(position)
+    field = (
+        field.with_name("rime_ns") if change == "name" else field.with_metadata({**field.metadata, b"role": b"note"})
+    )
+    schema = table.schema.set(position, field)
+    path = tmp_path / "x.arrows"
+    with pa.ipc.new_stream(str(path), schema) as writer:
+        writer.write_table(pa.Table.from_arrays(table.columns, schema=schema))
+    failed = {check["name"]: check["detail"] for check in verify(path, sample=4)["checks"] if not check["holds"]}
+    assert "'time_ns'" in failed["simulate again"] and "time_ns" in failed["units"]
+
+
 def test_data_does_not_choose_what_is_run(merged, tmp_path):
     """A dataset may name stand-ins, files or external programs: none is touched without --trust."""
     for about, words in (
