@@ -177,12 +177,19 @@ class TrialFile:
     def _parquet(self, columns: Sequence[str] | None, size: int) -> Iterator[pa.RecordBatch]:
         names = list(columns) if columns is not None else self.schema.names
         present = [name for name in names if name in self.schema.names]
+        rows = 0
         try:
-            with pq.ParquetFile(self.path) as source:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as source:
                 for batch in source.iter_batches(batch_size=size, columns=present):
+                    batch.validate(full=True)  # other writers leave checksums out
+                    rows += batch.num_rows
+                    if rows > self.rows:
+                        break
                     yield batch.select(present)
         except (pa.ArrowException, OSError, MemoryError) as error:
             raise _broken(self.path, f"it is damaged ({_first_line(error)})") from None
+        if rows != self.rows:
+            raise _broken(self.path, f"it is damaged (it does not hold the {self.rows:,} rows that it claims)")
 
     def _arrows(self, columns: Sequence[str] | None, size: int) -> Iterator[pa.RecordBatch]:
         assert self.run is not None
@@ -279,6 +286,25 @@ def _check_schema(schema: pa.Schema, path: Path) -> None:
         raise _broken(path, "a column stands twice in it")
 
 
+def _check_types(schema: pa.Schema, metrics: Iterable[str], path: Path) -> None:
+    """Refuse numbers that are text, flags that are numbers, and the like; parameters may be of any flat type."""
+
+    def number(kind: pa.DataType) -> bool:
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+    def text(kind: pa.DataType) -> bool:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind))
+
+    wanted = {name: ("text", text) for name in (*RUN_COLUMNS, "violation")}
+    wanted |= {name: ("a whole number", pa.types.is_integer) for name in ("index", "seed")}
+    wanted |= {name: ("true or false", pa.types.is_boolean) for name in ("feasible", "cached")}
+    wanted |= {name: ("a number", number) for name in ("reward", *metrics)}
+    for name, (what, fits) in wanted.items():
+        if not fits(schema.field(name).type):
+            raise _broken(path, f"column {name!r} has the type {schema.field(name).type}, it should be {what}")
+
+
 def _named(schema: pa.Schema, role: str) -> tuple[str, ...]:
     return tuple(f.name for f in schema if (f.metadata or {}).get(b"role") == role.encode())
 
@@ -304,7 +330,9 @@ def _open_arrows(path: Path) -> TrialFile:
     key = tuple(_text(info.get(name, "")) for name in KEY_COLUMNS)
     problem = ProblemInfo(key, _text(info.get("workload", "")), _named(schema, "parameter"), _named(schema, "metric"))
     _options(key[5])
-    return TrialFile(path, pa.schema([*run_fields, *schema]), (problem,), info)
+    flat = pa.schema([*run_fields, *schema])
+    _check_types(flat, problem.metrics, path)
+    return TrialFile(path, flat, (problem,), info)
 
 
 def _open_parquet(path: Path) -> TrialFile:
@@ -333,6 +361,7 @@ def _open_parquet(path: Path) -> TrialFile:
         for name in (*problem.parameters, *problem.metrics):
             if name not in schema.names:
                 raise _broken(path, f"it lacks the column {name!r} of {problem.problem}")
+        _check_types(schema, problem.metrics, path)
     return TrialFile(path, schema.remove_metadata(), made, None, "", rows)
 
 
@@ -456,6 +485,8 @@ def _by_key(batch: pa.RecordBatch) -> Iterator[tuple[ProblemKey, NDArray[np.int6
     words: list[list[str]] = []
     for name in KEY_COLUMNS:
         column = batch.column(name)
+        if column.null_count:
+            raise ArchGymError(f"the trials hold rows without a value in {name!r}, which says what they are trials of")
         if not pa.types.is_dictionary(column.type):
             column = column.dictionary_encode()
         texts = column.dictionary.to_pylist()
@@ -584,7 +615,9 @@ class DatasetWriter:
             if self._writer is None:
                 path = self.folder / f"trials-{len(self.files):05d}.parquet"
                 # Under another name until it is whole, so that a killed run leaves nothing that looks finished.
-                self._writer = pq.ParquetWriter(path.with_suffix(".tmp"), self.schema, compression="zstd")
+                self._writer = pq.ParquetWriter(
+                    path.with_suffix(".tmp"), self.schema, compression="zstd", write_page_checksum=True
+                )
                 self.files.append(path)
             self._writer.write_table(table)
         except OSError as error:
@@ -662,7 +695,7 @@ def value_columns(batch: pa.RecordBatch, names: Sequence[str]) -> list[NDArray[A
             column = column.dictionary_encode()
         if pa.types.is_dictionary(column.type):
             codes = np.array([text_number(str(word)) for word in column.dictionary.to_pylist()] + [-1], dtype=np.int64)
-            positions = column.indices.fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)
+            positions = column.indices.cast(pa.int64()).fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)
             result.append(codes[positions])
         elif pa.types.is_boolean(column.type):
             result.append(column.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))

@@ -270,8 +270,9 @@ def split(
         else:
             codes = batch.column(by)
             codes = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
-            of_word = np.array([held.get(word, 0) for word in codes.dictionary.to_pylist()], dtype=np.int8)
-            side[rows] = of_word[codes.indices.to_numpy(zero_copy_only=False)]
+            of_word = np.array([*(held.get(word, 0) for word in codes.dictionary.to_pylist()), 0], dtype=np.int8)
+            positions = codes.indices.cast(pa.int64()).fill_null(len(of_word) - 1)
+            side[rows] = of_word[positions.to_numpy(zero_copy_only=False)]
     overlap = np.zeros(len(side), dtype=bool)
     if by in ("agent", "region"):
         overlap = (side > 0) & np.isin(words, np.unique(words[side == 0]))

@@ -190,7 +190,7 @@ class TrialSchema:
         known = {str(v) if pa.types.is_dictionary(kind) else v: i for i, v in enumerate(parameter.values)}
         words = column.dictionary.to_pylist()
         codes = np.array([known.get(word, -1) for word in words], dtype=np.int64)
-        positions = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        positions = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
         result = codes[positions] if len(codes) else np.full(len(positions), -1, dtype=np.int64)
         result[positions < 0] = -1
         if (result < 0).any():

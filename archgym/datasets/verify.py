@@ -259,7 +259,7 @@ class _Counts:
         column = batch.column("violation")
         column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         empty = np.array([word in ("", None) for word in column.dictionary.to_pylist()] + [True])
-        unnamed = empty[column.indices.fill_null(len(empty) - 1).to_numpy(zero_copy_only=False)]
+        unnamed = empty[column.indices.cast(pa.int64()).fill_null(len(empty) - 1).to_numpy(zero_copy_only=False)]
         some = np.zeros(batch.num_rows, dtype=bool)
         for name in problem.metrics:
             some |= np.isfinite(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64))
@@ -291,7 +291,8 @@ def _units(schema: pa.Schema, problem: Problem) -> str:
             old, new = (have.metadata or {}).get(what, b""), (wanted.metadata or {}).get(what, b"")
             if old != new:
                 return f"{wanted.name} has the {what.decode()} {old.decode()!r}, the simulator says {new.decode()!r}"
-        if have.type != wanted.type and not (pa.types.is_floating(have.type) and pa.types.is_integer(wanted.type)):
+        old_type, new_type = (t.value_type if pa.types.is_dictionary(t) else t for t in (have.type, wanted.type))
+        if old_type != new_type and not (pa.types.is_floating(old_type) and pa.types.is_integer(new_type)):
             return f"{wanted.name} is {have.type}, the simulator says {wanted.type}"
     return ""
 

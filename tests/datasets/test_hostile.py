@@ -218,3 +218,80 @@ def test_empty_folders_say_so(tmp_path):
         Dataset(tmp_path)
     with pytest.raises(ArchGymError, match="does not exist"):
         Dataset(tmp_path / "nothing")
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=60)
+def test_flipped_bytes_of_parquet_never_crash(merged, tmp_path_factory, data):
+    """Our own files carry checksums; those of other writers may carry none."""
+    source = merged
+    if data.draw(st.booleans()):
+        source = tmp_path_factory.mktemp("flip") / "plain.parquet"
+        pq.write_table(pq.read_table(merged), source)
+    content = bytearray(source.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("flip") / "x.parquet"
+    path.write_bytes(bytes(content))
+    try:
+        info(path)
+        verify(path, sample=4)
+    except ArchGymError as error:
+        sentence = str(error)
+    else:
+        sentence = ""
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("seed", ["zero"]),
+        ("reward", ["much"]),
+        ("feasible", [1]),
+        ("violation", [0]),
+        ("time_ns", [True]),
+        ("run", [7]),
+    ],
+)
+def test_columns_of_another_type_are_refused(merged, tmp_path, name, column):
+    table = pq.read_table(merged)
+    position = table.schema.get_field_index(name)
+    table = table.set_column(
+        position, table.schema.field(position).with_type(pa.array(column).type), pa.array(column * len(table))
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert f"column {name!r} has the type" in refuse(tmp_path / "x.parquet")
+
+
+def test_a_damaged_value_is_found_by_its_checksum(merged, tmp_path):
+    """A value of which one bit has changed is still a number."""
+    source = pq.ParquetFile(merged).metadata.row_group(0)
+    column = next(source.column(i) for i in range(source.num_columns) if source.column(i).path_in_schema == "reward")
+    content = bytearray(merged.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path = tmp_path / "x.parquet"
+    path.write_bytes(bytes(content))
+    assert "damaged" in refuse(path)
+
+
+def test_rows_that_name_no_problem_are_refused(merged, tmp_path):
+    table = pq.read_table(merged)
+    position = table.schema.get_field_index("problem")
+    words = [None, *table.column("problem").to_pylist()[1:]]
+    pq.write_table(table.set_column(position, "problem", pa.array(words)), tmp_path / "x.parquet")
+    for use in (info, verify, lambda path: merge([path], tmp_path / "m")):
+        with pytest.raises(ArchGymError, match="without a value in 'problem'"):
+            use(tmp_path / "x.parquet")
+
+
+def test_small_dictionaries_of_other_writers_are_read(merged, tmp_path):
+    """Indices of eight bits leave no room for a code that means null."""
+    table = pq.read_table(merged)
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            for kind in (pa.int8(), pa.uint8()):
+                column = table.column(position).cast(pa.dictionary(kind, pa.string()))
+                table = table.set_column(position, field.with_type(column.type), column)
+    pq.write_table(table, tmp_path / "x.parquet")
+    assert verify(tmp_path / "x.parquet", sample=4)["holds"]
