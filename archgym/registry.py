@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
 from typing import Any
 
 from archgym.errors import ArchGymError, UnknownNameError
@@ -26,6 +25,8 @@ class Registry(Mapping[str, str]):
     def _all(self) -> dict[str, Any]:
         if not self._scanned:
             self._scanned = True
+            from importlib.metadata import entry_points  # slow to import, and to scan a large installation with
+
             for point in entry_points(group=self.group):
                 self._targets.setdefault(point.name, point.value)
         return self._targets

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,8 +25,16 @@ def _seconds(calls: Sequence[Callable[[], object]], repeat: int, rounds: int = 2
     return best
 
 
+def _import_s() -> float:
+    """Processor seconds of ``import archgym`` in a new process, Gymnasium and NumPy included: the least of five."""
+    code = "import time; start = time.process_time(); import archgym; print(time.process_time() - start)"
+    command = [sys.executable, "-c", code]
+    return min(float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5))
+
+
 def bench(threads: int) -> Iterator[Figure]:
     """Microseconds of ``step`` above the simulator's own time, single and a design of 1,024 sub-environments."""
+    yield Figure("import_cpu_s", _import_s(), "s", threads)
     problem = make_problem("dram/gzip", workload_options={"requests": 1})
     space, workload, simulator = problem.space, problem.workload, problem.simulator
     one, many = space.sample(1, 0), space.sample(1024, 0)

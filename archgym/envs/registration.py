@@ -17,11 +17,9 @@ ENVIRONMENTS: dict[str, str] = {
 
 
 def register_environments() -> None:
-    """Register every id of a registered simulator with Gymnasium; doing it twice changes nothing."""
-    from archgym.registry import SIMULATORS
-
+    """Register every id with Gymnasium; doing it twice changes nothing."""
     for env_id, kind in ENVIRONMENTS.items():
-        if env_id not in gymnasium.registry and kind in SIMULATORS:
+        if env_id not in gymnasium.registry:
             gymnasium.register(
                 env_id,
                 entry_point="archgym.envs.design_env:DesignEnv",

@@ -49,19 +49,20 @@ def test_no_import_goes_upward():
 
 
 def test_import_is_light():
+    """What archgym adds to the import of Gymnasium is the lesser part, and holds nothing heavy."""
     code = (
-        "import time, sys; t = time.process_time(); import archgym; t = time.process_time() - t;"
-        "heavy = ('torch', 'sklearn', 'numba', 'stable_baselines3', 'matplotlib', 'pandas');"
-        "heavy = [m for m in heavy if m in sys.modules];"
-        "print(t, *heavy)"
+        "import sys, time; start = time.process_time(); import gymnasium; middle = time.process_time();"
+        "import archgym; end = time.process_time();"
+        "heavy = ('torch', 'sklearn', 'numba', 'stable_baselines3', 'matplotlib', 'pandas', 'pyarrow', 'scipy');"
+        "print(middle - start, end - middle, *[m for m in heavy if m in sys.modules])"
     )
-    # What else the processor does only adds to the time: the least of three is the import's own.
     outs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(3)
     ]
-    assert all(out[1:] == [] for out in outs)
-    assert min(float(out[0]) for out in outs) < 0.5
+    assert all(out[2:] == [] for out in outs)
+    # A ratio in one process, and the least of three: what else the processor does meets both.
+    assert min(float(out[1]) / float(out[0]) for out in outs) < 0.5
 
 
 def test_names(bowl, tmp_path):
