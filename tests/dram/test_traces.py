@@ -218,7 +218,7 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
         ("a.trace", "LD 0x40\nXX 64\n", ["line 2", "LD or ST"]),
         ("a.trace", "LD\n", ["no known trace format"]),
         ("a.bin", b"\x00\xff\x01" * 50, ["no known trace format"]),
-        ("a.csv.gz", gzip.compress(f"{HEADER}\n1,2,R\n".encode())[:-6], ["truncated"]),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n1,2,R\n".encode(), mtime=0)[:-6], ["truncated"]),
         ("a.csv.gz", f"{HEADER}\n1,2,R\n", ["not gzipped"]),
     ],
 )
