@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema
+from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
 from archgym.datasets.shards import SUFFIX, find_shards, shard_info, unwritable
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
@@ -691,12 +691,10 @@ def value_columns(batch: pa.RecordBatch, names: Sequence[str]) -> list[NDArray[A
     result = []
     for name in names:
         column = batch.column(name)
-        if pa.types.is_string(column.type):
-            column = column.dictionary_encode()
-        if pa.types.is_dictionary(column.type):
-            codes = np.array([text_number(str(word)) for word in column.dictionary.to_pylist()] + [-1], dtype=np.int64)
-            positions = column.indices.cast(pa.int64()).fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)
-            result.append(codes[positions])
+        if pa.types.is_string(column.type) or pa.types.is_dictionary(column.type):
+            words, positions = words_and_positions(column)
+            codes = [-1 if word is None else text_number(str(word)) for word in words]
+            result.append(np.array(codes, dtype=np.int64)[positions])
         elif pa.types.is_boolean(column.type):
             result.append(column.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
         elif pa.types.is_integer(column.type):

@@ -23,6 +23,7 @@ from archgym.datasets.dataset import (
     text_number,
     value_columns,
 )
+from archgym.datasets.schema import words_and_positions
 from archgym.errors import ArchGymError, UnknownNameError
 
 
@@ -268,11 +269,8 @@ def split(
         elif by == "region":
             side[rows] = in_region(batch, conditions)
         else:
-            codes = batch.column(by)
-            codes = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
-            of_word = np.array([*(held.get(word, 0) for word in codes.dictionary.to_pylist()), 0], dtype=np.int8)
-            positions = codes.indices.cast(pa.int64()).fill_null(len(of_word) - 1)
-            side[rows] = of_word[positions.to_numpy(zero_copy_only=False)]
+            values, positions = words_and_positions(batch.column(by))
+            side[rows] = np.array([held.get(value, 0) for value in values], dtype=np.int8)[positions]
     overlap = np.zeros(len(side), dtype=bool)
     if by in ("agent", "region"):
         overlap = (side > 0) & np.isin(words, np.unique(words[side == 0]))
@@ -305,7 +303,7 @@ def _hold_out(dataset: Dataset, by: str, test: float, validation: float, names: 
     for batch in dataset.batches([by]):
         present |= set(batch.column(0).to_pylist())
     if len(present) < 2:
-        raise ArchGymError(f"the dataset has one {by} only ({', '.join(present)}); split by design instead")
+        raise ArchGymError(f"the dataset has one {by} only ({', '.join(map(str, present))}); split by design instead")
     for name in names:
         if name not in present:
             raise UnknownNameError(f"{by} of the dataset", name, present)

@@ -68,6 +68,17 @@ def _parameter_type(parameter: Parameter) -> pa.DataType:
     return pa.dictionary(pa.int32(), pa.string())
 
 
+def words_and_positions(column: pa.Array) -> tuple[list[Any], NDArray[np.int64]]:
+    """The distinct values of a column, None last, and each row's position ``(n,)`` among them; null rows stand at the last.
+
+    Positions are wide whatever the width of the column's own indices: eight bits may leave no room for one more value.
+    """
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    words = [*column.dictionary.to_pylist(), None]
+    return words, column.indices.cast(pa.int64()).fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+
+
 class TrialSchema:
     """The columns of one problem's trials and how batches of them are made.
 
@@ -183,21 +194,15 @@ class TrialSchema:
         """Value indices of a parameter's column, whatever its Arrow type."""
         if isinstance(column, pa.ChunkedArray):
             column = column.unify_dictionaries().combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        if not pa.types.is_dictionary(column.type):
-            column = column.dictionary_encode()
         kind = _parameter_type(parameter)
         # Text columns hold every value as text, also the numbers of a mixed list.
         known = {str(v) if pa.types.is_dictionary(kind) else v: i for i, v in enumerate(parameter.values)}
-        words = column.dictionary.to_pylist()
-        codes = np.array([known.get(word, -1) for word in words], dtype=np.int64)
-        positions = column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        result = codes[positions] if len(codes) else np.full(len(positions), -1, dtype=np.int64)
-        result[positions < 0] = -1
+        words, positions = words_and_positions(column)
+        result = np.array([known.get(word, -1) for word in words], dtype=np.int64)[positions]
         if (result < 0).any():
             row = int(np.argmax(result < 0))
-            value = words[positions[row]] if positions[row] >= 0 else None
             raise ArchGymError(
-                f"the trials hold {parameter.name} = {value!r}, which is not in the space "
+                f"the trials hold {parameter.name} = {words[positions[row]]!r}, which is not in the space "
                 f"{self.problem.simulator.space_name!r} of {self.problem.name}"
             )
         return result

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from archgym.datasets.dataset import Dataset, ProblemInfo, ProblemKey, hash_rows
 from archgym.datasets.merge import find_duplicates
-from archgym.datasets.schema import TrialSchema, hyperparameter_hash
+from archgym.datasets.schema import TrialSchema, hyperparameter_hash, words_and_positions
 from archgym.problem import Problem
 
 
@@ -256,10 +256,8 @@ class _Counts:
         self.bad_reward += int((~np.isfinite(reward)).sum())
         self.cached += int(batch.column("cached").true_count)
         feasible = batch.column("feasible").fill_null(False).to_numpy(zero_copy_only=False)
-        column = batch.column("violation")
-        column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        empty = np.array([word in ("", None) for word in column.dictionary.to_pylist()] + [True])
-        unnamed = empty[column.indices.cast(pa.int64()).fill_null(len(empty) - 1).to_numpy(zero_copy_only=False)]
+        words, positions = words_and_positions(batch.column("violation"))
+        unnamed = np.array([word in ("", None) for word in words])[positions]
         some = np.zeros(batch.num_rows, dtype=bool)
         for name in problem.metrics:
             some |= np.isfinite(batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64))
