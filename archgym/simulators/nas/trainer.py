@@ -102,6 +102,8 @@ class TrainResult:
         loss: mean training loss over the epochs since the checkpoint before.
         seconds: processor seconds of training (evaluation not counted) up to every checkpoint.
         valid_logits: logits on the validation samples at the end, float32 ``(n, classes)``; None where not asked for.
+        valid_cross_entropy, test_cross_entropy: mean cross-entropy in nats at every checkpoint, float64
+            ``(checkpoints,)``; None where the trainer did not measure it.
     """
 
     valid: NDArray[np.float64]
@@ -109,6 +111,8 @@ class TrainResult:
     loss: NDArray[np.float64]
     seconds: NDArray[np.float64]
     valid_logits: NDArray[np.float32] | None = None
+    valid_cross_entropy: NDArray[np.float64] | None = None
+    test_cross_entropy: NDArray[np.float64] | None = None
 
 
 def layer_shapes(ops: Sequence[int], macro_name: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -173,6 +177,7 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
     rates = recipe.rates(steps)
     valid: list[float] = []
     test: list[float] = []
+    cross_entropies: dict[str, list[float]] = {"valid": [], "test": []}
     losses: list[float] = []
     seconds: list[float] = []
     spent, done = 0.0, 0
@@ -201,17 +206,27 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
         done = checkpoint
         seconds.append(spent)
         part = recipe.intermediate_samples if checkpoint < recipe.epochs else 0
-        for split, x, y in ((valid, data.x_valid, data.y_valid), (test, data.x_test, data.y_test)):
+        for split, name, x, y in (
+            (valid, "valid", data.x_valid, data.y_valid),
+            (test, "test", data.x_test, data.y_test),
+        ):
             if part:
                 x, y = x[:part], y[:part]
-            out, _, hits = kernels.predict(  # type: ignore[no-untyped-call]
+            out, loss, hits = kernels.predict(  # type: ignore[no-untyped-call]
                 ops, theta, running, x, y, recipe.batch, m.width, m.classes
             )
             split.append(100.0 * hits / len(y))
+            cross_entropies[name].append(loss / len(y))
             if split is valid:
                 last_logits = out
     return TrainResult(
-        np.array(valid), np.array(test), np.array(losses), np.array(seconds), last_logits if logits else None
+        np.array(valid),
+        np.array(test),
+        np.array(losses),
+        np.array(seconds),
+        last_logits if logits else None,
+        np.array(cross_entropies["valid"]),
+        np.array(cross_entropies["test"]),
     )
 
 
