@@ -7,7 +7,7 @@ from torch import nn
 
 import archgym
 from archgym.agents import make_agent, search
-from archgym.simulators.accelerator.torch_reader import workload_from_torch
+from archgym.networks.torch_reader import workload_from_torch
 
 
 class Net(nn.Module):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from archgym.errors import ArchGymError
+from archgym.networks.layers import Layer, Network, conv, gemm
 from archgym.simulators.accelerator import hardware, mapper
 from archgym.simulators.accelerator.components import fit_errors, technologies, technology
-from archgym.simulators.accelerator.layers import Layer, Network, conv, gemm
 from archgym.simulators.accelerator.loopnest import Batch, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
 

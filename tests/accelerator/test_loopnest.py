@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator.layers import Layer
+from archgym.networks.layers import Layer
 from archgym.simulators.accelerator.loopnest import (
     Architecture,
     Batch,

@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
+from archgym import networks
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator import networks
-from archgym.simulators.accelerator.layers import Layer, Network, conv, gemm
+from archgym.networks.layers import Layer, Network, conv, gemm
 
 MACS = {
     "alexnet_grouped": (8, 8, 724_406_816),

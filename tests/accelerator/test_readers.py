@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archgym import networks
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator import networks
-from archgym.simulators.accelerator.layers import Layer, Network
-from archgym.simulators.accelerator.readers import read_network, timeloop_layer, write_network
+from archgym.networks.layers import Layer, Network
+from archgym.networks.readers import read_network, timeloop_layer, write_network
 
 sizes = st.integers(1, 40)
 

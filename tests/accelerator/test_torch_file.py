@@ -17,9 +17,9 @@ from click.testing import CliRunner
 
 from archgym.cli import main
 from archgym.errors import ArchGymError, MissingExtraError
+from archgym.networks.simulator import NetworkSimulator
+from archgym.networks.torch_file import network_of
 from archgym.problem import make_problem
-from archgym.simulators.accelerator.network_simulator import NetworkSimulator
-from archgym.simulators.accelerator.torch_file import network_of
 from archgym.simulators.systolic import SystolicSimulator
 
 torch = pytest.importorskip("torch")

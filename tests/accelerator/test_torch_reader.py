@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from archgym import networks
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator import networks
-from archgym.simulators.accelerator.layers import Layer
-from archgym.simulators.accelerator.torch_reader import workload_from_torch
+from archgym.networks.layers import Layer
+from archgym.networks.torch_reader import workload_from_torch
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

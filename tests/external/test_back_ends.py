@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from archgym.errors import ArchGymError, MissingExtraError
-from archgym.simulators.accelerator.layers import Network, conv, gemm
+from archgym.networks.layers import Network, conv, gemm
 from archgym.simulators.external import scalesim, zigzag
 from archgym.simulators.external.process import ToolError, run_jobs, run_tool
 from archgym.simulators.external.scalesim import ScaleSimSimulator

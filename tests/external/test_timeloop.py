@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator.layers import conv
+from archgym.networks.layers import conv
 from archgym.simulators.accelerator.loopnest import (
     Architecture,
     Level,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator.layers import conv
+from archgym.networks.layers import conv
 from archgym.simulators.mapping import LayerWorkload, MappingSimulator, clusters
 from archgym.simulators.mapping.layers import layers, shapes
 from archgym.simulators.mapping.simulator import order_rank, permutations

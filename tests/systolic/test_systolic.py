@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator.layers import Network, conv, gemm
+from archgym.networks.layers import Network, conv, gemm
 from archgym.simulators.systolic import SystolicSimulator, array
 from archgym.simulators.systolic.validate import validate
 from archgym.testing.checks import check_simulator

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from archgym import networks
 from archgym.measure import Figure
-from archgym.simulators.accelerator import networks
 from archgym.simulators.accelerator.loopnest import Architecture, Batch, Level, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
 

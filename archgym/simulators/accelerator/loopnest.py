@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.simulators.accelerator.layers import DIMS, Layer
+from archgym.networks.layers import DIMS, Layer
 from archgym.threads import run_blocks
 
 Rule = Literal["current", "pre297", "ideal"]

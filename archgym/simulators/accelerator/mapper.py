@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.errors import UnknownNameError
+from archgym.networks.layers import DIMS, Layer
 from archgym.simulators.accelerator import hardware
-from archgym.simulators.accelerator.layers import DIMS, Layer
 from archgym.simulators.accelerator.loopnest import (
     Batch,
     BatchResult,

@@ -16,11 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from archgym.networks.layers import DIMS, Layer, gemm
 from archgym.simulators.accelerator import hardware as h
 from archgym.simulators.accelerator import mapper
 from archgym.simulators.accelerator import mapper_kernel as kernel
 from archgym.simulators.accelerator.components import technology
-from archgym.simulators.accelerator.layers import DIMS, Layer, gemm
 
 
 def _divisors(n: int) -> list[int]:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
+from archgym.networks import Network, network
+from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
-from archgym.simulators.accelerator import hardware, mapper, networks
+from archgym.simulators.accelerator import hardware, mapper
 from archgym.simulators.accelerator.components import technology
-from archgym.simulators.accelerator.layers import Network
-from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.space import DesignSpace
 
 _OLD_TABLES = "archgym-45nm"
@@ -238,7 +238,7 @@ class AcceleratorSimulator(NetworkSimulator):
     def targets(self, workload: Workload) -> Mapping[str, float]:
         """ArchGym's targets. Its figures (20444.2 uJ, 1.7255 mm2, 6.3085632 ms) belong to the older tables and to
         AlexNet's five ungrouped convolutions; elsewhere the same shares (0.70, 0.85, 0.80) of the base design."""
-        alexnet = networks.network("archgym_alexnet")
+        alexnet = network("archgym_alexnet")
         if self.library.name == _OLD_TABLES and workload.fingerprint == alexnet.fingerprint and self.cycle_ns == 1.0:
             return dict(_TARGETS_OF_ARCHGYM)
         base = self.base_metrics(workload)

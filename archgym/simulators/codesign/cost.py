@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.simulators.accelerator.layers import Layer, Network
+from archgym.networks.layers import Layer, Network
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.macro import Macro
 

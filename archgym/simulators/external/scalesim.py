@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError
+from archgym.networks.layers import Layer, Network
 from archgym.simulator import Evaluation, Workload
-from archgym.simulators.accelerator.layers import Layer, Network
 from archgym.simulators.external.process import ToolError, find_binary, run_jobs, run_tool
 from archgym.simulators.systolic.simulator import SystolicSimulator, array_parameters
 

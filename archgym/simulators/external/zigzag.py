@@ -21,10 +21,10 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError
+from archgym.networks.layers import Layer, Network
+from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
-from archgym.simulators.accelerator.layers import Layer, Network
-from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.simulators.external.process import ToolError, find_binary, run_jobs, run_tool
 from archgym.space import DesignSpace, Parameter
 

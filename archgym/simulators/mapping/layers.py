@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from archgym.simulators.accelerator.layers import Layer
+from archgym.networks.layers import Layer
 
 Shape = tuple[int, int, int, int, int, int, bool]
 """K, C, input rows, input columns, R, S, depthwise (then C channels and K = 1)."""

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.networks.layers import Layer, Network
 from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.simulators.accelerator.layers import Layer, Network
 from archgym.simulators.mapping.layers import layers as _catalogue
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
 
@@ -209,7 +209,7 @@ class MappingSimulator(Simulator):
         (``resnet50:stage2.first.spatial``, with its own stride), or ``file:PATH`` or ``torch:FILE.py:NAME`` (which
         runs FILE.py) with the option ``layer``. Option ``batch`` scales each."""
         if name.startswith("torch:"):
-            from archgym.simulators.accelerator.torch_file import network_of
+            from archgym.networks.torch_file import network_of
 
             layer, batch = options.pop("layer", None), options.pop("batch", 1)
             return LayerWorkload(_pick(network_of(name, **options), layer).with_batch(batch), name)
@@ -220,7 +220,7 @@ class MappingSimulator(Simulator):
             raise ArchGymError(f"mapping has no workload option {next(iter(options))!r}; it takes batch")
         network, colon, layer = name.partition(":")
         if colon:
-            from archgym.simulators.accelerator.networks import network as build
+            from archgym.networks.catalogue import network as build
 
             return LayerWorkload(_pick(build(network), layer).with_batch(batch), name)
         known = _catalogue()
@@ -229,9 +229,9 @@ class MappingSimulator(Simulator):
         return _workload(name) if batch == 1 else LayerWorkload(known[name].with_batch(batch), name)
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
-        """A layer of a file that :func:`archgym.simulators.accelerator.readers.read_network` reads; option ``layer``
+        """A layer of a file that :func:`archgym.networks.readers.read_network` reads; option ``layer``
         names it where the file has several."""
-        from archgym.simulators.accelerator.readers import read_network
+        from archgym.networks.readers import read_network
 
         layer, batch = options.pop("layer", None), options.pop("batch", 1)
         network = read_network(path, **options)

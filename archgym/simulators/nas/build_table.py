@@ -159,7 +159,7 @@ def write_shard(
     """Write a finished shard under its name, atomically."""
     path = folder / f"{shard.name}.npz"
     temporary = folder / f"{shard.name}.{os.getpid()}.tmp"
-    entropies = {
+    entropies: dict[str, Any] = {
         name: np.array([getattr(result, name) for result in results])
         for name in ("valid_cross_entropy", "test_cross_entropy")
         if all(getattr(result, name) is not None for result in results)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
+from archgym.networks.layers import DIMS, Network
+from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
-from archgym.simulators.accelerator.layers import DIMS, Network
-from archgym.simulators.accelerator.network_simulator import NetworkSimulator
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
 
 DATAFLOWS = ("ws", "os", "is")

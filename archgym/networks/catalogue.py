@@ -19,7 +19,7 @@ from functools import cache, lru_cache
 from itertools import pairwise
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.simulators.accelerator.layers import Layer, Network, conv, gemm
+from archgym.networks.layers import Layer, Network, conv, gemm
 
 
 def _half(size: int) -> int:

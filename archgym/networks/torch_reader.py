@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from archgym.errors import ArchGymError, MissingExtraError
-from archgym.simulators.accelerator.layers import Layer, Network, gemm
+from archgym.networks.layers import Layer, Network, gemm
 
 
 def workload_from_torch(model: Any, example_input: Any, *, name: str | None = None) -> Network:

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.simulators.accelerator.layers import DIMS, Layer, Network, conv, gemm
+from archgym.networks.layers import DIMS, Layer, Network, conv, gemm
 
 FORMATS = ("yaml", "timeloop", "scalesim", "gamma")
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from archgym import networks
 from archgym.errors import ArchGymError
+from archgym.networks.layers import Network
 from archgym.simulator import Simulator, Workload
-from archgym.simulators.accelerator import networks
-from archgym.simulators.accelerator.layers import Network
 
 
 class NetworkSimulator(Simulator):
@@ -23,13 +23,13 @@ class NetworkSimulator(Simulator):
 
         Args:
             name: of the catalogue, ``file:PATH`` for a file that describes the layers (see
-                :mod:`archgym.simulators.accelerator.readers`), or ``torch:FILE.py:NAME`` for a PyTorch model of the
-                user's own (see :mod:`archgym.simulators.accelerator.torch_file`). The latter runs FILE.py.
+                :mod:`archgym.networks.readers`), or ``torch:FILE.py:NAME`` for a PyTorch model of the
+                user's own (see :mod:`archgym.networks.torch_file`). The latter runs FILE.py.
             options: ``batch``; for transformers of the catalogue ``context``; for PyTorch models ``input``, the
                 example input's shape.
         """
         if name.startswith("torch:"):
-            from archgym.simulators.accelerator.torch_file import network_of
+            from archgym.networks.torch_file import network_of
 
             batch = options.pop("batch", 1)
             return network_of(name, **options).with_batch(batch)
@@ -38,7 +38,7 @@ class NetworkSimulator(Simulator):
         return networks.network(name, **options)
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
-        from archgym.simulators.accelerator.readers import read_network
+        from archgym.networks.readers import read_network
 
         batch = options.pop("batch", 1)
         return read_network(path, **options).with_batch(batch)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
-from archgym.simulators.accelerator.layers import Network
+from archgym.networks.layers import Network
 
 _FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
 
@@ -77,7 +77,7 @@ def _read(name: str, path: Path, _version: tuple[int, int], attribute: str, shap
         import torch
     except ImportError:
         raise MissingExtraError("reading a PyTorch model", "rl", "PyTorch is not installed") from None
-    from archgym.simulators.accelerator.torch_reader import workload_from_torch
+    from archgym.networks.torch_reader import workload_from_torch
 
     with _fixed_randomness(torch):
         model, example = _model(torch, path, attribute)
