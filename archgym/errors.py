@@ -6,11 +6,44 @@ The command line prints the sentence and leaves with code 2; from Python the cla
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MAX_SENTENCE = 300
+"""Characters of a message; what a person gave is quoted with at most 80."""
+
+
+def quote(value: object, limit: int = 80, marks: bool = True) -> str:
+    """``value`` for a sentence: on one line, with quotation ``marks``, its middle left out beyond ``limit``."""
+    # Cutting before repr keeps a text of gigabytes from being copied.
+    if isinstance(value, str):
+        value = value if len(value) <= 4 * limit else value[: 2 * limit] + value[-2 * limit :]
+    text = repr(value) if marks else " ".join(str(value).split())
+    return text if len(text) <= limit else f"{text[: limit * 2 // 3 - 3]}...{text[-(limit // 3) :]}"
 
 
 class ArchGymError(ValueError):
-    """Bad input. The message is one sentence for people."""
+    """Bad input. The message is one sentence for people, of at most :data:`MAX_SENTENCE` characters: quotations, and
+    then its middle, are shortened until it fits."""
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > MAX_SENTENCE:
+            text = re.sub(r"'[^']{80,}'|\"[^\"]{80,}\"", lambda found: quote(found[0], marks=False), text)
+        if len(text) > MAX_SENTENCE:
+            text = quote(text, MAX_SENTENCE, marks=False)
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Sub-classes take other arguments than the message; worker processes send errors pickled.
+        return _restored, (type(self), str(self), self.__dict__)
+
+
+def _restored(kind: type[ArchGymError], message: str, attributes: dict[str, object]) -> ArchGymError:
+    error = kind.__new__(kind)
+    ValueError.__init__(error, message)
+    error.__dict__.update(attributes)
+    return error
 
 
 class UnknownNameError(ArchGymError):
@@ -18,11 +51,12 @@ class UnknownNameError(ArchGymError):
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+        given = name if isinstance(name, str) else quote(name, marks=False)
+        close = difflib.get_close_matches(given[:200], known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else "known: " + (", ".join(known[:12]) or "none")
         if not close and len(known) > 12:
             hint += f" and {len(known) - 12} more"
-        super().__init__(f"unknown {kind} {str(name)!r}; {hint}")
+        super().__init__(f"unknown {kind} {quote(given)}; {hint}")
         self.kind, self.given, self.nearest = kind, name, close[0] if close else None
 
 
