@@ -5,14 +5,29 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 LOG_RANGE = 5.0
 """Natural logarithms of metric / reference that fill the observation's range [-1, 1] on either side."""
 
 
 @njit(cache=True)
-def observe(design, unit_step, columns, references, feasible, best, steps, length, features, out):
+def observe(
+    design: NDArray[np.int64],
+    unit_step: Floats,
+    columns: Floats,
+    references: Floats,
+    feasible: NDArray[np.bool_],
+    best: Floats,
+    steps: NDArray[np.int64],
+    length: int,
+    features: Floats,
+    out: NDArray[np.float32],
+) -> None:
     """Fill ``out`` ``(n, d + m + 3 + f)``, float32, from designs ``(n, d)``, metrics as rows ``(m, n)`` with their
     references ``(m,)``, and feasible, best reward and step count ``(n,)``; the table is in ``DesignEnv``."""
     n, d = design.shape

@@ -120,7 +120,7 @@ def random_mappings(layers, rows, seed):
 
 
 def test_the_mappers_cost_is_the_general_model(simulator, small):
-    from archgym.simulators.accelerator import mapper_kernel as kernel
+    from archgym.simulators.accelerator.kernels import mapper as kernel
 
     odd = Layer("odd", N=2, K=6, C=4, P=10, Q=6, R=3, S=4, G=3, stride_p=2, dilation_r=2, dilation_s=3)
     layers = [*small.layers, odd, conv("wide", 32, 16, 27, 27, 5, 5, stride=2)]
@@ -143,7 +143,7 @@ def test_the_mappers_cost_is_the_general_model(simulator, small):
 
 def test_eight_orders_a_level_are_as_good_as_all_permutations(simulator, small):
     """The orders the mapper knows reach the least energy-delay product of all loop permutations."""
-    from archgym.simulators.accelerator import mapper_kernel as kernel
+    from archgym.simulators.accelerator.kernels import mapper as kernel
 
     layer = conv("l", 4, 4, 4, 4, 3, 3)
     problem = Problem.from_layer(layer)

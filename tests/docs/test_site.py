@@ -28,10 +28,9 @@ ORIGIN = "http://site.invalid/"
 NOT_PUBLIC = re.compile(
     r"""archgym\.(__main__|cli|console|doctor|progress|threads|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
-    |.*\.(bench|validate|cli|kernels?|\w+_kernel|\w+_worker|optima|compiled|_text)
+    |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|optima|compiled|_\w+)
     |simulators\.dram\.(controller|general|event\w*|event_order(\..*)?|batch|constraints|distances)
-    |simulators\.mapping\.clusters|simulators\.systolic\.array
-    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.(lookup|parquet))""",
+    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet)""",
     flags=re.X,
 )
 """Commands, compiled kernels and what other modules are made of: they have no entry in the reference."""

@@ -9,7 +9,8 @@ import pytest
 
 from archgym.errors import ArchGymError
 from archgym.networks.layers import conv
-from archgym.simulators.mapping import LayerWorkload, MappingSimulator, clusters
+from archgym.simulators.mapping import LayerWorkload, MappingSimulator
+from archgym.simulators.mapping.kernels import clusters
 from archgym.simulators.mapping.layers import layers, shapes
 from archgym.simulators.mapping.simulator import order_rank, permutations
 from archgym.simulators.mapping.validate import validate

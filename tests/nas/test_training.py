@@ -60,7 +60,7 @@ def torch_network(ops: list[int], theta: np.ndarray, dtype: torch.dtype = torch.
 @pytest.mark.slow
 @pytest.mark.parametrize("ops", CELLS)
 def test_gradients_equal_torch(ops: list[int], data: Data) -> None:
-    from archgym.simulators.nas import kernels
+    from archgym.simulators.nas.kernels import training as kernels
 
     theta = initial_parameters(int(cells.codes(ops)), 0)
     batch = 72  # no multiple of the kernels' tile of eight samples times anything
@@ -103,7 +103,7 @@ def torch_steps(ops: list[int], theta: np.ndarray, data: Data, steps: int, dtype
 @pytest.mark.slow
 @pytest.mark.parametrize("ops", CELLS)
 def test_ten_steps_equal_torch(ops: list[int], data: Data) -> None:
-    from archgym.simulators.nas import kernels
+    from archgym.simulators.nas.kernels import training as kernels
 
     theta = initial_parameters(int(cells.codes(ops)), 0)
     network = torch_steps(ops, theta, data, 10, torch.float64).eval()

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
 from archgym.networks.layers import Network, conv, gemm
-from archgym.simulators.systolic import SystolicSimulator, array
+from archgym.simulators.systolic import SystolicSimulator
+from archgym.simulators.systolic.kernels import array
 from archgym.simulators.systolic.validate import validate
 from archgym.testing.checks import check_simulator
 

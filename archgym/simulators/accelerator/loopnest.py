@@ -116,7 +116,7 @@ class Problem:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Projections for the kernels, ``info, role, weight, coef``; see :mod:`.loopnest_kernel`."""
+        """Projections for the kernels, ``info, role, weight, coef``; see :mod:`.kernels.loopnest`."""
         width = max((len(tensor.axes) for tensor in self.tensors), default=1) or 1
         coef = np.zeros((len(self.tensors), width, len(self.dims)), dtype=np.int64)
         for t, tensor in enumerate(self.tensors):
@@ -391,7 +391,7 @@ def evaluate(
     Returns:
         Counts also where the mapping breaks a rule; ``violation`` then names it.
     """
-    from archgym.simulators.accelerator import loopnest_kernel as kernel
+    from archgym.simulators.accelerator.kernels import loopnest as kernel
 
     dim, count, level, axis, keep = flatten(problem, mapping, len(architecture.levels))
     shape = problem.arrays
@@ -524,7 +524,7 @@ def evaluate_batch(
         problem_of, architecture_of, keep_of: for every row the index of its problem, architecture and keep set; 0
             where left out.
     """
-    from archgym.simulators.accelerator import loopnest_kernel as kernel
+    from archgym.simulators.accelerator.kernels import loopnest as kernel
 
     rows = len(batch.dim)
     if batch.dim.shape[1] > kernel.MAX_LOOPS:

@@ -2,7 +2,7 @@
 
 A mapping of the row-stationary hierarchy (:mod:`.hardware`) places the prime factors of every loop bound at seven
 places - main memory, global buffer, columns and rows of the array, and the three scratchpads - and orders the loops of
-each place. See :func:`find_mappings` for the search; its compiled core is :mod:`.mapper_kernel`.
+each place. See :func:`find_mappings` for the search; its compiled core is :mod:`.kernels.mapper`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Mappings:
 
     def batch(self) -> Batch:
         """The loops for the general model."""
-        from archgym.simulators.accelerator.mapper_kernel import ORDERS
+        from archgym.simulators.accelerator.kernels.mapper import ORDERS
 
         n, width = len(self.factors), 7 * len(DIMS)
         dims = np.tile(np.arange(len(DIMS), dtype=np.int8), (n, 7, 1))
@@ -66,7 +66,7 @@ class Mappings:
 
     def mapping(self, index: int) -> Mapping:
         """One of them as an object."""
-        from archgym.simulators.accelerator.mapper_kernel import ORDERS
+        from archgym.simulators.accelerator.kernels.mapper import ORDERS
 
         levels: list[LevelMapping] = []
         names = ("W", "I", "O")
@@ -210,7 +210,7 @@ class OptionCache:
 
     def get(self, layers: NDArray[np.int64], keys: NDArray[np.int64], effort: Effort) -> list[NDArray[np.int64]]:
         """Options ``(n, 2, 8)`` of every key (layer, columns, rows) in ``keys (k, 3)``."""
-        from archgym.simulators.accelerator import mapper_kernel as kernel
+        from archgym.simulators.accelerator.kernels import mapper as kernel
 
         names = [(layers[i].tobytes(), int(x), int(y), effort) for i, x, y in keys]
         missing = [j for j, name in enumerate(names) if name not in self._known]
@@ -292,7 +292,7 @@ def _search(
     cache: OptionCache,
 ) -> Mappings:
     """:func:`find_mappings` with one effort for all rows."""
-    from archgym.simulators.accelerator import mapper_kernel as kernel
+    from archgym.simulators.accelerator.kernels import mapper as kernel
 
     rows = np.stack([layer_row(layer) for layer in layers])
     n = len(layer_of)

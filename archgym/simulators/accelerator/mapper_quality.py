@@ -3,7 +3,7 @@
 ``python -m archgym.simulators.accelerator.mapper_quality [PAIRS] [SEED]`` draws random pairs (convolutions, pointwise,
 depthwise and strided ones, matrix products; arrays of 2 to 24 elements with small buffers), searches each with the
 default effort and exhaustively, and prints the shares. The exhaustive search tries every placement of every factor at
-the seven places and all loop orders of :mod:`.mapper_kernel`, and leaves out only what a lower bound excludes.
+the seven places and all loop orders of :mod:`.kernels.mapper`, and leaves out only what a lower bound excludes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from archgym.networks.layers import DIMS, Layer, gemm
 from archgym.simulators.accelerator import hardware as h
 from archgym.simulators.accelerator import mapper
-from archgym.simulators.accelerator import mapper_kernel as kernel
 from archgym.simulators.accelerator.components import technology
+from archgym.simulators.accelerator.kernels import mapper as kernel
 
 
 def _divisors(n: int) -> list[int]:

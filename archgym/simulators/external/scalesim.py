@@ -149,7 +149,7 @@ class ScaleSimSimulator(SystolicSimulator):
 
 def configuration(array: NDArray[np.int64]) -> str:
     """SCALE-Sim's configuration file for a row of :func:`array_parameters`."""
-    from archgym.simulators.systolic.array import DATAFLOWS
+    from archgym.simulators.systolic.kernels.array import DATAFLOWS
 
     rows, columns, dataflow, ifmap, weights, ofmap, bandwidth = (int(value) for value in array)
     sections: dict[str, dict[str, object]] = {

@@ -49,7 +49,7 @@ class LayerWorkload(Workload):
         self.repeats = layer.N * (1 if self.depthwise else layer.G)
         channels = (1, layer.G) if self.depthwise else (layer.K, layer.C)
         self.bounds = dict(zip(DIMS, (*channels, layer.P, layer.Q, layer.R, layer.S), strict=True))
-        #: What :func:`archgym.simulators.mapping.clusters.evaluate` takes as ``layer``.
+        #: What :func:`archgym.simulators.mapping.kernels.clusters.evaluate` takes as ``layer``.
         self.array = np.array(
             [
                 *self.bounds.values(),
@@ -146,7 +146,7 @@ class MappingSimulator(Simulator):
         offchip_words_per_cycle: words between L2 and memory in a cycle.
         l2_words, l1_words: capacity of the shared buffer and of each PE's; None for unlimited.
         clock_ghz: cycles a nanosecond.
-        edges: ``covering`` or ``maestro``; see :mod:`archgym.simulators.mapping.clusters`.
+        edges: ``covering`` or ``maestro``; see :mod:`archgym.simulators.mapping.kernels.clusters`.
 
     Violations: ``cluster-exceeds-pes``, ``l2-capacity``, ``l1-capacity`` and, under ``edges="maestro"``,
     ``miscounted-macs``.
@@ -347,7 +347,7 @@ class MappingSimulator(Simulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        from archgym.simulators.mapping import clusters
+        from archgym.simulators.mapping.kernels import clusters
 
         work = self._check(workload)
         space = self.space(work)
@@ -385,7 +385,7 @@ class MappingSimulator(Simulator):
     def _metrics(
         self, counts: NDArray[np.int64], work: LayerWorkload, pes: NDArray[np.int64], layer_macs: int
     ) -> dict[str, NDArray[np.float64]]:
-        from archgym.simulators.mapping import clusters
+        from archgym.simulators.mapping.kernels import clusters
 
         layer, repeats = work.layer, float(work.repeats)
         runtime = counts[:, clusters.RUNTIME].astype(np.float64)

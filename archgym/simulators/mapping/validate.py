@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
 
 def _evaluate(rows: list[dict[str, str]], maestro: bool) -> NDArray[np.int64]:
     """The kernel's result for the runs of one layer."""
-    from archgym.simulators.mapping import clusters
+    from archgym.simulators.mapping.kernels import clusters
 
     depthwise = rows[0]["T"] == "2"
     bounds = [int(rows[0][letter]) for letter in _LETTERS]
@@ -156,7 +156,7 @@ Directive = tuple[str, str, int | None, int | None]
 
 
 def _dataflows(path: Path, mappings: Path) -> Iterator[Group]:
-    from archgym.simulators.mapping import clusters
+    from archgym.simulators.mapping.kernels import clusters
 
     known = json.loads(mappings.read_text(encoding="utf-8"))["mappings"]
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:

@@ -355,7 +355,7 @@ class NasSimulator(Simulator):
         given = np.asarray(designs)
         out = None
         if len(given) >= LARGE_BATCH and given.ndim == 2 and given.dtype == np.int64 and given.shape[1] == 6:
-            from archgym.simulators.nas.lookup import gather
+            from archgym.simulators.nas.kernels.lookup import gather
 
             out = np.empty((packed.shape[1], len(given)))
             if not gather(given, packed, out):

@@ -163,7 +163,7 @@ def can_train(macro_name: str) -> bool:
 
 def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits: bool = False) -> TrainResult:
     """Train one cell in the calling thread."""
-    from archgym.simulators.nas import kernels
+    from archgym.simulators.nas.kernels import training as kernels
 
     if not can_train(recipe.macro):
         raise ArchGymError(f"the compiled trainer has no network {recipe.macro!r}; use the torch trainer")

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from archgym.simulators.soc import kernel
 from archgym.simulators.soc.blocks import MEMORY_KINDS, library, memory_table
-from archgym.simulators.soc.kernel import GraphArrays, Layout, Tables
+from archgym.simulators.soc.kernels import model as kernel
+from archgym.simulators.soc.kernels.model import GraphArrays, Layout, Tables
 from archgym.simulators.soc.physical import PhysicalConstants
 from archgym.simulators.soc.spaces import TOPOLOGIES, FullSpace, LimitedSpace
 from archgym.simulators.soc.task_graph import TaskGraph

@@ -3,7 +3,7 @@
 The phase-driven simulation and the Gables-style roofline of FARSI (Boroujerdian et al., "FARSI: An early-stage design
 space exploration framework to tame the domain-specific system-on-chip complexity", ACM TECS 2023). Between two events
 (a phase) every running task advances at a constant rate: the lowest of what its processing element computes and of
-what its share of every memory and bus on its way delivers. The kernel (``kernel.py``) does the same over batches and
+what its share of every memory and bus on its way delivers. The kernel (``kernels/model.py``) does the same over batches and
 is tested against this file.
 
 Two modes. ``farsi`` reproduces the reference, its faults included; ``physical`` corrects them (each place says so).

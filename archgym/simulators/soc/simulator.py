@@ -163,7 +163,8 @@ class SocSimulator(Simulator):
     def _evaluate_rows(
         self, rows: NDArray[np.int64], graph: TaskGraph, valid: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        from archgym.simulators.soc import compiled, kernel
+        from archgym.simulators.soc import compiled
+        from archgym.simulators.soc.kernels import model as kernel
 
         space = self.space(graph)
         key = graph.fingerprint

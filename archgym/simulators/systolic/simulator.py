@@ -78,7 +78,7 @@ class SystolicSimulator(NetworkSimulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        from archgym.simulators.systolic import array
+        from archgym.simulators.systolic.kernels import array
 
         network = self.check_network(workload)
         rows = self._space.check(designs)

@@ -39,7 +39,7 @@ def _compare(kind: str, path: Path) -> Iterator[Group]:
 
 
 def _groups(prefix: str, rows: list[dict[str, str]], simulated: bool, required: dict[str, float]) -> Iterator[Group]:
-    from archgym.simulators.systolic import array
+    from archgym.simulators.systolic.kernels import array
 
     if not rows:
         return
@@ -111,7 +111,7 @@ def _laid_out(row: dict[str, str]) -> int:
 
 def evaluate_rows(rows: list[dict[str, str]]) -> NDArray[np.int64]:
     """The closed forms for rows of a reference file, int64 ``(n, 13)``."""
-    from archgym.simulators.systolic import array
+    from archgym.simulators.systolic.kernels import array
 
     unlimited = 2**40
     arrays = np.full((len(rows), 7), unlimited, dtype=np.int64)

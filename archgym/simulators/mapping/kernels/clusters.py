@@ -29,8 +29,6 @@ of one unit along P or Q counts input rows as outputs. Mappings on which it does
 multiply-accumulates are told apart by the ``macs`` column.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-
 from __future__ import annotations
 
 import numpy as np

@@ -9,9 +9,6 @@ link always share a partner with it.
 Each design is computed by one thread from its row alone: same bits for any number of threads and any batch order.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

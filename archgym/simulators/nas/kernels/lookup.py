@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit, prange
 
 
@@ -29,8 +28,3 @@ def gather(designs, table, out):
         else:
             bad += 1
     return bad == 0
-
-
-def warm_up() -> None:
-    """Compile now."""
-    gather(np.zeros((1, 6), dtype=np.int64), np.zeros((1, 1)), np.zeros((1, 1)))

@@ -1,4 +1,4 @@
-"""Compiled search for the best mapping of a layer on the row-stationary hierarchy; see :mod:`.mapper`.
+"""Compiled search for the best mapping of a layer on the row-stationary hierarchy; see :mod:`archgym.simulators.accelerator.mapper`.
 
 A mapping is a table of factors ``f (7, 8)``: rows are the places a factor can be at, outermost first, columns the dims
 N K C P Q R S G; and four loop orders ``o (4,)`` for main memory, the global buffer and the two outer scratchpads.

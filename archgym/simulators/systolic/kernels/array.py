@@ -15,8 +15,6 @@ over it (partial sums are then also read back). A fold stalls for the cycles by 
 exceeds its computation; the first fold's data are there at the start.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
-
 from __future__ import annotations
 
 import numpy as np
