@@ -39,6 +39,7 @@ class Commands(click.Group):
         "report": "archgym.reports.cli:report",
         "show": "archgym.reports.cli:show",
         "nas": "archgym.simulators.nas.cli:nas",
+        "llm": "archgym.simulators.llm.cli:llm",
         "doctor": "archgym.doctor:doctor",
     }
 
@@ -483,6 +484,7 @@ PARTS = {
     "env": "envs",
     "dataset": "datasets",
     "dram-event": "simulators.dram.event_order",
+    "llm": "simulators.llm",
 }
 """Things to measure beside the simulators -> their package."""
 

@@ -1,0 +1,24 @@
+"""Speed of the language-model simulators: a registry of figures, one module a subject."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+
+import numba
+
+from archgym.measure import Figure
+
+SUBJECTS: tuple[str, ...] = ()
+"""Modules with a function ``figures(threads)``, in the order of the report."""
+
+
+def bench(threads: int) -> Iterable[Figure]:
+    """The figures of every subject, after compilation."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        for module in SUBJECTS:
+            yield from importlib.import_module(module).figures(threads)
+    finally:
+        numba.set_num_threads(before)
