@@ -134,7 +134,8 @@ def test_strict_issues_columns_in_order() -> None:
     row[[1, 11]] = 0, 1
     from archgym.simulators.dram import controller as c
     from archgym.simulators.dram import general as g
-    from archgym.simulators.dram.distances import COMMANDS, distances
+    from archgym.simulators.dram.commands import COMMANDS, LOG_REQUEST
+    from archgym.simulators.dram.distances import distances
 
     table = distances(prepared.device)
     arrival, bank, *others = prepared.columns
@@ -143,7 +144,7 @@ def test_strict_issues_columns_in_order() -> None:
         bank.astype(np.int32), *others, *prepared.routes, 1, 1, 16, 4, False, np.zeros(c.N_OUT, dtype=np.int64),
     )  # fmt: skip
     column = np.isin([COMMANDS[k] for k in log[:count, 1]], ["RD", "WR", "RDA", "WRA"])
-    assert log[:count][column, 3].tolist() == list(range(200))
+    assert log[:count][column, LOG_REQUEST].tolist() == list(range(200))
 
 
 def test_power_down_sleeps_and_wakes() -> None:

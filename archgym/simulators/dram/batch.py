@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.simulators.dram import controller as c
 from archgym.simulators.dram.addressmap import AddressMap
+from archgym.simulators.dram.commands import COMMANDS, LOG_BANK, LOG_CHANNEL, LOG_COMMAND, LOG_TIME
 from archgym.simulators.dram.devices import Device
-from archgym.simulators.dram.timing import ddr_timing
+from archgym.simulators.dram.timing import ddr_timing, power_cycles
 from archgym.simulators.dram.trace import Trace
 from archgym.threads import on_threads
 
@@ -202,12 +203,13 @@ def _raw(rows: Rows, prepared: Prepared, threads: int | None) -> Rows:
 def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: bool) -> Columns:
     from archgym.simulators.dram import general as g
     from archgym.simulators.dram.distances import distances
+    from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
 
     table = distances(prepared.device)
-    banks, groups = prepared.device.banks, prepared.device.bank_groups
+    banks, groups, cycles = prepared.device.banks, prepared.device.bank_groups, power_cycles(prepared.device.name)
     arrival, bank, row, line, is_write = prepared.columns
     out = np.zeros((len(rows), c.N_OUT), dtype=np.int64)
-    extra = np.zeros((len(rows), g.N_GENERAL), dtype=np.int64)
+    counts = np.zeros((len(rows), len(COUNTED)), dtype=np.int64)
     bank = bank.astype(np.int32)
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
@@ -218,20 +220,17 @@ def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: boo
             row, line, is_write, *prepared.routes, prepared.channels, prepared.ranks, banks, groups, fixed, out[i],
         )  # fmt: skip
         for channel in range(prepared.channels):
-            first = channel * prepared.ranks * banks
-            g.power_counters(log, count, first, prepared.ranks, banks, table.scalars, out[i], extra[i])
+            count_cycles(log, count, channel, out[i, c.O_TOTAL], prepared.ranks * banks, cycles, counts[i])
 
     on_threads(one, range(len(unique)), _workers(threads, len(unique)))
     columns = {name: out[inverse, place] for name, place in _OUT.items()}
-    places = {"ref_bank": g.G_REF_BANK, "DA": g.G_DA, "DP": g.G_DP, "S": g.G_S, "sA": g.G_SA, "sP": g.G_SP,
-              "uA": g.G_UA, "uP": g.G_UP}  # fmt: skip
-    return {**columns, **{name: extra[inverse, place] for name, place in places.items()}}
+    return {**columns, **{name: counts[inverse, place] for place, name in enumerate(COUNTED)}}
 
 
 def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Rows, tuple[str, ...]]:
     """The commands of one design in order: int64 ``(m, 3)`` of cycle, command and bank (the first bank of the rank for
     a command to the whole rank, in the fast controller -1), and the commands' names by number."""
-    from archgym.simulators.dram.distances import COMMANDS, distances
+    from archgym.simulators.dram.distances import distances
 
     if prepared.plain and not row[10:].any():
         out = np.empty((1, c.N_OUT), dtype=np.int64)
@@ -251,7 +250,10 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
         bank.astype(np.int32), *others, *prepared.routes, prepared.channels, prepared.ranks, prepared.device.banks,
         prepared.device.bank_groups, fixed, np.zeros(c.N_OUT, dtype=np.int64),
     )  # fmt: skip
-    return full[:count, :3].copy(), COMMANDS
+    first_bank = full[:count, LOG_CHANNEL] * prepared.ranks * prepared.device.banks
+    return np.stack(
+        [full[:count, LOG_TIME], full[:count, LOG_COMMAND], first_bank + full[:count, LOG_BANK]], 1
+    ), COMMANDS
 
 
 def _workers(threads: int | None, work: int) -> int:

@@ -13,21 +13,32 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.simulators.dram.commands import (
+    ACT,
+    BANK,
+    COMMANDS,
+    GROUP,
+    OTHER,
+    PDEA,
+    PDEP,
+    PDXA,
+    PDXP,
+    PREAB,
+    PREPB,
+    RANK,
+    RD,
+    RDA,
+    READS,
+    REFAB,
+    REFPB,
+    REFPB_ROUND,
+    SREFEN,
+    SREFEX,
+    WR,
+    WRA,
+    WRITES,
+)
 from archgym.simulators.dram.devices import Device
-
-#: Commands. REFPB_ROUND is not issued: it stands for the REFPB that ends a round over all banks.
-COMMANDS = (
-    "ACT", "PREPB", "RD", "RDA", "WR", "WRA", "REFPB", "PREAB", "REFAB", "PDEA", "PDEP", "PDXA", "PDXP", "SREFEN",
-    "SREFEX", "REFPB_ROUND",
-)  # fmt: skip
-(
-    ACT, PREPB, RD, RDA, WR, WRA, REFPB, PREAB, REFAB, PDEA, PDEP, PDXA, PDXP, SREFEN, SREFEX, REFPB_ROUND,
-) = range(len(COMMANDS))  # fmt: skip
-NONE = -1
-#: Places: the same bank, bank group or rank, or another rank of the channel.
-BANK, GROUP, RANK, OTHER = range(4)
-
-READS, WRITES = (RD, RDA), (WR, WRA)
 
 
 @dataclass(frozen=True)

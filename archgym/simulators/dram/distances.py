@@ -12,20 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.simulators.dram.commands import (
+    ACT,
+    COLUMNS,
+    N_COMMANDS,
+    PDEA,
+    PDEP,
+    PDXA,
+    PDXP,
+    PREAB,
+    PREPB,
+    RD,
+    RDA,
+    READS,
+    REFAB,
+    REFPB,
+    SREFEN,
+    SREFEX,
+    WR,
+    WRA,
+    WRITES,
+)
 from archgym.simulators.dram.devices import Device
 
-COMMANDS = (
-    "NONE", "ACT", "PREPB", "RD", "WR", "RDA", "WRA", "PREAB", "REFAB", "REFPB",
-    "PDEA", "PDEP", "PDXA", "PDXP", "SREFEN", "SREFEX",
-)  # fmt: skip
-"""Commands by number; those up to REFAB have the numbers of the fast controller."""
-(
-    NONE, ACT, PREPB, RD, WR, RDA, WRA, PREAB, REFAB, REFPB, PDEA, PDEP, PDXA, PDXP, SREFEN, SREFEX, N_COMMANDS,
-) = range(17)  # fmt: skip
 NEVER = -(1 << 40)
-
-READS, WRITES = (RD, RDA), (WR, WRA)
-COLUMNS = (*READS, *WRITES)
 
 
 @dataclass(frozen=True)
@@ -47,9 +57,8 @@ class Distances:
 
 
 (
-    S_READ_END, S_WRITE_END, S_FAW_ACT, S_FAW_REF, S_REFI, S_REFI_BANK, S_TWO_BUSES, S_LAST_REF_BANK, S_FIRST_CYCLE,
-    S_AUTO_READ, S_AUTO_WRITE, S_RAS, S_RFC, S_RP, S_TAIL_RD, S_TAIL_WR, S_TAIL_ACT, N_SCALARS,
-) = range(18)  # fmt: skip
+    S_READ_END, S_WRITE_END, S_FAW_ACT, S_FAW_REF, S_REFI, S_REFI_BANK, S_TWO_BUSES, S_LAST_REF_BANK, N_SCALARS,
+) = range(9)  # fmt: skip
 
 
 _Vector = NDArray[np.int64]
@@ -158,11 +167,6 @@ def _ddr(
     scalars[S_READ_END], scalars[S_WRITE_END] = rl + burst, wl + burst
     scalars[S_FAW_ACT] = v[c.T_FAW]
     scalars[S_REFI] = v[c.T_REFI]
-    scalars[S_AUTO_READ], scalars[S_AUTO_WRITE] = al + v[c.T_RTP_AUTO], wrpre
-    scalars[S_RAS], scalars[S_RFC], scalars[S_RP] = v[c.T_RAS], v[c.T_RFC], rp
-    scalars[S_TAIL_RD] = rl + v[c.T_DQSCK] + 1 + burst
-    scalars[S_TAIL_WR] = wrpre
-    scalars[S_TAIL_ACT] = v[c.T_RCD]
 
 
 def _lpddr4(
@@ -228,11 +232,6 @@ def _lpddr4(
     # The window counts from the last cycle of the command.
     scalars[S_FAW_ACT], scalars[S_FAW_REF] = t["FAW"] - 3, t["FAW"] - 1
     scalars[S_REFI], scalars[S_REFI_BANK] = t["REFI"], t["REFIPB"]
-    scalars[S_AUTO_READ], scalars[S_AUTO_WRITE] = t["RTP"], wl + burst + 1 + t["WR"]
-    scalars[S_RAS], scalars[S_RFC], scalars[S_RP] = t["RAS"], t["RFCAB"], t["RPPB"]
-    scalars[S_TAIL_RD] = rl + t["DQSCK"] + 1 + burst
-    scalars[S_TAIL_WR] = wl + burst + t["WR"]
-    scalars[S_TAIL_ACT] = t["RCD"]
 
 
 def _hbm2(
@@ -296,8 +295,3 @@ def _hbm2(
     scalars[S_REFI], scalars[S_REFI_BANK] = t["REFI"], t["REFISB"]
     scalars[S_TWO_BUSES] = 1
     scalars[S_LAST_REF_BANK] = t["RFCSB"]
-    scalars[S_AUTO_READ], scalars[S_AUTO_WRITE] = rtp, write_pre
-    scalars[S_RAS], scalars[S_RFC], scalars[S_RP] = t["RAS"], t["RFC"], rp
-    scalars[S_TAIL_RD] = rl + t["DQSCK"] + 1 + burst
-    scalars[S_TAIL_WR] = write_pre
-    scalars[S_TAIL_ACT] = t["RCDRD"]

@@ -19,7 +19,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.constraints import (
+from archgym.simulators.dram.commands import (
     ACT,
     BANK,
     GROUP,
@@ -40,7 +40,7 @@ from archgym.simulators.dram.constraints import (
     SREFEX,
     WR,
     WRA,
-)  # fmt: skip
+)
 
 # The design: columns as in spaces.WIDE_NAMES; STRICT is CmdMux
 PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE, POWER_DOWN, STRICT = range(12)
@@ -418,7 +418,7 @@ def controller_pass(s, c):
 
     waiting, command, rank, bank, request = select(s, c)
     if command != NONE:
-        issue(s, c, command, rank, bank)
+        issue(s, c, command, rank, bank, request)
         if RD <= command <= WRA:
             remove_from_buffer(s, c, bank, request)
             admit(s, c)
@@ -673,7 +673,7 @@ def select(s, c):
     best_end = np.array([FAR, FAR])
     best_start = np.array([FAR, FAR])
     best_number = np.array([FAR, FAR])
-    best = np.full((2, 4), -1)
+    best = np.zeros((2, 4), np.int64)
     for rank in range(s.k[RANKS]):
         r = s.ranks[c, rank]
         for k in range(-2, s.k[BANKS]):
@@ -702,14 +702,17 @@ def select(s, c):
                 best[place, 0], best[place, 1], best[place, 2], best[place, 3] = command, rank, bank, request
             if k == -2:
                 break  # a power-down command keeps all others of its rank back
-    place = 1 if best_start[1] < best_start[0] else 0
+    # Of the two buses' commands the earlier one, of simultaneous ones the older request's.
+    place = 0
+    if best_start[1] < best_start[0] or (best_start[1] == best_start[0] and best_number[1] < best_number[0]):
+        place = 1
     if best_start[place] != now:
         return any_command, NONE, np.int64(-1), np.int64(-1), np.int64(-1)
     return any_command, best[place, 0], best[place, 1], best[place, 2], best[place, 3]
 
 
 @njit(**_options)
-def issue(s, c, command, rank, bank):
+def issue(s, c, command, rank, bank, request):
     """A command goes to the DRAM: update banks, managers, buses and what the constraints look back to."""
     now = s.k[NOW]
     r, x = s.ranks[c, rank], s.scalars[c]
@@ -781,7 +784,7 @@ def issue(s, c, command, rank, bank):
         x[NEXT_STRICT] += 1
     x[COLUMN_BUS if s.k[COLUMN_BUSES] and column else ROW_BUS] = now + s.commands[command, D_LENGTH]
     s.last[c, command, s.k[RANK_PLACE] + rank] = now
-    if command <= REFPB:  # commands of one bank
+    if command <= WRA or command == REFPB:  # commands of one bank
         s.last[c, command, bank] = now
         s.last[c, command, s.k[GROUP_PLACE] + bank // (banks // s.k[GROUPS])] = now
     if s.commands[command, D_WINDOW]:
@@ -789,6 +792,7 @@ def issue(s, c, command, rank, bank):
         r[FAW_COUNT] += 1
     i = s.k[LOGGED]
     s.log[i, 0], s.log[i, 1], s.log[i, 2], s.log[i, 3], s.log[i, 4] = now, command, c, rank, bank
+    s.log[i, 5] = request
     s.k[LOGGED] += 1
 
 
@@ -907,151 +911,3 @@ def evaluate_power_down(s, c, rank):
     if command != NONE:
         r[P_TIME] = earliest(s, c, command, rank, rank * s.k[BANKS])
     return r[P_TIME]
-
-
-# --- the power model's counters --------------------------------------------------------------------------------------
-
-#: Columns of what :func:`count_cycles` returns.
-COUNTED = ("act", "pre", "rd", "wr", "ref", "ref_bank", "A", "P", "DA", "DP", "S", "sA", "sP", "uA", "uP")
-_ACT, _PRE, _RD, _WR, _REF, _REF_BANK, _A, _P, _DA, _DP, _S, _SA, _SP, _UA, _UP = range(15)
-#: Positions of the cycles that it needs.
-C_READ_PRE, C_WRITE_PRE, C_RAS, C_RP, C_RFC, C_READ_TAIL, C_WRITE_TAIL, C_ACT_TAIL, N_CYCLES = range(9)
-
-
-@njit(**_options)
-def self_refresh_cycles(d, begin_of_closed, t_rfc, t_rp, out):
-    """Split ``d`` cycles in self refresh that end at ``begin_of_closed``; returns when the banks count as closed."""
-    active = t_rfc - t_rp
-    if d >= t_rfc:
-        out[_SA] += active
-        out[_SP] += t_rp
-        out[_S] += d - t_rfc
-        return begin_of_closed
-    if d >= active:
-        closed = d - active
-        out[_SA] += active
-        out[_SP] += closed
-        out[_UP] += t_rp - closed
-        return begin_of_closed + t_rp - closed
-    out[_SA] += d
-    out[_UA] += active - d
-    out[_UP] += t_rp
-    return begin_of_closed + active - d + t_rp
-
-
-@njit(**_options)
-def count_cycles(log, channel, until, banks, cycles, out):
-    """Counts of commands and cycles of one channel as DRAMPower 4 makes them, into ``out`` int64 ``(15,)``.
-
-    One power state and one set of counters a channel, the banks of all ranks together. Differences never count below 0.
-
-    Args:
-        log: int64 ``(m, 5)``: time, command, channel, rank, bank, by time; commands after ``until`` do not count.
-    """
-    mine = np.flatnonzero((log[:, 2] == channel) & (log[:, 0] <= until))
-    last_act = np.full(banks, NEVER)
-    # Commands and the internal precharges of RDA and WRA, by time, precharges of a bank first in their cycle.
-    m = len(mine)
-    time, command, bank = np.empty(2 * m, np.int64), np.empty(2 * m, np.int64), np.empty(2 * m, np.int64)
-    count = 0
-    for i in mine:
-        t, kind, b = log[i, 0], log[i, 1], log[i, 4]
-        time[count], command[count], bank[count] = t, kind, b
-        count += 1
-        if kind == ACT:
-            last_act[b] = t
-        elif kind in (RDA, WRA):
-            pre = t + (cycles[C_READ_PRE] if kind == RDA else cycles[C_WRITE_PRE])
-            time[count], command[count], bank[count] = max(pre, last_act[b] + cycles[C_RAS]), PREPB, b
-            count += 1
-    order = np.argsort(time[:count] * 2 + (command[:count] != PREPB), kind="mergesort")
-
-    is_open, kept = np.zeros(banks, np.bool_), np.zeros(banks, np.bool_)
-    n_open, since_open, since_closed, entered = 0, np.int64(0), np.int64(0), np.int64(0)
-    state = NONE  # or the command that led to power-down
-    for i in order:
-        t, kind, b = time[i], command[i], bank[i]
-        if kind == ACT:
-            # A bank that is held open (see PDXA) takes no further ACT.
-            if not is_open[b]:
-                out[_ACT] += 1
-                if n_open == 0:
-                    out[_P] += max(t - since_closed, 0)
-                    since_open = t
-                is_open[b] = True
-                n_open += 1
-        elif kind in (RD, RDA):
-            out[_RD] += 1
-        elif kind in (WR, WRA):
-            out[_WR] += 1
-        elif kind == PREPB:
-            if is_open[b]:
-                out[_PRE] += 1
-                is_open[b] = False
-                n_open -= 1
-                if n_open == 0:
-                    out[_A] += max(t - since_open, 0)
-                    since_closed = t
-        elif kind == PREAB:
-            if n_open:
-                out[_PRE] += n_open
-                out[_A] += max(t - since_open, 0)
-                since_closed = t
-                is_open[:] = False
-                n_open = 0
-        elif kind == REFAB:
-            out[_REF] += 1
-            active = cycles[C_RFC] - cycles[C_RP]
-            out[_P] += max(t - since_closed, 0)
-            out[_A] += active
-            since_open, since_closed = t, t + active
-            is_open[:] = False
-            n_open = 0
-        elif kind == REFPB:
-            out[_REF_BANK] += 1
-        elif kind == PDEA:
-            out[_A] += max(t - since_open, 0)
-            kept[:] = is_open
-            state, entered = PDEA, t
-        elif kind == PDXA:
-            out[_DA] += max(t - entered, 0)
-            since_open = t
-            is_open[:] = kept
-            n_open = is_open.sum()
-            state = NONE
-        elif kind == PDEP:
-            out[_P] += max(t - since_closed, 0)
-            state, entered = PDEP, t
-        elif kind == PDXP:
-            out[_DP] += max(t - entered, 0)
-            since_closed = t
-            state = NONE
-        elif kind == SREFEN:
-            out[_P] += max(t - since_closed, 0)
-            state, entered = SREFEN, t
-        elif kind == SREFEX:
-            since_closed = self_refresh_cycles(t - entered, t, cycles[C_RFC], cycles[C_RP], out)
-            state = NONE
-    if not count:
-        return
-    last = command[order[-1]]
-    tail = np.int64(0)
-    if last in (RD, RDA):
-        tail = cycles[C_READ_TAIL]
-    elif last in (WR, WRA):
-        tail = cycles[C_WRITE_TAIL]
-    elif last == ACT:
-        tail = cycles[C_ACT_TAIL]
-    elif last in (PREPB, PREAB):
-        tail = cycles[C_RP]
-    end = time[order[-1]] + tail - 1
-    if state == PDEA:
-        out[_DA] += max(end - entered, 0)
-    elif state == PDEP:
-        out[_DP] += max(end - entered, 0)
-    elif state == SREFEN:
-        self_refresh_cycles(max(end - entered, 0), end, cycles[C_RFC], cycles[C_RP], out)
-    elif n_open:
-        out[_A] += max(end - since_open, 0)
-    else:
-        out[_P] += max(end - since_closed, 0)

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from archgym.simulators.dram import event as e
 from archgym.simulators.dram.batch import Columns, Prepared, Rows, _workers
-from archgym.simulators.dram.constraints import NONE, Constraints, constraints
-from archgym.simulators.dram.devices import Device, device
+from archgym.simulators.dram.commands import N_LOG, NONE
+from archgym.simulators.dram.constraints import Constraints, constraints
+from archgym.simulators.dram.devices import device
+from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
+from archgym.simulators.dram.timing import power_cycles
 from archgym.threads import on_threads
 
 _LATENCIES = (("p50", 50), ("p95", 95), ("p99", 99))
@@ -44,8 +47,8 @@ def run_design(row: NDArray[np.int64], prepared: Prepared) -> tuple[dict[str, in
         prepared: the trace.
 
     Returns:
-        Counts, cycles and latencies by name, times of the responses int64 ``(n,)``, and the commands int64 ``(m, 5)``:
-        time, command, channel, rank, bank (over the ranks of the channel).
+        Counts, cycles and latencies by name, times of the responses int64 ``(n,)``, and the commands int64
+        ``(m, N_LOG)``, see :mod:`archgym.simulators.dram.commands`.
     """
     n, dev = prepared.requests, prepared.device
     heap, log = 4096, 6 * n + 1024
@@ -56,12 +59,14 @@ def run_design(row: NDArray[np.int64], prepared: Prepared) -> tuple[dict[str, in
         heap, log = 2 * heap, 2 * log
     commands = state.log[: int(state.k[e.LOGGED])].copy()
     total = int(state.k[e.NOW])
-    counts = np.zeros(len(e.COUNTED), np.int64)
+    counts = np.zeros(len(COUNTED), np.int64)
     for channel in range(prepared.channels):
-        e.count_cycles(commands, channel, total, prepared.ranks * dev.banks, _power_cycles(dev.name), counts)
+        count_cycles(
+            commands, len(commands), channel, total, prepared.ranks * dev.banks, power_cycles(dev.name), counts
+        )
     answered = state.requests[:, e.Q_ANSWERED].copy()
     deadlock = int(state.k[e.ANSWERED]) < n
-    result = {"total": -1 if deadlock else total, **dict(zip(e.COUNTED, counts.tolist(), strict=True))}
+    result = {"total": -1 if deadlock else total, **dict(zip(COUNTED, counts.tolist(), strict=True))}
     latency = answered - state.requests[:, e.Q_ARRIVAL]
     reads = latency[state.requests[:, e.Q_WRITE] == 0]
     result["latency_sum"], result["latency_max"] = int(latency.sum()), int(latency.max())
@@ -79,22 +84,6 @@ def _nearest_rank(values: NDArray[np.int64], percent: int) -> int:
 @cache
 def _constraints(name: str) -> Constraints:
     return constraints(device(name))
-
-
-@cache
-def _power_cycles(name: str) -> NDArray[np.int64]:
-    dev: Device = device(name)
-    t = dev.timing
-    cycles = np.zeros(e.N_CYCLES, np.int64)
-    burst, rl, wl = dev.burst_cycles, t["RL"], t["WL"]
-    cycles[e.C_READ_PRE] = t.get("AL", 0) + (max(t["RTP"], 4) if dev.family == "DDR3" else t["RTP"])
-    cycles[e.C_WRITE_PRE] = cycles[e.C_WRITE_TAIL] = wl + burst + t["WR"]
-    cycles[e.C_RAS] = t["RAS"]
-    cycles[e.C_RP] = t.get("RP", t.get("RPPB", 0))
-    cycles[e.C_RFC] = t.get("RFC", t.get("RFCAB", 0))
-    cycles[e.C_READ_TAIL] = rl + t.get("DQSCK", 0) + 1 + burst
-    cycles[e.C_ACT_TAIL] = t.get("RCD", t.get("RCDRD", 0))
-    return cycles
 
 
 def _state(row: NDArray[np.int64], prepared: Prepared, heap: int, log: int) -> e.State:
@@ -161,5 +150,5 @@ def _state(row: NDArray[np.int64], prepared: Prepared, heap: int, log: int) -> e
         banks=bank_state,
         ranks=rank_state,
         last=np.full((channels, commands, banks + groups + ranks), e.NEVER),
-        log=zeros(log, 5),
+        log=zeros(log, N_LOG),
     )

@@ -17,6 +17,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from archgym.simulators.dram.commands import (
+    ACT,
+    N_COMMANDS,
+    N_LOG,
+    NONE,
+    PDEA,
+    PDEP,
+    PDXA,
+    PDXP,
+    PREAB,
+    PREPB,
+    RD,
+    RDA,
+    REFAB,
+    REFPB,
+    SREFEN,
+    SREFEX,
+    WR,
+    WRA,
+)
 from archgym.simulators.dram.controller import (
     ACTIVE,
     ALL_BANK,
@@ -31,14 +51,7 @@ from archgym.simulators.dram.controller import (
     FIFO,
     FRFCFS_GRP,
     NO_REFRESH,
-    O_ACT,
-    O_CLOSED_CYCLES,
-    O_OPEN_CYCLES,
-    O_PRE,
-    O_RD,
-    O_REF,
     O_TOTAL,
-    O_WR,
     OPEN_ADAPTIVE,
     PAGE,
     PER_BANK,
@@ -53,40 +66,15 @@ from archgym.simulators.dram.controller import (
     latency_statistics,
 )
 from archgym.simulators.dram.distances import (
-    ACT,
-    N_COMMANDS,
     NEVER,
-    NONE,
-    PDEA,
-    PDEP,
-    PDXA,
-    PDXP,
-    PREAB,
-    PREPB,
-    RD,
-    RDA,
-    REFAB,
-    REFPB,
-    S_AUTO_READ,
-    S_AUTO_WRITE,
     S_FAW_ACT,
     S_FAW_REF,
     S_LAST_REF_BANK,
-    S_RAS,
     S_READ_END,
     S_REFI,
     S_REFI_BANK,
-    S_RFC,
-    S_RP,
-    S_TAIL_ACT,
-    S_TAIL_RD,
-    S_TAIL_WR,
     S_TWO_BUSES,
     S_WRITE_END,
-    SREFEN,
-    SREFEX,
-    WR,
-    WRA,
 )
 
 # A design has two more columns here.
@@ -109,11 +97,6 @@ IDLE, ACTIVE_PDN, PRECHARGE_PDN, SELF_REFRESH, EXTRA_REFRESH = range(5)
     C_BUS, C_BUS_COLUMN, C_CHOSEN, C_WAKE, C_READS, C_WRITES, C_LAST_BANK, C_DIRECTION, C_HEAD, C_X, C_LATE, C_BLOCKED,
     C_ADMITTED, C_RESP_HEAD, C_RESP_TAIL, C_RESP_LAST, C_RESP_NEXT, C_ORDER, C_FIRST, N_CHANNEL,
 ) = range(20)  # fmt: skip
-
-# Results beyond those of the fast controller's row: refreshes of single banks, cycles of power-down and self refresh.
-(
-    G_REF_BANK, G_DA, G_DP, G_S, G_SA, G_SP, G_UA, G_UP, N_GENERAL,
-) = range(9)  # fmt: skip
 
 _options = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -358,8 +341,7 @@ def simulate_general(
         out: int64 row of the fast controller; the total time (-1 for a deadlock) and the latencies are filled here.
 
     Returns:
-        The issued commands, int64 (m, 4): cycle, command, bank (first bank of the rank where it is for the rank),
-        request or -1, in order of time; and how many rows of them are filled.
+        The issued commands, int64 (m, N_LOG), in order of time; and how many rows of them are filled.
     """
     n = arrival.shape[0]
     total_ranks, total_banks = channels * ranks, channels * ranks * banks
@@ -392,7 +374,7 @@ def simulate_general(
     ready_group = np.zeros((total_ranks * groups, N_COMMANDS), np.int64)
     ready_rank = np.zeros((total_ranks, N_COMMANDS), np.int64)
     window = np.empty((total_ranks, 4), np.int64)
-    log = np.empty((4 * n + 64, 4), np.int64)
+    log = np.empty((4 * n + 64, N_LOG), np.int64)
     n_log = 0
     for r in range(total_ranks):
         for k in range(4):
@@ -624,7 +606,8 @@ def simulate_general(
                             if key < row_key or (key == row_key and m < row_number):
                                 row_key, row_number, row_time = key, m, bank[b, B_TIME]
                                 row_command, row_bank, row_rank = command, b, r
-                    if two_buses and col_command != NONE and (row_command == NONE or col_time < row_time):
+                    # Of the two buses' commands the earlier one, of simultaneous ones the older request's.
+                    if two_buses and (col_time < row_time or (col_time == row_time and col_number < row_number)):
                         row_time, row_number = col_time, col_number
                         row_command, row_bank = col_command, col_bank
                         row_rank = col_bank // banks
@@ -640,7 +623,8 @@ def simulate_general(
                         log = grown(log)
                     if row_number > 0 and row_number < FAR - 1:
                         request = bank[b, B_REQUEST]
-                    log[n_log, 0], log[n_log, 1], log[n_log, 2], log[n_log, 3] = t, command, b, request
+                    log[n_log, 0], log[n_log, 1], log[n_log, 2] = t, command, c
+                    log[n_log, 3], log[n_log, 4], log[n_log, 5] = r - first_rank, b - first_bank, request
                     n_log += 1
                     issued_request = n_log
                     column = RD <= command <= WRA
@@ -847,165 +831,3 @@ def simulate_general(
         writes += is_write[i]
     latency_statistics(answered, arrival, is_write, writes, values, scratch, out)
     return log, n_log
-
-
-@njit(**_options)
-def power_counters(log, n_log, first_bank, ranks, banks, scalars, out, extra):
-    """The power model of one channel: one power state for all its ranks, as the reference has it.
-
-    Adds to ``out`` the counts of ACT, precharges, RD, WR, REFAB and the cycles with banks open and with all closed, and
-    to ``extra`` the cycles of power-down and self refresh.
-    """
-    many = ranks * banks
-    count = 0
-    for i in range(n_log):
-        if first_bank <= log[i, 2] < first_bank + many:
-            count += 1
-            if log[i, 1] == RDA or log[i, 1] == WRA:
-                count += 1
-    if count == 0:
-        return
-    times = np.empty(count, np.int64)
-    commands = np.empty(count, np.int64)
-    targets = np.empty(count, np.int64)
-    activated = np.zeros(many, np.int64)
-    k = 0
-    for i in range(n_log):
-        if not first_bank <= log[i, 2] < first_bank + many:
-            continue
-        t, command, b = log[i, 0], log[i, 1], log[i, 2] - first_bank
-        times[k], commands[k], targets[k] = t, command, b
-        k += 1
-        if command == ACT:
-            activated[b] = t
-        elif command == RDA or command == WRA:
-            distance = scalars[S_AUTO_READ] if command == RDA else scalars[S_AUTO_WRITE]
-            times[k], commands[k], targets[k] = max(t + distance, activated[b] + scalars[S_RAS]), PREPB, b
-            k += 1
-    # In order of time, a PREPB before others of its cycle; nearly sorted, so each moves a few places at most.
-    order = np.empty(count, np.int64)
-    for k in range(count):
-        key = times[k] * 2 + (commands[k] != PREPB)
-        j = k
-        while j > 0 and times[order[j - 1]] * 2 + (commands[order[j - 1]] != PREPB) > key:
-            order[j] = order[j - 1]
-            j -= 1
-        order[j] = k
-
-    rfc, rp = scalars[S_RFC], scalars[S_RP]
-    is_open = np.zeros(many, np.uint8)
-    kept_open = np.zeros(many, np.uint8)
-    n_open = 0
-    open_since, closed_since, start = np.int64(0), np.int64(0), np.int64(0)
-    state = 0  # 0 awake, else the command that put the ranks to sleep
-    t, command = np.int64(0), NONE
-    for place in range(count):
-        k = order[place]
-        t, command, b = times[k], commands[k], targets[k]
-        if command == ACT:
-            # A bank that is held open (see PDXA) takes no further ACT.
-            if not is_open[b]:
-                out[O_ACT] += 1
-                if n_open == 0:
-                    out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
-                    open_since = t
-                is_open[b] = 1
-                n_open += 1
-        elif command == PREPB:
-            if is_open[b]:
-                out[O_PRE] += 1
-                is_open[b] = 0
-                n_open -= 1
-                if n_open == 0:
-                    out[O_OPEN_CYCLES] += max(t - open_since, 0)
-                    closed_since = t
-        elif command == PREAB:
-            out[O_PRE] += n_open
-            if n_open > 0:
-                out[O_OPEN_CYCLES] += max(t - open_since, 0)
-                closed_since = t
-            for j in range(many):
-                is_open[j] = 0
-            n_open = 0
-        elif command == REFAB:
-            out[O_REF] += 1
-            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
-            out[O_OPEN_CYCLES] += rfc - rp
-            open_since, closed_since = t, t + rfc - rp
-            for j in range(many):
-                is_open[j] = 0
-            n_open = 0
-        elif command == REFPB:
-            extra[G_REF_BANK] += 1
-        elif command == RD or command == RDA:
-            out[O_RD] += 1
-        elif command == WR or command == WRA:
-            out[O_WR] += 1
-        elif command == PDEA:
-            out[O_OPEN_CYCLES] += max(t - open_since, 0)
-            for j in range(many):
-                kept_open[j] = is_open[j]
-            state, start = PDEA, t
-        elif command == PDXA:
-            extra[G_DA] += t - start
-            open_since = t
-            n_open = 0
-            for j in range(many):
-                is_open[j] = kept_open[j]
-                n_open += is_open[j]
-            state = NONE
-        elif command == PDEP:
-            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
-            state, start = PDEP, t
-        elif command == PDXP:
-            extra[G_DP] += t - start
-            closed_since = t
-            state = NONE
-        elif command == SREFEN:
-            out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
-            state, start = SREFEN, t
-        elif command == SREFEX:
-            closed_since = self_refresh(t, start, rfc, rp, extra)
-            state = NONE
-    if command == RD or command == RDA:
-        t += scalars[S_TAIL_RD] - 1
-    elif command == WR or command == WRA:
-        t += scalars[S_TAIL_WR] - 1
-    elif command == ACT:
-        t += scalars[S_TAIL_ACT] - 1
-    elif command == PREPB or command == PREAB:
-        t += rp - 1
-    else:
-        t -= 1
-    if state == PDEA:
-        extra[G_DA] += max(t - start, 0)
-    elif state == PDEP:
-        extra[G_DP] += max(t - start, 0)
-    elif state == SREFEN:
-        self_refresh(t, start, rfc, rp, extra)
-    elif n_open > 0:
-        out[O_OPEN_CYCLES] += max(t - open_since, 0)
-    else:
-        out[O_CLOSED_CYCLES] += max(t - closed_since, 0)
-
-
-@njit(**_options)
-def self_refresh(t, start, rfc, rp, extra):
-    """Splits a self refresh that ends at ``t``: it starts with a refresh. Returns when precharge standby begins."""
-    d = t - start
-    if d >= rfc:
-        extra[G_SA] += rfc - rp
-        extra[G_SP] += rp
-        extra[G_S] += d - rfc
-        return t
-    if d >= rfc - rp:
-        rest = d - (rfc - rp)
-        extra[G_SA] += rfc - rp
-        extra[G_SP] += rest
-        extra[G_UP] += rp - rest
-        return t + rp - rest
-    rest = rfc - rp - d
-    extra[G_SA] += d
-    extra[G_UA] += rest
-    extra[G_UP] += rp
-    return t + rest + rp

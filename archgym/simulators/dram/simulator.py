@@ -65,7 +65,7 @@ class DramSimulator(Simulator):
     """
 
     name: ClassVar[str] = "dram"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     spaces: ClassVar[tuple[str, ...]] = tuple(SPACES)
     default_objective: ClassVar[str] = "latency"
     default_workload: ClassVar[str] = "gzip"

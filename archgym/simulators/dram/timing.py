@@ -1,11 +1,14 @@
-"""Timing parameters of a device as the vector that the fast controller takes."""
+"""Timing parameters of a device as the vectors that the fast controller and the power model take."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.dram.devices import Device
+from archgym.simulators.dram.devices import device as device_of
 
 
 def ddr_timing(device: Device) -> NDArray[np.int64]:
@@ -56,3 +59,27 @@ def ddr_timing(device: Device) -> NDArray[np.int64]:
     # When the internal precharge of RDA starts counts for the energy only.
     vector[c.T_RTP_AUTO] = max(vector[c.T_RTP], 4) if device.family == "DDR3" else vector[c.T_RTP]
     return vector
+
+
+@cache
+def power_cycles(name: str) -> NDArray[np.int64]:
+    """The cycles of a device that :func:`archgym.simulators.dram.kernels.power.count_cycles` takes.
+
+    When the internal precharge of RDA and WRA starts counts for the energy only. LPDDR4 (JESD209-4) begins it
+    WL + BL/2 + 1 + tWR after a write with auto-precharge, the other standards WL + BL/2 + tWR.
+    """
+    from archgym.simulators.dram.kernels import power as p
+
+    dev = device_of(name)
+    t, burst = dev.timing, dev.burst_cycles
+    write_done = t["WL"] + burst + t["WR"]
+    cycles = np.zeros(p.N_CYCLES, np.int64)
+    cycles[p.C_READ_PRE] = t.get("AL", 0) + (max(t["RTP"], 4) if dev.family == "DDR3" else t["RTP"])
+    cycles[p.C_WRITE_PRE] = write_done + (dev.family == "LPDDR4")
+    cycles[p.C_RAS] = t["RAS"]
+    cycles[p.C_RP] = t.get("RP", t.get("RPPB", 0))
+    cycles[p.C_RFC] = t.get("RFC", t.get("RFCAB", 0))
+    cycles[p.C_READ_TAIL] = t["RL"] + t.get("DQSCK", 0) + 1 + burst
+    cycles[p.C_WRITE_TAIL] = write_done
+    cycles[p.C_ACT_TAIL] = t.get("RCD", t.get("RCDRD", 0))
+    return cycles
