@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MAX_SENTENCE = 300
 """Characters of a message; what a person gave is quoted with at most 80."""
@@ -67,3 +68,15 @@ class MissingExtraError(ArchGymError):
         detail = f" ({cause})" if cause else ""
         super().__init__(f"{what} needs the extra {extra!r}{detail}: pip install 'archgym[{extra}]'")
         self.extra = extra
+
+
+def whole_number(what: str, value: Any, unit: str = "", least: int = 1) -> int:
+    """``value`` as an int (2.0 and NumPy's numbers count); what is no whole number from ``least`` on raises a sentence."""
+    try:
+        number = int(value)
+        if number == value and number >= least and not isinstance(value, bool | str | bytes):
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    kind = "a positive whole number" if least == 1 else f"a whole number from {least}"
+    raise ArchGymError(f"{what} is {str(value)[:80]}; expected {kind}{f' of {unit}' if unit else ''}")

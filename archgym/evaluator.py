@@ -1,8 +1,9 @@
 """The single door to a simulator: counts the budget, caches, logs. Every trial passes here.
 
 The budget counts *simulator evaluations*. A design whose canonical form was evaluated before in the same run is
-answered from the cache: it is a trial (logged with ``cached=True``) but costs nothing. So that an agent which only
-repeats itself still ends, a run also stops after ``stall_limit`` trials in a row without a new evaluation.
+answered from the cache: it is a trial, but costs nothing, and is counted, not logged (``log_repeats`` logs it with
+``cached=True``). So that an agent which only repeats itself still ends, a run also stops after ``stall_limit`` trials in
+a row without a new evaluation.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, whole_number
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -53,8 +55,10 @@ class Evaluator:
         log: path of the run's shard, None for no log.
         run: what the trials say of the run: agent, hyperparameters, study, run.
         resume: continue the shard at ``log``: its trials are replayed, so that an agent with the same seed goes
-            through the same states and the run ends in the same result bit by bit.
+            through the same states and the run ends in the same result bit by bit, also with a larger budget than
+            before.
         stall_limit: trials in a row without a new evaluation after which the run is over.
+        log_repeats: log repeated designs too; otherwise a gap in the trials' ``index`` says how many there were.
 
     Attributes:
         used: simulator evaluations so far.
@@ -74,9 +78,10 @@ class Evaluator:
         run: dict[str, Any] | None = None,
         resume: bool = False,
         stall_limit: int | None = None,
+        log_repeats: bool = False,
     ) -> None:
-        if budget is not None and budget < 1:
-            raise ArchGymError(f"the budget is {budget}; expected a positive number of simulator evaluations")
+        if budget is not None:
+            budget = whole_number("the budget", budget, "simulator evaluations")
         self.problem, self.budget, self.seed = problem, budget, seed
         self.used = self.trials = self.replayed = 0
         self.best: Best | None = None
@@ -84,34 +89,43 @@ class Evaluator:
         self.simulation_s = 0.0
         self.on_trials: Callable[[Evaluator], None] | None = None
         self._stall = 0
-        self.stall_limit = stall_limit if stall_limit is not None else max(1000, 2 * (budget or 0))
+        self.stall_limit = stall_limit if stall_limit is not None else min(max(1000, 2 * (budget or 0)), 20_000)
         self._cache: dict[bytes, int] | None = {} if cache else None
         self._names = [metric.name for metric in problem.metrics]
         self._rows = _Rows(len(self._names))
         self._writer: ShardWriter | None = None
         self._replay: _Replay | None = None
         self._schema: TrialSchema | None = None
+        self._log_repeats, self._logged = log_repeats, 0
         if log is not None:
             self._open(Path(log), {**(run or {}), "seed": seed}, resume)
 
     # --- the log -----------------------------------------------------------------------------------------------
 
     def _open(self, path: Path, run: dict[str, Any], resume: bool) -> None:
-        self._schema = TrialSchema(self.problem, run)
+        self._schema = TrialSchema(self.problem, {**run, "repeats": True} if self._log_repeats else run)
         batches: list[pa.RecordBatch] = []
         if path.exists():
             if not resume:
                 raise ArchGymError(f"{path} exists already; add --resume to continue it, or choose another folder")
             schema, batches, _ = read_shard(path)
             info, wanted = shard_info(schema, path), shard_info(self._schema.schema, path)
-            for key, value in wanted.items():
-                if info.get(key) != value:
+            for key in sorted({*wanted, *info}):
+                if info.get(key) != wanted.get(key):
+                    remedy = "resume it with the same settings"
+                    if key == "budget":
+                        remedy = f"{wanted['agent']} plans over its whole budget, so resume it with that or start anew"
                     raise ArchGymError(
-                        f"{path} was made with {key} = {info.get(key)!r}, not {value!r}; "
-                        "resume it with the same settings"
+                        f"{path} was made with {key} = {_shown(info.get(key))}, not {_shown(wanted.get(key))}; {remedy}"
                     )
-            if batches:
-                self._replay = _Replay(self._schema, batches)
+            self._replay = _Replay.of(self._schema, batches)
+            if self._replay is not None:
+                self._logged = self._replay.logged
+                if len(self._replay) > self.remaining:
+                    raise ArchGymError(
+                        f"{path} holds {len(self._replay):,} evaluations, more than the budget of {self.budget:,}; "
+                        "resume it with the same budget or a larger one"
+                    )
         self._writer = ShardWriter(path, self._schema.schema, batches)
 
     def close(self) -> None:
@@ -155,49 +169,71 @@ class Evaluator:
         if self._cache is None and self._replay is None:
             return self._evaluate_all(designs)
         new, source, keys = self._plan(designs)
-        if len(source) < len(designs):
-            designs = designs[: len(source)]
-        fresh = len(new)
+        designs = designs[: len(source)]
         cached = np.ones(len(designs), dtype=bool)
         cached[new] = False
-        seconds, evaluation = 0.0, None
-        replay = self._replay.take(designs) if self._replay is not None else None
-        if replay is not None:
-            evaluation, rewards = replay
-            self.replayed += len(designs)
-            self._rows.extend(evaluation.take(new), rewards[new], self._names)
-        else:
-            if fresh:
-                start = time.perf_counter()
-                made = self.problem.simulator.evaluate(
-                    designs[new], self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
-                )
-                made_rewards = self.problem.objective(made)
-                seconds = time.perf_counter() - start
-                self.simulation_s += seconds
-                self._rows.extend(made, made_rewards, self._names)
-                if fresh == len(designs):
-                    evaluation, rewards = made, made_rewards
-            if evaluation is None:
-                evaluation, rewards = self._rows.take(source, self._names)
+        evaluation, rewards, simulated, seconds = self._answer(designs, new, source)
         if keys is not None:
             assert self._cache is not None
             self._cache.update(keys)
         start_index, before = self.trials, self.used
         self.trials += len(designs)
-        self.used += fresh
-        self._stall = 0 if fresh else self._stall + len(designs)
-        if self._writer is not None and replay is None:
-            assert self._schema is not None
-            self._writer.append(
-                self._schema.batch(
-                    start_index, designs, evaluation, rewards, cached, seconds / max(fresh, 1), time.time()
-                )
-            )
+        self.used += len(new)
+        self._stall = 0 if len(new) else self._stall + len(designs)
+        if self._writer is not None:
+            each = seconds / max(len(simulated), 1)
+            rows = np.arange(max(self._logged - start_index, 0), len(designs)) if self._log_repeats else simulated
+            self._write(rows, start_index, designs, evaluation, rewards, cached, each)
         self._note_best(start_index, before, cached, designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
+
+    def _answer(
+        self, designs: Designs, new: NDArray[np.int64], source: NDArray[np.int64]
+    ) -> tuple[Evaluation, Rewards, NDArray[np.int64], float]:
+        """Evaluation and rewards of designs, the rows that were simulated for it and how long that took: new designs
+        are answered by the stored run as far as it goes."""
+        if self._replay is not None and len(new):
+            stored, stored_rewards = self._replay.take(designs[new], self.trials + new)
+            self._rows.extend(stored, stored_rewards, self._names)
+            self.replayed += len(stored_rewards)
+            new = new[len(stored_rewards) :]
+            if not len(self._replay):
+                self._replay = None
+        if not len(new):
+            return *self._rows.take(source, self._names), new, 0.0
+        start = time.perf_counter()
+        made = self.problem.simulator.evaluate(
+            designs[new], self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
+        )
+        made_rewards = self.problem.objective(made)
+        seconds = time.perf_counter() - start
+        self.simulation_s += seconds
+        self._rows.extend(made, made_rewards, self._names)
+        if len(new) == len(designs):
+            return made, made_rewards, new, seconds
+        return *self._rows.take(source, self._names), new, seconds
+
+    def _write(
+        self,
+        rows: NDArray[np.int64],
+        start: int,
+        designs: Designs,
+        evaluation: Evaluation,
+        rewards: Rewards,
+        cached: NDArray[np.bool_],
+        evaluation_s: float,
+    ) -> None:
+        """Log the given rows of a batch whose first has the index ``start``."""
+        assert self._writer is not None and self._schema is not None
+        if not len(rows):
+            return
+        if len(rows) < len(designs):
+            designs, evaluation, rewards, cached = designs[rows], evaluation.take(rows), rewards[rows], cached[rows]
+        self._writer.append(
+            self._schema.batch(start + rows, designs, evaluation, rewards, cached, evaluation_s, time.time())
+        )
 
     def _evaluate_all(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
         """Without a cache every design is simulated: the short way, for environments."""
@@ -215,11 +251,8 @@ class Evaluator:
         self.trials += n
         self.used += n
         if self._writer is not None:
-            assert self._schema is not None
             never = np.zeros(n, dtype=bool)
-            self._writer.append(
-                self._schema.batch(first, designs, evaluation, rewards, never, seconds / max(n, 1), time.time())
-            )
+            self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1))
         if n and (self.best is None or rewards[rewards.argmax()] > self.best.reward):
             self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
@@ -315,25 +348,46 @@ class _Rows:
 
 
 class _Replay:
-    """The trials of an interrupted run, handed out again batch by batch."""
+    """The evaluations of an interrupted run, handed out again in their order. Repeats, where they were logged, are left
+    out: the run's cache answers them.
 
-    def __init__(self, schema: TrialSchema, batches: list[pa.RecordBatch]) -> None:
-        table = pa.Table.from_batches(batches).unify_dictionaries()
+    Attributes:
+        logged: trials of the run up to the last one that was logged.
+    """
+
+    def __init__(self, schema: TrialSchema, table: pa.Table) -> None:
+        self.logged = int(table.column("index")[-1].as_py()) + 1
+        table = table.filter(pc.invert(table.column("cached"))).unify_dictionaries()
         self._designs = schema.designs(table)
         self._evaluation = schema.evaluation(table)
+        self._index = table.column("index").to_numpy()
         self._rewards = table.column("reward").to_numpy()
         self._next = 0
 
-    def take(self, designs: Designs) -> tuple[Evaluation, Rewards] | None:
-        """The stored answer to ``designs``; None once the stored trials are used up."""
-        if self._next >= len(self._designs):
-            return None
+    @classmethod
+    def of(cls, schema: TrialSchema, batches: list[pa.RecordBatch]) -> _Replay | None:
+        """The replay of a shard's batches; None where they hold nothing."""
+        return cls(schema, pa.Table.from_batches(batches)) if sum(map(len, batches)) else None
+
+    def __len__(self) -> int:
+        return len(self._designs) - self._next
+
+    def take(self, designs: Designs, index: NDArray[np.int64]) -> tuple[Evaluation, Rewards]:
+        """The stored answers to ``designs``, which are the trials ``index`` of the run: a prefix, as far as they go."""
         rows = slice(self._next, self._next + len(designs))
         stored = self._designs[rows]
-        if stored.shape != designs.shape or not np.array_equal(stored, designs):
+        n = len(stored)
+        same = (stored == designs[:n]).all(axis=1) & (self._index[rows] == index[:n])
+        if not same.all():
             raise ArchGymError(
-                f"the stored run leaves the agent's path at trial {self._next}; it was made by other code or settings, "
-                "so start a new run"
+                f"the stored run leaves the agent's path at trial {self._index[rows][np.argmin(same)]}; it was made by "
+                "other code or settings, so start a new run"
             )
-        self._next += len(designs)
+        self._next += n
         return self._evaluation.take(rows), self._rewards[rows].copy()
+
+
+def _shown(value: object) -> str:
+    """A value of a shard's metadata, shortened."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

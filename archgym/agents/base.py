@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, whole_number
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.registry import AGENTS
@@ -76,11 +76,14 @@ class Agent(ABC):
         rng: the run's only source of randomness.
         p: the hyperparameters.
         on_measured: called with the agent's own scalars (losses, entropies, ...) by name; set by who logs them.
+        anytime: whether a run with a larger budget starts with the designs of one with a smaller budget, so that it can
+            be continued; False where the agent plans over its budget.
     """
 
     name: ClassVar[str]
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     drives: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
 
     def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
         self.problem, self.space, self.seed = problem, problem.space, seed
@@ -97,6 +100,11 @@ class Agent(ABC):
     def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         """Learn what became of designs that were asked for: always a prefix of the last ask."""
 
+    def restart(self) -> bool:
+        """Begin anew at other designs, since nearly all of the last ones were repeats; the random generator goes on.
+        False (the default) for an agent that does not converge or has its own way out."""
+        return False
+
     def measured(self, scalars: Mapping[str, float]) -> None:
         """Tell the run's log, where there is one, what the agent measures of itself (losses, entropies): name -> value,
         named as TensorBoard groups them (``train/loss``). It changes nothing else."""
@@ -112,7 +120,8 @@ class GenerationalAgent(Agent):
     """An agent that proposes whole generations and learns from whole generations.
 
     Subclasses write :meth:`propose` and :meth:`learn`; this class hands the generation out in the pieces that are
-    asked for and collects what is told. So the run does not depend on how the asks are cut.
+    asked for and collects what is told. So the run does not depend on how the asks are cut. An agent that can converge
+    writes :meth:`forget` too.
     """
 
     def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
@@ -128,6 +137,16 @@ class GenerationalAgent(Agent):
     @abstractmethod
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         """Learn from the whole generation that :meth:`propose` returned last, in its order."""
+
+    def forget(self) -> bool:
+        """Forget what was learnt, so that the next generation is a first one; False where the agent has no need to."""
+        return False
+
+    def restart(self) -> bool:
+        if not self.forget():
+            return False
+        self._generation, self._asked_from, self._told = self._generation[:0], 0, []
+        return True
 
     def ask(self, n: int) -> Designs:
         if self._asked_from >= len(self._generation):
@@ -150,7 +169,7 @@ def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: An
     for given in hyperparameters:
         if given not in known:
             raise UnknownNameError(f"hyperparameter of {name}", given, known)
-    agent: Agent = cls(problem, seed, cls.hyperparameters(**hyperparameters))
+    agent: Agent = cls(problem, whole_number("the seed", seed, least=0), cls.hyperparameters(**hyperparameters))
     return agent
 
 

@@ -40,7 +40,7 @@ def agent_seconds(agent: Agent, budget: int) -> float:
     spent = 0.0
     while not evaluator.exhausted:
         start = time.process_time()
-        designs = agent.ask(int(min(BATCH, evaluator.remaining)))
+        designs = agent.ask(BATCH)
         spent += time.process_time() - start
         try:
             told = evaluator.evaluate(designs)

@@ -65,6 +65,10 @@ class GeneticAlgorithm(GenerationalAgent):
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
         return np.array(children, dtype=np.int64)
 
+    def forget(self) -> bool:
+        self._parents = []
+        return True
+
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         elites = tools.selBest(self._parents, self._elites, fit_attr="reward")
         born = [_Individual(genes, reward) for genes, reward in zip(designs.tolist(), rewards.tolist(), strict=True)]

@@ -63,6 +63,10 @@ class NSGA2(GenerationalAgent):
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
         return np.array(children, dtype=np.int64)
 
+    def forget(self) -> bool:
+        self._parents = []
+        return True
+
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         losses = self._losses(evaluation, rewards)
         individual = _individuals(losses.shape[1])

@@ -55,6 +55,10 @@ class OptunaAgent(GenerationalAgent):
             self._trials = [self._study.ask(self._distributions) for _ in range(self.count)]
         return np.stack([self.design(trial.params) for trial in self._trials])
 
+    def forget(self) -> bool:
+        self._start()
+        return True
+
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         for trial, reward in zip(self._trials, rewards.tolist(), strict=True):
             self._study.tell(trial, reward)

@@ -50,6 +50,10 @@ class RegularizedEvolution(GenerationalAgent):
         parents = tournament(self._rewards, children, self.p.sample, self.rng)
         return self._mutate(self._population[parents], self.p.mutations, self.rng)
 
+    def forget(self) -> bool:
+        self._population, self._oldest = None, 0
+        return True
+
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         if self._population is None:
             self._population, self._rewards = designs.copy(), rewards.copy()

@@ -185,7 +185,7 @@ class SB3Agent(Agent):
                 # Repeats cost no budget: where a new policy finds next to nothing new, uniform designs are cheaper.
                 if not getattr(self.p, "restart", True) or evaluator.used - used < self.FEW:
                     while not evaluator.exhausted:
-                        evaluator.evaluate(self.space.sample(int(min(evaluator.remaining, 64)), self.rng))
+                        evaluator.evaluate(self.space.sample(64, self.rng))
 
     def _learn(self, evaluator: Evaluator) -> None:
         """Train one policy until the budget is used up, or until it only repeats itself, or until steps too large
@@ -311,6 +311,7 @@ class DQN(SB3Agent):
 
     name = "dqn"
     log_interval = 4
+    anytime = False  # the random share of its actions falls over a share of the budget
 
     hyperparameters = DQNHyperparameters
 
@@ -369,8 +370,8 @@ class SAC(SB3Agent):
 
     def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
         return SB3SAC(
-            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=max(1000, min(total_steps, 100_000)),
-            learning_starts=min(self.p.warmup, max(1, total_steps // 4)), batch_size=64, gamma=0.0, train_freq=1,
+            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=100_000,
+            learning_starts=self.p.warmup, batch_size=64, gamma=0.0, train_freq=1,
             gradient_steps=max(1, round(self.p.designs * self.p.updates)), seed=seed, device="cpu",
             policy_kwargs=_network(self.p.width),
         )  # fmt: skip

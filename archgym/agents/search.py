@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from archgym.agents.base import Agent
 from archgym.agents.tensorboard import ScalarLog
+from archgym.errors import whole_number
 from archgym.evaluator import Best, BudgetExhausted, Evaluator
 from archgym.problem import Problem
 
@@ -66,6 +67,7 @@ def search(
     run: str = "",
     on_trials: Callable[[Evaluator], None] | None = None,
     tensorboard: Path | str | None = None,
+    log_repeats: bool = False,
 ) -> RunResult:
     """Run an agent on a problem until the budget of simulator evaluations is used up.
 
@@ -75,18 +77,26 @@ def search(
         budget: simulator evaluations.
         seed: what a noisy simulator is seeded with; the agent's seed where None.
         log: path of the run's shard; no log where None.
-        resume: continue an interrupted shard to the same result bit by bit.
+        resume: continue an interrupted shard, or a finished one with a larger budget, to the same result bit by bit as an
+            uninterrupted run.
         batch: the most designs asked for at once; an agent may give fewer.
         study, run: names for the trials.
         on_trials: called after each batch, for progress.
         tensorboard: folder of the run's TensorBoard log; none where None. It does not change the run.
+        log_repeats: log designs that the agent asked for before, too; otherwise they are counted only.
     """
     seed = agent.seed if seed is None else seed
+    budget = whole_number("the budget", budget, "simulator evaluations")
+    batch = whole_number("batch", batch, "designs")
     about = {"agent": agent.name, "hyperparameters": agent.p.as_dict(), "study": study, "run": run}
+    if not agent.anytime:
+        about["budget"] = budget
     start = time.perf_counter()
     # Before the shard: a missing library must not leave an empty one.
     scalars = ScalarLog(tensorboard, fresh=resume) if tensorboard is not None else None
-    with Evaluator(problem, budget=budget, seed=seed, log=log, run=about, resume=resume) as evaluator:
+    with Evaluator(
+        problem, budget=budget, seed=seed, log=log, run=about, resume=resume, log_repeats=log_repeats
+    ) as evaluator:
         evaluator.on_trials = on_trials
         if scalars is not None:
             _log_scalars(agent, evaluator, scalars)
@@ -94,9 +104,7 @@ def search(
             if agent.drives:
                 agent.drive(evaluator)
             else:
-                while not evaluator.exhausted:
-                    asked = agent.ask(int(min(batch, evaluator.remaining)))
-                    agent.tell(*evaluator.evaluate(asked))
+                ask_and_tell(agent, evaluator, batch)
         except BudgetExhausted:
             pass
         finally:
@@ -109,6 +117,25 @@ def search(
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
         tuple(evaluator.improvements), _front(problem, evaluator),
     )  # fmt: skip
+
+
+STALE = 1000
+"""Trials over which an agent is watched for convergence."""
+
+FRESH = 10
+"""New designs among these without which it has converged."""
+
+
+def ask_and_tell(agent: Agent, evaluator: Evaluator, batch: int = 1024) -> None:
+    """Ask, evaluate, tell, until the run is over. An ask is never cut to what is left of the budget (the evaluator does
+    that), so that an agent goes the same way under every budget. One that has converged is told to start anew."""
+    trials, used = evaluator.trials, evaluator.used
+    while not evaluator.exhausted:
+        agent.tell(*evaluator.evaluate(agent.ask(batch)))
+        if evaluator.trials - trials >= STALE:
+            if evaluator.used - used < FRESH:
+                agent.restart()
+            trials, used = evaluator.trials, evaluator.used
 
 
 def _log_scalars(agent: Agent, evaluator: Evaluator, scalars: ScalarLog) -> None:

@@ -44,8 +44,11 @@ class SimulatedAnnealing(GenerationalAgent):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        n = self.p.chains
         self._move = Mover(self.space, self.p.reach)
+        self.forget()
+
+    def forget(self) -> bool:
+        n = self.p.chains
         self._at: Designs | None = None
         self._reward = np.full(n, -np.inf)
         self._own_best = np.full(n, -np.inf)
@@ -53,6 +56,7 @@ class SimulatedAnnealing(GenerationalAgent):
         self._stuck = np.zeros(n, dtype=np.int64)
         self._spread = 0.0
         self._best: tuple[float, Designs] | None = None
+        return True
 
     def propose(self) -> Designs:
         if self._at is None:

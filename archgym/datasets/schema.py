@@ -5,11 +5,11 @@
 | ``problem, workload, objective, space, simulator_version, fidelity, options`` | dictionary(string) | run |
 | ``agent, hyperparameters, hyperparameter_hash, study, run`` | dictionary(string) | run |
 | ``seed`` | int64 | run |
-| ``index`` | int64 | trial: position in the run, from 0 |
+| ``index`` | int64 | trial: position in the run, from 0; a gap stands for repeats, which are not logged unless asked for |
 | one a parameter, by its name | int64, float64, bool or string | parameter: the *value*, not the index |
 | one a metric, by its name | float64 | metric: unit and direction in the metadata |
 | ``feasible, violation, reward`` | bool, string, float64 | trial |
-| ``cached`` | bool | trial: answered from the run's own cache, at no cost to the budget |
+| ``cached`` | bool | trial: a repeat, answered from the run's own cache at no cost to the budget |
 | ``evaluation_s``, ``time_s`` | float64 | clock: seconds of simulation a design, seconds since the epoch |
 
 What is constant over a run stands once in a shard's schema metadata (key ``archgym``, JSON) and becomes columns when
@@ -84,7 +84,8 @@ class TrialSchema:
 
     Args:
         problem: gives parameters, metrics and names.
-        run: what is constant over the run: agent, hyperparameters (dict), seed, study, run; JSON-able.
+        run: what is constant over the run: agent, hyperparameters (dict), seed, study, run; JSON-able. Where they are
+            given, also ``repeats`` (repeats are logged) and ``budget`` (the run depends on it).
     """
 
     def __init__(self, problem: Problem, run: Mapping[str, Any]) -> None:
@@ -103,6 +104,7 @@ class TrialSchema:
             "study": run.get("study", ""),
             "run": run.get("run", ""),
             "seed": int(run.get("seed", 0)),
+            **{key: run[key] for key in ("repeats", "budget") if key in run},
         }
         self.options = problem.options
         space = problem.space
@@ -142,7 +144,7 @@ class TrialSchema:
 
     def batch(
         self,
-        start: int,
+        start: int | NDArray[np.int64],
         designs: Designs,
         evaluation: Evaluation,
         rewards: NDArray[np.float64],
@@ -150,9 +152,10 @@ class TrialSchema:
         evaluation_s: float,
         time_s: float,
     ) -> pa.RecordBatch:
-        """A record batch of n trials whose first has index ``start``."""
+        """A record batch of n trials whose first has index ``start``, or whose indices ``(n,)`` it is."""
         n = len(designs)
-        columns: list[pa.Array] = [pa.array(np.arange(start, start + n, dtype=np.int64))]
+        index = start if isinstance(start, np.ndarray) else np.arange(start, start + n, dtype=np.int64)
+        columns: list[pa.Array] = [pa.array(index)]
         for j, kind in enumerate(self._types):
             if pa.types.is_dictionary(kind):
                 indices = pa.array(designs[:, j].astype(np.int32))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 
 from archgym.agents.base import Agent, hyperparameter_ranges
+from archgym.agents.search import search
+from archgym.datasets import read_trials
+from archgym.datasets.schema import CLOCK_COLUMNS
+from archgym.errors import ArchGymError
 from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.objective import Objective
 from archgym.problem import Problem
@@ -153,10 +160,9 @@ def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch
             agent.drive(evaluator)
         else:
             while not evaluator.exhausted:
-                want = int(min(batch, evaluator.remaining))
-                asked = agent.ask(want)
+                asked = agent.ask(batch)
                 _require(asked.dtype == np.int64 and asked.ndim == 2, f"{cls.name}: ask() gives no int64 (m, d) array")
-                _require(1 <= len(asked) <= want, f"{cls.name}: ask({want}) gives {len(asked)} designs")
+                _require(1 <= len(asked) <= batch, f"{cls.name}: ask({batch}) gives {len(asked)} designs")
                 problem.space.check(asked)
                 agent.tell(*evaluator.evaluate(asked))
     except BudgetExhausted:
@@ -178,3 +184,36 @@ def check_agent(cls: type[Agent], problem: Problem, *, budget: int = 200, seed: 
     distinct = len(np.unique(problem.space.canonical(first), axis=0))
     _require(used in (budget, distinct), f"{cls.name}: stopped after {used} of {budget} evaluations")
     _require(used == budget or problem.space.size <= 4 * budget, f"{cls.name}: gave up after {used} evaluations")
+
+
+def check_resume(cls: type[Agent], problem: Problem, *, budget: int = 90, seed: int = 0) -> None:
+    """A run that ended with a smaller budget goes on with a larger one to the trials of an uninterrupted run, bit by
+    bit; an agent that plans over its budget (``anytime`` is False) refuses in a sentence."""
+
+    def trials(budget: int, log: Path, resume: bool = False) -> pa.Table:
+        search(problem, cls(problem, seed), budget, log=log, resume=resume)
+        return read_trials(log).drop_columns(list(CLOCK_COLUMNS))
+
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "continued.arrows"
+        whole = trials(budget, Path(folder) / "whole.arrows")
+        for part in (budget // 3, budget // 2 + 1):
+            trials(part, log, resume=True)
+            if not cls.anytime:
+                try:
+                    trials(budget, log, resume=True)
+                except ArchGymError as error:
+                    _require("budget" in str(error), f"{cls.name}: another budget is refused for another reason: {error}")
+                    return
+                raise AssertionError(f"{cls.name}: plans over its budget, but goes on with another one")
+        _require(_same_trials(trials(budget, log, resume=True), whole), f"{cls.name}: goes another way with more budget")
+
+
+def _same_trials(a: pa.Table, b: pa.Table) -> bool:
+    """True where two tables are equal bit by bit (NaN equals NaN)."""
+    if a.column_names != b.column_names or len(a) != len(b):
+        return False
+    return all(
+        np.array_equal(x.to_numpy(), y.to_numpy(), equal_nan=pa.types.is_floating(x.type))
+        for x, y in zip(a.columns, b.columns, strict=True)
+    )
