@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -275,7 +276,10 @@ def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) 
 @click.option("--seed", type=int, default=0, show_default=True, help="first seed")
 @click.option("--seeds", type=int, default=1, show_default=True, callback=positive, help="how many seeds an agent")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for trials and results")
-@click.option("--resume", is_flag=True, help="continue an interrupted run in --out")
+@click.option("--resume", is_flag=True, help="continue a run in --out: an interrupted one, or one with a larger budget")
+@click.option(
+    "--log-repeats", is_flag=True, help="log designs that an agent tried before, too; they are counted anyway"
+)
 @click.option("--report/--no-report", "with_report", default=False, help="write the HTML report beside the trials")
 @click.option("--tensorboard", is_flag=True, help="log the curves of each run for TensorBoard, beside the trials")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
@@ -288,6 +292,7 @@ def run(
     seeds: int,
     folder: Path | None,
     resume: bool,
+    log_repeats: bool,
     with_report: bool,
     tensorboard: bool,
     as_json: bool,
@@ -304,13 +309,18 @@ def run(
     names = [name.strip() for name in agents.split(",") if name.strip()]
     if not names:
         raise ArchGymError("--agent is empty; name at least one agent, for instance --agent ga")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ArchGymError(
+            f"--agent names {twice!r} twice; name each agent once, and ask for several runs with --seeds"
+        )
     if seed < 0:
         raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
     problem = chosen_problem(problem_name, **options)
     settings = {name: agent_hyperparameters(name, hyper, names) for name in names}
     for name in names:  # every name and value is checked before the first run starts
         make_agent(name, problem, seed, **settings[name])
-    folder = folder or Path("runs") / f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = folder or _new_folder(Path("runs"), f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     boards = folder / "tensorboard" if tensorboard else None
     results = []
     with RunProgress(err, enabled=not as_json) as progress:
@@ -322,6 +332,7 @@ def run(
                         search(
                             problem, agent, budget, log=folder / "trials" / f"{name}-s{s}.arrows", resume=resume,
                             run=f"{name}-s{s}", on_trials=follow, tensorboard=boards and boards / f"{name}-s{s}",
+                            log_repeats=log_repeats,
                         )
                     )  # fmt: skip
     summary = _summary(problem, results, budget, folder)
@@ -336,7 +347,7 @@ def run(
         print_json(summary)
         return
     _print_results(problem, results)
-    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({summary['trials']:,} rows)")
+    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations)")
     if boards is not None:
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
     if with_report:
@@ -356,6 +367,22 @@ def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -
         elif agent not in names:
             raise UnknownNameError("agent of this run", agent, names)
     return mine
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Make ``parent/name``, or ``name-2`` and so on where there is one: runs started in the same second keep apart."""
+    from archgym.datasets.shards import unwritable
+
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise unwritable(folder, error) from None
+    raise AssertionError
 
 
 def _file_name(problem: str) -> str:
@@ -402,6 +429,7 @@ def _summary(problem: Problem, results: list[Any], budget: int, folder: Path) ->
         "optimum": None if optimum is None else vars(optimum),
         "runs": runs,
         "trials": sum(result.trials for result in results),
+        "repeats": sum(result.trials - result.evaluations for result in results),
         "out": str(folder),
         "dataset": str(folder / "trials"),
     }

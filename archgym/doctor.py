@@ -115,7 +115,7 @@ def _selftest(add: Any) -> None:
             result = search(problem, make_agent("ga", problem, 0), 200, log=log)
             rows = len(read_trials(log))
         assert result.best is not None
-        assert rows == result.trials
+        assert rows == result.evaluations
     except Exception as error:  # whatever is wrong here is a finding, not a crash
         add(
             "self-test",

@@ -52,7 +52,8 @@ class Evaluator:
         seed: passed to the simulator (it matters only where a fidelity is noisy).
         cache: answer repeated designs (by canonical form) from memory. Switch it off only where repeats are rare
             and memory matters.
-        log: path of the run's shard, None for no log.
+        log: path of the run's shard, None for no log; or a function that makes a writer for the schema of the trials
+            (one that picks a free name): it is called when there is something to write.
         run: what the trials say of the run: agent, hyperparameters, study, run.
         resume: continue the shard at ``log``: its trials are replayed, so that an agent with the same seed goes
             through the same states and the run ends in the same result bit by bit, also with a larger budget than
@@ -74,7 +75,7 @@ class Evaluator:
         budget: int | None = None,
         seed: int = 0,
         cache: bool = True,
-        log: Path | str | None = None,
+        log: Path | str | Callable[[pa.Schema], ShardWriter] | None = None,
         run: dict[str, Any] | None = None,
         resume: bool = False,
         stall_limit: int | None = None,
@@ -97,7 +98,11 @@ class Evaluator:
         self._replay: _Replay | None = None
         self._schema: TrialSchema | None = None
         self._log_repeats, self._logged = log_repeats, 0
-        if log is not None:
+        self._make_writer: Callable[[pa.Schema], ShardWriter] | None = None
+        self._fresh_file: Path | None = None  # a file of this evaluator's own that may turn out to hold nothing
+        if callable(log):
+            self._schema, self._make_writer = TrialSchema(problem, {**(run or {}), "seed": seed}), log
+        elif log is not None:
             self._open(Path(log), {**(run or {}), "seed": seed}, resume)
 
     # --- the log -----------------------------------------------------------------------------------------------
@@ -107,7 +112,9 @@ class Evaluator:
         batches: list[pa.RecordBatch] = []
         if path.exists():
             if not resume:
-                raise ArchGymError(f"{path} exists already; add --resume to continue it, or choose another folder")
+                raise ArchGymError(
+                    f"{path} exists already; add --resume (in Python resume=True) to continue it, or choose another folder"
+                )
             schema, batches, _ = read_shard(path)
             info, wanted = shard_info(schema, path), shard_info(self._schema.schema, path)
             for key in sorted({*wanted, *info}):
@@ -126,12 +133,25 @@ class Evaluator:
                         f"{path} holds {len(self._replay):,} evaluations, more than the budget of {self.budget:,}; "
                         "resume it with the same budget or a larger one"
                     )
+        else:
+            self._fresh_file = path
         self._writer = ShardWriter(path, self._schema.schema, batches)
 
     def close(self) -> None:
-        """End the log."""
+        """End the log. A new file that holds no trial is removed: an evaluation that was refused leaves nothing."""
         if self._writer is not None:
             self._writer.close()
+            if self._fresh_file is not None and not self.trials:
+                self._fresh_file.unlink(missing_ok=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._writer is not None and self._make_writer is None:
+            raise ArchGymError(
+                f"the log {self._writer.path} has one writer, so an evaluator that writes it can neither be copied nor "
+                "pickled; make a new one with a log of its own"
+            )
+        # A copy that writes takes a file of its own.
+        return {**self.__dict__, "_writer": None}
 
     def __enter__(self) -> Evaluator:
         return self
@@ -180,7 +200,7 @@ class Evaluator:
         self.trials += len(designs)
         self.used += len(new)
         self._stall = 0 if len(new) else self._stall + len(designs)
-        if self._writer is not None:
+        if self._schema is not None:
             each = seconds / max(len(simulated), 1)
             rows = np.arange(max(self._logged - start_index, 0), len(designs)) if self._log_repeats else simulated
             self._write(rows, start_index, designs, evaluation, rewards, cached, each)
@@ -226,9 +246,12 @@ class Evaluator:
         evaluation_s: float,
     ) -> None:
         """Log the given rows of a batch whose first has the index ``start``."""
-        assert self._writer is not None and self._schema is not None
+        assert self._schema is not None
         if not len(rows):
             return
+        if self._writer is None:
+            assert self._make_writer is not None
+            self._writer = self._make_writer(self._schema.schema)
         if len(rows) < len(designs):
             designs, evaluation, rewards, cached = designs[rows], evaluation.take(rows), rewards[rows], cached[rows]
         self._writer.append(
@@ -250,7 +273,7 @@ class Evaluator:
         first, before = self.trials, self.used
         self.trials += n
         self.used += n
-        if self._writer is not None:
+        if self._schema is not None:
             never = np.zeros(n, dtype=bool)
             self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1))
         if n and (self.best is None or rewards[rewards.argmax()] > self.best.reward):

@@ -6,9 +6,11 @@ returns, so a killed process loses nothing that was told to an agent (``fsync=Tr
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,20 +30,36 @@ class ShardWriter:
         schema: the trial schema of the run (with the run's metadata).
         keep: batches of an interrupted run that the new file starts with (see :func:`read_shard`).
         fsync: wait for the disk at every batch.
+        exclusive: take the name only where nobody, in any process, has it or is taking it.
 
     Raises:
         ArchGymError: where the folder cannot be written.
+        FileExistsError: where an exclusive name is taken.
     """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, keep: Iterable[pa.RecordBatch] = (), *, fsync: bool = False
+        self,
+        path: Path,
+        schema: pa.Schema,
+        keep: Iterable[pa.RecordBatch] = (),
+        *,
+        fsync: bool = False,
+        exclusive: bool = False,
     ) -> None:
         self.path, self._fsync = Path(path), fsync
         temporary = self.path.with_suffix(".tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        try:
             # The kept batches go to a new file that then takes the old one's name: at no moment are they lost.
-            self._file: IO[bytes] = open(temporary, "wb", buffering=0)  # noqa: SIM115 (closed by close())
+            mode = "xb" if exclusive else "wb"
+            self._file: IO[bytes] = open(temporary, mode, buffering=0)  # noqa: SIM115 (closed by close())
+            if exclusive and self.path.exists():
+                self._file.close()
+                temporary.unlink()
+                raise FileExistsError(self.path)
             options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), schema, options=options)
             # Arrow writes the schema with the first batch. An empty one brings it onto the disk now, so that a kill
@@ -50,6 +68,8 @@ class ShardWriter:
                 self._writer.write_batch(batch)
             self._sync()
             os.replace(temporary, self.path)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise unwritable(self.path, error) from None
 
@@ -82,6 +102,15 @@ class ShardWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def numbered_shard(folder: Path, stem: str, schema: pa.Schema) -> ShardWriter:
+    """A writer of ``folder/stem-0000.arrows``, or of the first higher number that is free: any number of processes may
+    ask for one at once."""
+    for number in itertools.count():
+        with suppress(FileExistsError):
+            return ShardWriter(Path(folder) / f"{stem}-{number:04d}{SUFFIX}", schema, exclusive=True)
+    raise AssertionError
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -6,6 +6,7 @@ Everything is vectorised over n sub-environments; :class:`~archgym.envs.design_e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.datasets.shards import numbered_shard
+from archgym.errors import ArchGymError, UnknownNameError, whole_number
 from archgym.evaluator import Evaluator
 from archgym.objective import Rewards
 from archgym.problem import Problem, make_problem
@@ -53,13 +55,12 @@ class Episodes:
             raise UnknownNameError("action mode", action_mode, ACTION_MODES)
         if reward_mode not in ("absolute", "improvement"):
             raise UnknownNameError("reward mode", reward_mode, ("absolute", "improvement"))
-        if episode_length is not None and episode_length < 1:
-            raise ArchGymError(f"episode_length is {episode_length}; expected a positive number of steps")
-        if count < 1:
-            raise ArchGymError(f"num_envs is {count}; expected a positive number of environments")
+        if episode_length is not None:
+            episode_length = whole_number("episode_length", episode_length, "steps")
+        count = whole_number("num_envs", count, "environments")
         self.kind, self.count, self.action_mode, self.reward_mode = kind, count, action_mode, reward_mode
         self._options = dict(options)
-        self._log, self._logs = log, 0
+        self._log = log
         self._with_features = workload_features
         self.problem = problem if problem is not None else self._make(workload)
         space = self.problem.space
@@ -103,10 +104,7 @@ class Episodes:
                 "make an environment of its own for it"
             )
         self.problem = problem
-        log = None
-        if self._log is not None:
-            log = Path(self._log) / f"env-{self._logs:04d}.arrows"
-            self._logs += 1
+        log = None if self._log is None else partial(numbered_shard, Path(self._log), "env")
         self.evaluator = Evaluator(problem, cache=False, log=log, run={"agent": f"env-{self.action_mode}"})
         features = problem.workload.features() if self._with_features else {}
         self._features = np.clip(np.array(list(features.values()), dtype=np.float64), -10.0, 10.0)

@@ -55,7 +55,8 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
         kind: name of the simulator; ``gymnasium.make`` fills it in from the id.
         workload: name of the workload or ``file:PATH``; the simulator's default where None.
         action_mode, episode_length, reward_mode, workload_features: as above.
-        log: folder for the trials; none are kept where None.
+        log: folder for the trials, which go to a new file there for each environment (a copy is one too); none are kept
+            where None.
         render_mode: ``"ansi"`` or ``"rgb_array"``.
         problem: an existing problem in place of ``kind`` and ``workload``.
         options: objective, space, fidelity, simulator, workload_options and simulator options, as

@@ -203,10 +203,14 @@ def check_resume(cls: type[Agent], problem: Problem, *, budget: int = 90, seed: 
                 try:
                     trials(budget, log, resume=True)
                 except ArchGymError as error:
-                    _require("budget" in str(error), f"{cls.name}: another budget is refused for another reason: {error}")
+                    _require(
+                        "budget" in str(error), f"{cls.name}: another budget is refused for another reason: {error}"
+                    )
                     return
                 raise AssertionError(f"{cls.name}: plans over its budget, but goes on with another one")
-        _require(_same_trials(trials(budget, log, resume=True), whole), f"{cls.name}: goes another way with more budget")
+        _require(
+            _same_trials(trials(budget, log, resume=True), whole), f"{cls.name}: goes another way with more budget"
+        )
 
 
 def _same_trials(a: pa.Table, b: pa.Table) -> bool:

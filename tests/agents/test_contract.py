@@ -12,7 +12,7 @@ from archgym.problem import Problem, make_problem
 from archgym.registry import AGENTS
 from archgym.simulators.synthetic import Landscape, Synthetic
 from archgym.space import Constraint, DesignSpace, Parameter
-from archgym.testing import check_agent
+from archgym.testing import check_agent, check_resume
 
 SLOW_AGENTS = {
     name for name in AGENTS if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo")
@@ -58,6 +58,12 @@ def test_keeps_the_contract_on_a_mixed_space(name, tmp_path, monkeypatch):
     # torch's own cache, made once on a machine, is not the agent's.
     left = [file.name for file in tmp_path.iterdir() if not file.name.startswith("torchinductor")]
     assert not left, "an agent leaves no temporary files behind"
+
+
+@pytest.mark.parametrize("name", [name for name in AGENTS if name != "botorch"])
+def test_goes_on_with_a_larger_budget(name):
+    # (botorch is bo with another model, at minutes a run.)
+    check_resume(load(name), problem_of(mixed_space(), small_sum), budget=60 if name in SLOW_AGENTS else 200)
 
 
 @pytest.mark.parametrize("name", AGENTS)

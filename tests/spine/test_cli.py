@@ -42,7 +42,7 @@ def test_run_writes_trials_and_prints_json(bowl, tmp_path):
     assert [(r["agent"], r["seed"]) for r in result["runs"]] == [("random", 0), ("random", 1), ("ga", 0), ("ga", 1)]
     assert all(r["evaluations"] == 40 for r in result["runs"])
     assert result["runs"][2]["hyperparameters"]["population"] == 8
-    assert len(read_trials(result["dataset"])) == result["trials"]
+    assert len(read_trials(result["dataset"])) == 160 == result["trials"] - result["repeats"]
     assert json.loads((tmp_path / "a" / "run.json").read_text())["budget"] == 40
 
 

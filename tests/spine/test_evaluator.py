@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import pandas as pd
 import pytest
 
 from archgym.agents import make_agent, search
+from archgym.agents.base import Agent
 from archgym.datasets import read_shard, read_trials
-from archgym.datasets.schema import CLOCK_COLUMNS
+from archgym.datasets.schema import CLOCK_COLUMNS, TrialSchema
+from archgym.datasets.shards import numbered_shard
 from archgym.errors import ArchGymError
 from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.problem import make_problem
@@ -59,17 +62,103 @@ def test_an_agent_that_only_repeats_itself_ends(bowl):
 
 def test_trials_hold_all_that_is_needed_to_repeat_them(bowl, tmp_path):
     result = search(bowl, make_agent("walk", bowl, 3, walkers=4), 60, log=tmp_path / "a.arrows", study="s", run="r")
-    table = read_trials(tmp_path)
-    assert len(table) == result.trials
-    frame = table.to_pandas()
+    frame = read_trials(tmp_path).to_pandas()
     assert set(frame["problem"]) == {"bowl/deep"} and set(frame["seed"]) == {3} and set(frame["agent"]) == {"walk"}
-    assert frame["index"].tolist() == list(range(len(frame)))
-    assert (~frame["cached"]).sum() == result.evaluations == 60
+    assert not frame["cached"].any() and len(frame) == result.evaluations == 60
+    # A gap stands for repeats.
+    assert frame["index"].is_monotonic_increasing and len(frame) <= frame["index"].iloc[-1] + 1 <= result.trials
     named = frame[list(bowl.space.names)].to_dict("records")
     evaluation, rewards = bowl.evaluate(bowl.space.encode(named))
     assert np.array_equal(rewards, frame["reward"])
     assert np.array_equal(evaluation.metrics["time_ns"], frame["time_ns"], equal_nan=True)
     assert (frame["violation"] == "too_hot").equals(~frame["feasible"]) or frame["feasible"].all()
+
+
+def test_repeats_are_logged_on_request(bowl, tmp_path):
+    def walk(log, **options):
+        return search(bowl, make_agent("walk", bowl, 3, walkers=4), 60, log=tmp_path / log, **options)
+
+    result = walk("with.arrows", log_repeats=True)
+    frame = read_trials(tmp_path / "with.arrows").to_pandas()
+    assert frame["index"].tolist() == list(range(result.trials))
+    assert (~frame["cached"]).sum() == 60 < result.trials == walk("without.arrows").trials
+    without = read_trials(tmp_path / "without.arrows").to_pandas()
+    columns = [name for name in frame.columns if name not in CLOCK_COLUMNS]
+    pd.testing.assert_frame_equal(frame[~frame["cached"]][columns].reset_index(drop=True), without[columns])
+    with pytest.raises(ArchGymError, match="made with repeats = True, not None"):
+        walk("with.arrows", resume=True)
+
+
+@pytest.mark.parametrize("log_repeats", [False, True])
+@pytest.mark.parametrize("agent", ["walk", "ga"])
+def test_more_budget_continues_a_finished_run(bowl, agent, log_repeats, tmp_path):
+    def run(log, budget, resume=False):
+        made = make_agent(agent, bowl, 1)
+        return search(bowl, made, budget, log=tmp_path / log, resume=resume, log_repeats=log_repeats)
+
+    whole = run("whole.arrows", 150)
+    for budget in (7, 8, 60, 149, 150):
+        again = run("part.arrows", budget, resume=True)
+        assert again.evaluations == budget
+    assert (again.best.reward, again.trials, again.improvements) == (
+        whole.best.reward,
+        whole.trials,
+        whole.improvements,
+    )
+    assert_same_trials(tmp_path / "part.arrows", tmp_path / "whole.arrows")
+    with pytest.raises(ArchGymError, match="holds 150 evaluations, more than the budget of 100"):
+        run("part.arrows", 100, resume=True)
+
+
+def test_an_agent_that_converged_starts_anew():
+    # 96 classes of designs: a population that has seen nearly all of them finds the others only from elsewhere.
+    class Stuck(Agent):
+        """Asks for one design until it is told to start anew."""
+
+        name = "stuck"
+        at = 0
+
+        def ask(self, n):
+            return np.full((n, self.space.dimension), self.at % 3, dtype=np.int64)
+
+        def tell(self, designs, evaluation, rewards):
+            pass
+
+        def restart(self):
+            self.at += 1
+            return True
+
+    problem = make_problem("synthetic/rugged")
+    result = search(problem, Stuck(problem, 0), 100, batch=10)
+    assert result.evaluations == 3, "it was told to start anew each time"
+
+
+@pytest.mark.parametrize("budget", [20.5, "20", None, float("nan"), float("inf"), True, -3])
+def test_a_budget_is_a_whole_number(bowl, budget):
+    with pytest.raises(ArchGymError, match="expected a positive whole number of simulator evaluations"):
+        search(bowl, make_agent("random", bowl), budget)
+    assert search(bowl, make_agent("random", bowl), 20.0).evaluations == 20
+
+
+def test_what_is_refused_leaves_no_shard(tmp_path):
+    problem = make_problem("dram/gzip", fidelity="window:seven")
+    with pytest.raises(ArchGymError, match="seven"):
+        search(problem, make_agent("random", problem), 20, log=tmp_path / "a.arrows")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_evaluator_with_a_log_is_not_copied(bowl, tmp_path):
+    with Evaluator(bowl, log=tmp_path / "a.arrows") as evaluator, pytest.raises(ArchGymError, match="one writer"):
+        copy.deepcopy(evaluator)
+
+
+def test_numbered_shards_keep_apart(bowl, tmp_path):
+    schema = TrialSchema(bowl, {}).schema
+    writers = [numbered_shard(tmp_path, "env", schema) for _ in range(3)]
+    assert [writer.path.name for writer in writers] == ["env-0000.arrows", "env-0001.arrows", "env-0002.arrows"]
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ArchGymError, match="cannot write"):
+        numbered_shard(tmp_path / "file", "env", schema)
 
 
 def assert_same_trials(one, two):
