@@ -141,12 +141,11 @@ def _shard(problem: Problem, ranks: NDArray[np.int64], path: Path) -> Evaluation
 
 
 def update_optima(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put rows into an optima table, in place of those of the same problem, objective, space, fidelity, version and
-    workload."""
-    keys = ("problem", "objective", "space", "fidelity", "version", "workload")
+    """Put rows into an optima table, in place of those of the same :func:`~archgym.problem.optimum_key`."""
+    keys = ("problem", "objective", "space", "fidelity", "version", "workload", "settings")
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    new = {tuple(row[k] for k in keys): row for row in [*old, *rows]}
-    ordered = [new[k] for k in sorted(new, key=str)]
+    new = {json.dumps([row.get(k) or None for k in keys], sort_keys=True): row for row in [*old, *rows]}
+    ordered = [new[k] for k in sorted(new)]
     temporary = path.with_suffix(".tmp")
     try:
         temporary.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")

@@ -257,6 +257,16 @@ class ArchGymTarget(Objective):
         return np.asarray(total)
 
 
+def same_objective(one: object, other: object) -> bool:
+    """Whether two objectives are of one kind with equal references, budgets and names."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Objective):
+        mine, theirs = vars(one), vars(other)
+        return mine.keys() == theirs.keys() and all(same_objective(mine[key], theirs[key]) for key in mine)
+    return bool(np.all(one == other))
+
+
 _BUDGET = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=)\s*([-+.\deE]+)\s*$")
 
 

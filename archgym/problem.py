@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.objective import Objective, Rewards, make_objective
+from archgym.objective import Objective, Rewards, make_objective, same_objective
 from archgym.registry import SIMULATORS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.space import DesignSpace, Value
@@ -39,6 +39,21 @@ class Optimum:
     designs: int
     quantiles: Mapping[str, float] = field(default_factory=dict)
     command: str = ""
+
+    def regret_of(self, reward: float) -> float:
+        """How far a reward lies below the best one known; 0 for a reward above a best one that no enumeration proved.
+
+        Raises:
+            ArchGymError: where the reward lies above the optimum of an exhaustive enumeration, which is then not the
+                optimum of this problem.
+        """
+        regret = self.reward - reward
+        if regret < 0 and self.exhaustive and -regret > 1e-9 * max(1.0, abs(self.reward)):
+            raise ArchGymError(
+                f"the reward {reward:.12g} lies above the known optimum {self.reward:.12g}, a regret of {regret:.3g}: the "
+                "table of optima does not fit this problem, so compute it again with 'archgym enumerate'"
+            )
+        return max(regret, 0.0)
 
     def quantile_of(self, reward: float) -> float:
         """Share of the space with a reward of at most ``reward``, interpolated; NaN without quantiles."""
@@ -73,9 +88,15 @@ class Problem:
     ) -> None:
         self.name, self.simulator, self.workload = name, simulator, workload
         self.objective, self.fidelity = objective, fidelity
-        self.options: dict[str, Any] = dict(options or {})
+        self.options: dict[str, Any] = self._all_options() if options is None else dict(options)
         self.space: DesignSpace = simulator.space(workload)
         self.metrics: tuple[Metric, ...] = simulator.metrics_for(workload)
+
+    def _all_options(self) -> dict[str, Any]:
+        """The options that make this problem again where nobody said how it was made."""
+        space = {"space": self.simulator.space_name} if self.simulator.space_name != self.simulator.spaces[0] else {}
+        fidelity = {"fidelity": self.fidelity} if self.fidelity is not None else {}
+        return {"objective": self.objective.name, **space, **fidelity, **self.simulator.given_options}
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, objective={self.objective.name!r}, space={self.simulator.space_name!r})"
@@ -112,19 +133,22 @@ class Problem:
 
 
 def optimum_key(problem: Problem) -> dict[str, Any]:
-    """What identifies a problem in the shipped tables of optima: names, and the workload's own fingerprint."""
+    """What identifies a problem in the shipped tables of optima: names, the workload's own fingerprint, and every option
+    of the simulator that differs from its default and can change a result."""
     return {
         "problem": problem.name,
         "objective": problem.objective.name,
         "space": problem.simulator.space_name,
-        "fidelity": problem.fidelity,
+        "fidelity": None if problem.fidelity in problem.simulator.fidelities[:1] else problem.fidelity,
         "version": problem.simulator.version,
         "workload": problem.workload.fingerprint,
+        "settings": json.loads(json.dumps(problem.simulator.settings, sort_keys=True)),
     }
 
 
 def known_optimum(problem: Problem) -> Optimum | None:
-    """Look the problem up in the table ``optima.json`` of its simulator's package."""
+    """Look the problem up in the table ``optima.json`` of its simulator's package. None where its objective is another
+    one than its name means."""
     simulator = getattr(problem.simulator, "stands_for", problem.simulator)
     path = inspect.getfile(type(simulator))
     table = Path(path).with_name("optima.json")
@@ -132,8 +156,10 @@ def known_optimum(problem: Problem) -> Optimum | None:
         return None
     key = optimum_key(problem)
     for row in json.loads(table.read_text(encoding="utf-8")):
-        if all(row.get(part) == value for part, value in key.items()):
-            return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__})
+        if {name: {"settings": {}, **row}.get(name) for name in key} == key:
+            meant = make_objective(problem.objective.name, problem.simulator, problem.workload)
+            same = same_objective(problem.objective, meant)
+            return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__}) if same else None
     return None
 
 

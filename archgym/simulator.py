@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -132,6 +133,7 @@ class Simulator(ABC):
         spaces: names of the design spaces on offer, the default first.
         fidelities: names of the fidelities on offer, the default first; empty where there is only one.
         default_objective: name of the objective a problem gets where none is asked for.
+        neutral_options: options that cannot change a result (a number of threads); every other one is taken to.
 
     Args:
         space: one of ``spaces``; the default where None. Further options are keyword arguments of the subclass, JSON-able,
@@ -144,7 +146,14 @@ class Simulator(ABC):
     fidelities: ClassVar[tuple[str, ...]] = ()
     default_objective: ClassVar[str] = ""
     default_workload: ClassVar[str] = ""
+    neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     metrics: tuple[Metric, ...]
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        made = super().__new__(cls)
+        made._arguments = args, options
+        return made
 
     def __init__(self, space: str | None = None) -> None:
         if space is None:
@@ -152,6 +161,22 @@ class Simulator(ABC):
         if space not in self.spaces:
             raise UnknownNameError(f"space of {self.name}", space, self.spaces)
         self.space_name = space
+
+    @property
+    def given_options(self) -> dict[str, Any]:
+        """The options, beyond the space, that this simulator was made with and that differ from their defaults."""
+        args, options = self._arguments
+        parameters = inspect.signature(type(self).__init__).parameters
+        given = {**dict(zip(list(parameters)[1:], args, strict=False)), **options}
+        given.pop("space", None)
+        return {name: v for name, v in given.items() if name not in parameters or parameters[name].default != v}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results depend on beside version, space, workload and fidelity: every option that differs from its default,
+        but those of ``neutral_options``; JSON-able. It belongs to whatever identifies a result: known optima, proxies,
+        stores. Simulators whose options say the same in two ways, or name a file, override this."""
+        return {name: value for name, value in self.given_options.items() if name not in self.neutral_options}
 
     @abstractmethod
     def workloads(self) -> Mapping[str, Workload]:

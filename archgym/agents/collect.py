@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,15 @@ def collect(
 
 
 def best_designs(problem: Problem, dataset: Dataset, top: int) -> Designs:
-    """The ``top`` feasible designs with the highest reward under the problem's objective, best first, distinct."""
+    """The ``top`` feasible designs with the highest reward under the problem's objective, best first, distinct. Trials of
+    other options, fidelities or versions of the simulator do not count."""
     schema = TrialSchema(problem, {})
     wanted = (problem.name, problem.simulator.space_name)
+    same = (problem.simulator.version, problem.fidelity or "", _simulated(problem.options))
     designs: list[Designs] = []
     rewards: list[np.ndarray[Any, Any]] = []
     for info, batch, _ in dataset.groups():
-        if (info.problem, info.key[1]) != wanted:
+        if (info.problem, info.key[1]) != wanted or (info.key[3], info.key[4], _simulated(info.options)) != same:
             continue
         evaluation = schema.evaluation(batch)
         reward = problem.objective(evaluation)
@@ -100,9 +103,17 @@ def best_designs(problem: Problem, dataset: Dataset, top: int) -> Designs:
         designs.append(ranked[first])
         rewards.append(reward[rows][first])
     if not designs:
-        raise ArchGymError(f"the dataset holds no trial of {wanted[0]} in the space {wanted[1]!r}; sample that first")
+        raise ArchGymError(
+            f"the dataset holds no feasible trial of {wanted[0]} in the space {wanted[1]!r} with the same options; sample "
+            "that first"
+        )
     every, reward = np.concatenate(designs), np.concatenate(rewards)
     order = np.argsort(-reward, kind="stable")
     canonical = problem.space.canonical(every[order])
     _, first = np.unique(canonical, axis=0, return_index=True)
     return every[order[np.sort(first)[:top]]]
+
+
+def _simulated(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A problem's options but its objective, which is scored anew, and the stand-in, which the version tells of."""
+    return {name: value for name, value in options.items() if name not in ("objective", "space", "simulator")}

@@ -27,7 +27,7 @@ class RunResult:
         evaluations: simulator evaluations used.
         trials: evaluations and cached repeats.
         simulation_s, agent_s: seconds in the simulator and in everything else.
-        regret: known optimum minus best reward, None where no optimum is known.
+        regret: see :meth:`~archgym.problem.Optimum.regret_of`; None where no optimum is known.
         log: the shard, None without one.
         improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
         front: the Pareto front of what was evaluated, ``problem.losses`` rows; empty with fewer than two Pareto
@@ -51,7 +51,7 @@ class RunResult:
         optimum = self.problem.optimum
         if optimum is None or self.best is None:
             return None
-        return optimum.reward - self.best.reward
+        return optimum.regret_of(self.best.reward)
 
 
 def search(

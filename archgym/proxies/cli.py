@@ -252,7 +252,7 @@ def use_command(
         "log": str(log) if out is not None else None,
     }
     if true.optimum is not None:
-        result["regret"] = true.optimum.reward - result["reward"]
+        result["regret"] = true.optimum.regret_of(float(rewards[i]))
     lines = [
         f"{done.evaluations:,} proxy evaluations, {result['simulator_evaluations']} simulated",
         f"reward {result['reward']:.6g} (predicted {result['predicted_reward']:.6g})",

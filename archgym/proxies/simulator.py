@@ -54,12 +54,21 @@ def fitting_space(true: Simulator, facts: Mapping[str, Any], path: Path) -> Desi
             f"{path} was trained on the space {facts['space']!r} of {true.name}, not on "
             f"{true.space_name!r}; ask for that space"
         )
+    if facts.get("simulator_settings", true.settings) != true.settings:
+        raise ArchGymError(
+            f"{path} was trained on {true.name} with {_spelt(facts['simulator_settings'])}, not with "
+            f"{_spelt(true.settings)}; give those options or train it again"
+        )
     names = facts["workloads"]
     space = true.space(_some_workload(true, names))
     found = [[p.name for p in space.parameters], [[str(v) for v in p.values] for p in space.parameters]]
     if found != [facts["parameters"], facts["levels"]]:
         raise ArchGymError(f"{path} was trained on other parameters than {true.name} has now; train it again")
     return space
+
+
+def _spelt(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())[:80] or "its default options"
 
 
 def _some_workload(true: Simulator, names: Mapping[str, str]) -> Workload:
@@ -119,6 +128,12 @@ class ProxySimulator(Simulator):
     def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:
         """Read a proxy file for a simulator."""
         return cls(load(path, lambda facts: fitting_space(true, facts, path)), true, **options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the true simulator, and what decides which of the two answers."""
+        own = {"every": self.every, "uncertain": self.uncertain, "retrain": self.retrain}
+        return {**self.stands_for.settings, **{f"proxy_{name}": value for name, value in own.items() if value}}
 
     # --- what the true simulator says ----------------------------------------------------------------------------
 
@@ -227,7 +242,8 @@ class ProxySimulator(Simulator):
         )
         key = np.column_stack([data.workload, data.designs])
         _, first = np.unique(key, axis=0, return_index=True)
-        about = {k: self.proxy.about[k] for k in ("simulator", "version", "space", "fidelity", "options")}
+        kept = ("simulator", "version", "space", "fidelity", "simulator_settings", "options")
+        about = {k: self.proxy.about[k] for k in kept if k in self.proxy.about}
         self.proxy = fit(
             data.take(np.sort(first)), self.proxy.metrics, model=self.proxy.about["model"],
             settings=self.proxy.about["settings"], seed=self.proxy.about["seed"], about=about,

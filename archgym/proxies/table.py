@@ -187,12 +187,20 @@ def _check_one_simulator(problems: Sequence[Problem]) -> None:
     if len({problem.workload.fingerprint for problem in problems}) < max(3, len(problems)):
         raise ArchGymError("the error on unseen workloads needs at least three problems with different workloads")
     kinds = {
-        (p.simulator.name, p.simulator.space_name, p.fidelity, p.space.names, tuple(p.space.nvec)) for p in problems
+        (
+            p.simulator.name,
+            p.simulator.space_name,
+            p.fidelity,
+            str(p.simulator.settings),
+            p.space.names,
+            tuple(p.space.nvec),
+        )
+        for p in problems
     }
     if len(kinds) > 1:
         raise ArchGymError(
             "the error on unseen workloads needs problems of one simulator with one design space; these differ in "
-            "simulator, space or fidelity"
+            "simulator, space, fidelity or options"
         )
 
 

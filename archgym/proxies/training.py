@@ -119,23 +119,26 @@ def from_dataset(
         limit: use at most so many distinct designs, the first ones.
         trust: see :meth:`archgym.datasets.dataset.ProblemInfo.make`.
     """
-    problems: dict[tuple[str, str], Problem] = {}
-    rows: dict[tuple[str, str], list[tuple[Designs, Evaluation]]] = {}
-    of_key: dict[tuple[str, ...], tuple[tuple[str, str], TrialSchema]] = {}
+    problems: dict[tuple[str, ...], Problem] = {}
+    rows: dict[tuple[str, ...], list[tuple[Designs, Evaluation]]] = {}
+    of_key: dict[tuple[str, ...], tuple[tuple[str, ...], TrialSchema]] = {}
     for info, batch, _ in dataset.groups():
         if info.key not in of_key:
             problem = info.make(trust=trust)
-            name = (problem.workload.fingerprint, info.key[4])
+            name: tuple[str, ...] = (problem.workload.fingerprint, info.key[4], str(problem.simulator.settings))
             problems.setdefault(name, problem)
             of_key[info.key] = name, TrialSchema(problems[name], {})
         name, schema = of_key[info.key]
         rows.setdefault(name, []).append((schema.designs(batch), schema.evaluation(batch)))
     if not problems:
         raise ArchGymError("the dataset holds no trials to learn from")
-    kinds = {(p.simulator.name, p.simulator.version, p.simulator.space_name, p.fidelity) for p in problems.values()}
+    kinds = {
+        (p.simulator.name, p.simulator.version, p.simulator.space_name, p.fidelity, str(p.simulator.settings))
+        for p in problems.values()
+    }
     if len(kinds) > 1:
         raise ArchGymError(
-            f"the trials are of several simulators, versions, spaces or fidelities ({sorted(map(str, kinds))}); "
+            f"the trials are of several simulators, versions, spaces, fidelities or options ({sorted(map(str, kinds))}); "
             "choose one with --problem"
         )
     first = next(iter(problems.values()))
@@ -159,6 +162,7 @@ def facts_of(problem: Problem) -> dict[str, Any]:
         "version": problem.simulator.version,
         "space": problem.simulator.space_name,
         "fidelity": problem.fidelity,
+        "simulator_settings": problem.simulator.settings,
         "options": {
             k: v for k, v in problem.options.items() if k not in ("objective", "space", "fidelity", "simulator")
         },

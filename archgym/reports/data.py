@@ -79,7 +79,7 @@ def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
             continue
         schema, _, _ = read_shard(path)
         info = shard_info(schema, path)
-        key = json.dumps([info["problem"], info["objective"], info["space"], info["options"]], sort_keys=True)
+        key = json.dumps([info[part] for part in _GROUP], sort_keys=True)
         groups.setdefault(key, {"info": info, "paths": []})["paths"].append(path)
     if not groups:
         raise ArchGymError(f"{folder} holds no runs; give the folder that 'archgym run' or 'archgym study' wrote")
@@ -97,6 +97,11 @@ def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
                     "it runs a program that the trials name; add --trust if you trust where they are from"
                 )
             problem = make_problem(info["problem"], **info["options"])
+            if problem.simulator.version != info["simulator_version"]:
+                raise ArchGymError(
+                    f"the trials come from version {info['simulator_version']} of the simulator, installed is "
+                    f"{problem.simulator.version}"
+                )
         except (ArchGymError, OSError, ImportError) as error:
             missing = str(error)
         reports.append(ProblemReport(info["problem"], info["objective"], info["space"], problem, missing, runs))
@@ -110,6 +115,9 @@ def _run(path: Path) -> Run:
     best = np.maximum.accumulate(rewards)[fresh] if len(rewards) else np.empty(0)
     info = shard_info(read_shard(path)[0], path)
     return Run(info["agent"], info["seed"], info["hyperparameters"], best, table)
+
+
+_GROUP = ("problem", "objective", "space", "options", "simulator_version")
 
 
 def curve_positions(length: int) -> NDArray[np.int64]:

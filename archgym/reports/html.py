@@ -259,7 +259,9 @@ def _anytime(report: ProblemReport) -> Any:
 
 def _regret(report: ProblemReport) -> Any:
     assert report.problem is not None and report.problem.optimum is not None
-    best = report.problem.optimum.reward
+    optimum = report.problem.optimum
+    best = optimum.reward
+    optimum.regret_of(max(float(run.best.max()) for run in report.runs))  # refuses what is above the optimum
     # A regret of zero has no place on a log axis: it is drawn at the least value the data can tell from zero.
     floor = 1e-6
     traces = _curves(report, lambda v: np.maximum(best - v, floor))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from archgym.console import finite
 from archgym.errors import ArchGymError
+from archgym.problem import Optimum
 from archgym.studies.statistics import (
     Interval,
     anytime,
@@ -113,9 +114,14 @@ class Results:
         for run in self.runs:
             seen[run.problem] = max(seen.get(run.problem, -np.inf), run.best)
         for key in self.keys:
-            known = self.problems.get(key, {}).get("optimum")
-            if known is not None:
-                seen[key] = max(seen[key], known)
+            row = self.problems.get(key, {})
+            if row.get("optimum") is not None:
+                optimum = Optimum(row["optimum"], {}, bool(row.get("exhaustive")), 0)
+                try:
+                    optimum.regret_of(seen[key])
+                except ArchGymError as error:
+                    raise ArchGymError(f"{row.get('problem', key)} in problems.jsonl: {error}") from None
+                seen[key] = max(seen[key], optimum.reward)
         return seen
 
     def regret(self, problem: str, rewards: Any) -> NDArray[np.float64]:

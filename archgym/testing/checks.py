@@ -74,6 +74,7 @@ def check_simulator(
     where infeasible."""
     _require(simulator.name and simulator.version, "name or version is empty")
     _require(simulator.default_objective, "default_objective is empty")
+    json.dumps(simulator.settings)
     workloads = simulator.workloads()
     _require(workloads, "there are no workloads")
     if workload is None:

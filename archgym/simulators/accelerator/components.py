@@ -20,6 +20,7 @@ takes the laws of a family from it, times ``scale``. Units: pJ a vector access (
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Technology:
 
     Attributes:
         name, source, node_nm: as in the file.
+        fingerprint: hash of what the file says.
         classes: storage class -> family.
         families: name -> :class:`Family`.
         mac_pj, mac_area_um2: of one multiply-accumulate unit.
@@ -97,6 +99,8 @@ class Technology:
                 )
             return mapping[key]
 
+        text = json.dumps(content, sort_keys=True)
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.name = str(need(content, "name", "its top level"))
         self.source = str(content.get("source", ""))
         self.node_nm = float(need(content, "node_nm", "its top level"))

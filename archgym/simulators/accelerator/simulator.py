@@ -81,6 +81,13 @@ class AcceleratorSimulator(NetworkSimulator):
         self._references: dict[str, dict[str, float]] = {}
         self._base: dict[tuple[str, str], dict[str, float]] = {}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        given = super().settings
+        if str(given.get("technology", "")).startswith("file:"):
+            given["technology"] = f"sha256:{self.library.fingerprint}"
+        return given
+
     # --- design space ----------------------------------------------------------------------------------------------
 
     def space(self, workload: Workload) -> DesignSpace:

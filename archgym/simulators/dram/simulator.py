@@ -98,6 +98,13 @@ class DramSimulator(Simulator):
         self._prepared: dict[tuple[Any, ...], Any] = {}
         self._references: dict[str, Mapping[str, float]] = {}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        given = super().settings
+        if self.ranks == self.device.ranks:
+            given.pop("ranks", None)
+        return given
+
     # --- workloads ---------------------------------------------------------------------------------------------
 
     def workloads(self) -> Mapping[str, Workload]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,11 +54,6 @@ class SocSimulator(Simulator):
             raise ArchGymError("physical constants were given but the mode is 'farsi'; add mode='physical'")
         self.mode = mode
         self.constants = physical_constants().override(physical or {}) if mode == "physical" else None
-        if self.constants is not None:
-            # Results depend on the mode and its constants: so must what identifies them.
-            changed = sorted((physical or {}).items())
-            digest = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:8] if changed else ""
-            self.version = f"{type(self).version}-physical{'-' + digest if digest else ''}"  # type: ignore[misc]
         self._spaces: dict[str, FullSpace | LimitedSpace] = {}
         self._compiled: dict[str, tuple[Any, Any, Any]] = {}
 
