@@ -132,10 +132,10 @@ def test_strict_issues_columns_in_order() -> None:
     prepared = memory(trace)
     row = random_rows(34, 1)[0]
     row[[1, 11]] = 0, 1
-    from archgym.simulators.dram import controller as c
-    from archgym.simulators.dram import general as g
     from archgym.simulators.dram.commands import COMMANDS, LOG_REQUEST
-    from archgym.simulators.dram.distances import distances
+    from archgym.simulators.dram.kernels import fast as c
+    from archgym.simulators.dram.kernels import general as g
+    from archgym.simulators.dram.timing import distances
 
     table = distances(prepared.device)
     arrival, bank, *others = prepared.columns

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archgym.simulators.dram import DramSimulator, Trace, batch
-from archgym.simulators.dram import controller as c
+from archgym.simulators.dram.kernels import fast as c
 from tests.dram.helpers import memory, random_rows, random_trace
 
 CASES = [
@@ -79,10 +79,10 @@ def test_most_simulations_are_shared_where_limits_stay_out_of_touch() -> None:
     rows[:, c.ACTIVE] = np.repeat(2 ** np.arange(8), 8)
     rows = rows[np.lexsort((-rows[:, c.ACTIVE], -rows[:, c.SIZE]))]
     out = np.empty((64, c.N_OUT), dtype=np.int64)
-    from archgym.simulators.dram.timing import ddr_timing
+    from archgym.simulators.dram.timing import fast_times
 
     runs, _ = c.simulate_batch(
-        rows, ddr_timing(prepared.device), *prepared.columns, 16, 4, out, np.empty((0, 3), dtype=np.int64)
+        rows, fast_times(prepared.device), *prepared.columns, 16, 4, out, np.empty((0, 3), dtype=np.int64)
     )
     assert runs < 16
 

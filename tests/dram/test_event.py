@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archgym.errors import ArchGymError
-from archgym.simulators.dram import DramSimulator, Trace, batch, event, event_run
+from archgym.simulators.dram import DramSimulator, Trace, batch, event_run
 from archgym.simulators.dram.addressmap import named_map
 from archgym.simulators.dram.commands import (
     ACT,
@@ -32,6 +32,7 @@ from archgym.simulators.dram.commands import (
 )
 from archgym.simulators.dram.constraints import constraints
 from archgym.simulators.dram.devices import device
+from archgym.simulators.dram.kernels import event
 from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
 from archgym.simulators.dram.timing import power_cycles
 from archgym.simulators.dram.traces import named_trace
@@ -169,7 +170,7 @@ def test_the_power_state_is_one_for_all_ranks(case: str) -> None:
     commands, expected = POWER_STATES[case]
     log = np.array([(time, command, 0, rank, bank, -1) for time, command, rank, bank in commands])
     counts = np.zeros(len(COUNTED), np.int64)
-    count_cycles(log, len(log), 0, 1 << 40, 16, power_cycles("DDR3-1600"), counts)
+    count_cycles(log, len(log), 0, 1 << 40, 16, power_cycles(device("DDR3-1600")), counts)
     counted = dict(zip(COUNTED, counts.tolist(), strict=True))
     assert {name: counted[name] for name in expected} == expected
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
 from archgym.simulators.dram import DramSimulator, Trace
+from archgym.simulators.dram import devices as devices_module
 from archgym.simulators.dram.addressmap import FIELDS, MAP_NAMES, AddressMap, named_map
 from archgym.simulators.dram.batch import prepare
+from archgym.simulators.dram.constraints import STANDARDS, constraints
 from archgym.simulators.dram.devices import device, devices
 from archgym.simulators.dram.energy import PARTS
+from archgym.simulators.dram.timing import NEVER, distances
 from archgym.testing import check_simulator
 from tests.dram.helpers import REF, random_trace
 
@@ -46,6 +51,48 @@ def test_presets_are_the_published_numbers() -> None:
         theirs = published[key]
         assert {**device(name).timing, "clkMhz": device(name).clock_mhz} == theirs["memtimingspec"]
         assert dict(device(name).power) == theirs.get("mempowerspec", {})
+
+
+def test_a_memory_of_ones_own_is_one_file(tmp_path: Path) -> None:
+    """A preset written to a file gives the preset's results; a faster one gives others; faults are told in a sentence."""
+    preset = json.loads((Path(devices_module.__file__).parent / "devices.json").read_text())["DDR4-2400"]
+    (tmp_path / "same.json").write_text(json.dumps(preset))
+    quick = {**preset, "timing": {**preset["timing"], "RCD": 10, "RP": 10}}
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(quick))
+    trace = random_trace(2, 200)
+    designs = DramSimulator().space(trace).sample(20, 0)
+    by_name = DramSimulator().evaluate(designs, trace)
+    same = DramSimulator(device=f"file:{tmp_path / 'same.json'}").evaluate(designs, trace)
+    assert all(np.array_equal(by_name.metrics[m], same.metrics[m]) for m in by_name.metrics)
+    other = DramSimulator(device=f"file:{tmp_path / 'quick.yaml'}")
+    assert other.device.name == "quick"
+    faster = other.evaluate(designs, trace).metrics["latency_mean_ns"]
+    assert (faster < by_name.metrics["latency_mean_ns"]).mean() > 0.9
+    for change, words in {
+        "family": ({"family": "DDR9"}, "unknown family"),
+        "time": ({"timing": {k: v for k, v in preset["timing"].items() if k != "FAW"}}, "lacks the time FAW"),
+        "field": ({"colour": "red"}, "unknown field colour"),
+        "type": ({"banks": "many"}, "banks: expected int"),
+        "power of two": ({"rows": 1000}, "rows 1000; expected a power of two"),
+        "burst": ({"burst_length": 16}, "moves 128 bytes"),
+        "negative": ({"timing": {**preset["timing"], "RP": -1}}, "RP of -1 cycles"),
+        "current": ({"power": {"vdd": 1.2}}, "not the current idd0"),
+    }.values():
+        (tmp_path / "bad.json").write_text(json.dumps({**preset, **change}))
+        with pytest.raises(ArchGymError, match=words):
+            DramSimulator(device=f"file:{tmp_path / 'bad.json'}")
+
+
+def test_every_family_has_its_times() -> None:
+    """All that the controllers and the power model take follows from one table a standard."""
+    assert {dev.family for dev in devices().values()} == set(STANDARDS)
+    for dev in devices().values():
+        table, d = constraints(dev), distances(dev)
+        assert len({tuple(row[:3]) for row in table.rows.tolist()}) <= len(table.rows)
+        places = (d.bank, d.group, d.rank, d.other)
+        for later, earlier, place, cycles in table.rows.tolist():
+            assert places[place][earlier, later] >= cycles
+        assert sum(int((place > NEVER).sum()) for place in places) == len({tuple(r[:3]) for r in table.rows.tolist()})
 
 
 def test_unknown_names_are_told() -> None:

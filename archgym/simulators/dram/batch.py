@@ -17,11 +17,12 @@ from numba import get_num_threads
 from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
-from archgym.simulators.dram import controller as c
 from archgym.simulators.dram.addressmap import AddressMap
 from archgym.simulators.dram.commands import COMMANDS, LOG_BANK, LOG_CHANNEL, LOG_COMMAND, LOG_TIME
+from archgym.simulators.dram.constraints import constraints
 from archgym.simulators.dram.devices import Device
-from archgym.simulators.dram.timing import ddr_timing, power_cycles
+from archgym.simulators.dram.kernels import fast as c
+from archgym.simulators.dram.timing import distances, fast_times, fits_fast, power_cycles
 from archgym.simulators.dram.trace import Trace
 from archgym.threads import on_threads
 
@@ -55,12 +56,12 @@ class Prepared:
     @cached_property
     def timing(self) -> NDArray[np.int64]:
         """Timing vector of the fast controller."""
-        return ddr_timing(self.device)
+        return fast_times(self.device)
 
     @property
     def plain(self) -> bool:
         """True where the fast controller can run it: one channel and one rank of DDR."""
-        return self.ranks == 1 and self.channels == 1 and self.device.family in ("DDR3", "DDR4", "DDR5")
+        return self.ranks == 1 and self.channels == 1 and fits_fast(constraints(self.device))
 
 
 def check_addresses(trace: Trace, capacity: int, what: str) -> None:
@@ -166,7 +167,7 @@ def run(rows: Rows, prepared: Prepared, threads: int | None = None, fixed: bool 
 
 
 def untouched(rows: Rows, prepared: Prepared, threads: int | None = None) -> Columns:
-    """What :func:`archgym.simulators.dram.controller.covers` needs to know of the runs of designs, ``(n,)`` each: the
+    """What :func:`archgym.simulators.dram.kernels.fast.covers` needs to know of the runs of designs, ``(n,)`` each: the
     smallest buffer and transaction limit that would not have been felt, the highest and lowest count of postponed
     refreshes at which there was something to decide (``flex_high`` < 0: there never was), and the end."""
     out = _raw(np.ascontiguousarray(rows[:, :10]), prepared, threads)
@@ -201,12 +202,11 @@ def _raw(rows: Rows, prepared: Prepared, threads: int | None) -> Rows:
 
 
 def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: bool) -> Columns:
-    from archgym.simulators.dram import general as g
-    from archgym.simulators.dram.distances import distances
+    from archgym.simulators.dram.kernels import general as g
     from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
 
     table = distances(prepared.device)
-    banks, groups, cycles = prepared.device.banks, prepared.device.bank_groups, power_cycles(prepared.device.name)
+    banks, groups, cycles = prepared.device.banks, prepared.device.bank_groups, power_cycles(prepared.device)
     arrival, bank, row, line, is_write = prepared.columns
     out = np.zeros((len(rows), c.N_OUT), dtype=np.int64)
     counts = np.zeros((len(rows), len(COUNTED)), dtype=np.int64)
@@ -230,7 +230,6 @@ def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: boo
 def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Rows, tuple[str, ...]]:
     """The commands of one design in order: int64 ``(m, 3)`` of cycle, command and bank (the first bank of the rank for
     a command to the whole rank, in the fast controller -1), and the commands' names by number."""
-    from archgym.simulators.dram.distances import distances
 
     if prepared.plain and not row[10:].any():
         out = np.empty((1, c.N_OUT), dtype=np.int64)
@@ -241,7 +240,7 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
         log = np.empty((length, 3), dtype=np.int64)
         c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, log)
         return log, COMMANDS
-    from archgym.simulators.dram import general as g
+    from archgym.simulators.dram.kernels import general as g
 
     table = distances(prepared.device)
     arrival, bank, *others = prepared.columns

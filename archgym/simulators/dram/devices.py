@@ -1,20 +1,27 @@
 """DRAM devices: organisation, timing (cycles of the memory clock), currents (mA) and voltages (V).
 
 The numbers are in ``devices.json``, each preset with the published file it comes from. Times are whole clock cycles;
-keys are JEDEC names without the leading t (``RCD`` is tRCD).
+keys are JEDEC names without the leading t (``RCD`` is tRCD). ``file:PATH`` in place of a name is a memory of the user's
+own, of a known family: a YAML or JSON file with the fields of a preset.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from archgym.errors import UnknownNameError
+import msgspec
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.reading import checked, parse_json, quote_path, read_json, read_yaml
+
+if TYPE_CHECKING:
+    from archgym.simulators.dram.constraints import Standard
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,8 @@ class Device:
     rows: int
     columns: int
     ranks: int
-    timing: Mapping[str, int] = field(repr=False)
-    power: Mapping[str, float] = field(repr=False)
+    timing: Mapping[str, int] = field(repr=False, hash=False)
+    power: Mapping[str, float] = field(repr=False, hash=False)
 
     @property
     def tck_ps(self) -> int:
@@ -79,12 +86,12 @@ class Device:
     @property
     def supports_per_bank_refresh(self) -> bool:
         """True where the standard has a refresh of single banks."""
-        return self.family in ("LPDDR4", "HBM2")
+        return bool(_standard(self).per_bank_interval)
 
     @property
     def supports_power_down(self) -> bool:
-        """True where the preset has all times of power-down and self refresh (DDR3 and DDR4)."""
-        return self.family in ("DDR3", "DDR4")
+        """True where all times of power-down and self refresh are modelled (DDR3 and DDR4)."""
+        return _standard(self).power_down
 
     @property
     def has_energy(self) -> bool:
@@ -92,22 +99,108 @@ class Device:
         return "vdd" in self.power
 
 
+class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A memory as files describe it; the fields are those of :class:`Device`."""
+
+    family: str
+    clock_mhz: float
+    burst_length: int
+    width_bits: int
+    devices: int
+    banks: int
+    rows: int
+    columns: int
+    timing: dict[str, int]
+    data_rate: int = 2
+    bank_groups: int = 1
+    ranks: int = 1
+    power: dict[str, float] = {}
+    name: str = ""
+    description: str = ""
+    source: str = ""
+
+
 @cache
 def devices() -> Mapping[str, Device]:
     """All presets by name."""
     text = resources.files(__package__).joinpath("devices.json").read_text(encoding="utf-8")
-    return MappingProxyType({name: _device(name, entry) for name, entry in json.loads(text).items()})
+    return MappingProxyType(
+        {name: _device(name, checked(entry, Preset, name)) for name, entry in parse_json(text).items()}
+    )
 
 
 def device(name: str) -> Device:
-    """A preset by name."""
+    """A preset by name, or ``file:PATH`` for a memory of the user's own."""
+    if name.startswith("file:"):
+        return read_device(Path(name[len("file:") :]))
     try:
         return devices()[name]
     except KeyError:
         raise UnknownNameError("DRAM device", name, devices()) from None
 
 
-def _device(name: str, entry: dict[str, Any]) -> Device:
-    entry = {"power": {}, **entry}
-    entry["timing"], entry["power"] = MappingProxyType(entry["timing"]), MappingProxyType(entry["power"])
-    return Device(name=name, **entry)
+def read_device(path: Path) -> Device:
+    """A memory from a YAML or JSON file with the fields of :class:`Preset`.
+
+    Raises:
+        ArchGymError: one sentence, for a missing field or time of the family, one that is unknown, or a bad value.
+    """
+    read = read_json if path.suffix.lower() == ".json" else read_yaml
+    where = f"the DRAM device {quote_path(path)}"
+    preset: Preset = checked(read(path, "DRAM device"), Preset, where)
+    result = _device(preset.name or path.stem, preset)
+    _check(result, where)
+    return result
+
+
+def _device(name: str, preset: Preset) -> Device:
+    fields = msgspec.structs.asdict(preset) | {"name": name}
+    for mapping in ("timing", "power"):
+        fields[mapping] = MappingProxyType(dict(fields[mapping]))
+    return Device(**fields)
+
+
+def _check(dev: Device, where: str) -> None:
+    """A device of the user's own: numbers within their ranges, all times that the family's constraints name."""
+    from archgym.simulators.dram.constraints import constraints
+    from archgym.simulators.dram.timing import power_cycles
+
+    powers = ("burst_length", "data_rate", "width_bits", "devices", "bank_groups", "banks", "rows", "columns", "ranks")
+    for field_name in powers:
+        value = getattr(dev, field_name)
+        if not 1 <= value <= 1 << 24 or value & (value - 1):
+            raise ArchGymError(f"{where} has {field_name} {value}; expected a power of two")
+    if dev.bank_groups > dev.banks or dev.bank_groups > 32 or dev.banks > 64:
+        raise ArchGymError(
+            f"{where} has {dev.banks} banks in {dev.bank_groups} groups; expected at most 64 in at most 32"
+        )
+    if not 1 <= dev.clock_mhz <= 100_000:
+        raise ArchGymError(f"{where} has a clock of {dev.clock_mhz:g} MHz; expected 1 to 100,000")
+    if dev.burst_length < dev.data_rate or dev.burst_bytes > 64 or dev.word_bytes < 1:
+        raise ArchGymError(f"{where} moves {dev.burst_bytes} bytes a burst; expected at most the 64 bytes of a line")
+    for key, cycles in dev.timing.items():
+        if not 0 <= cycles <= 1_000_000:
+            raise ArchGymError(f"{where} has the time {key} of {cycles} cycles; expected 0 to 1,000,000")
+    for key, amount in dev.power.items():
+        if not 0 <= amount <= 1e6:
+            raise ArchGymError(f"{where} has {key} {amount:g}; expected 0 to 1e6 (mA or V)")
+    currents = ("idd0", "idd2n", "idd3n", "idd4r", "idd4w")
+    missing = [key for key in currents if key not in dev.power] if dev.has_energy else []
+    if missing or (dev.has_energy and not {"idd5", "idd5ab"} & set(dev.power)):
+        lacking = missing[0] if missing else "idd5"
+        raise ArchGymError(f"{where} has the voltage vdd but not the current {lacking}; leave out both for no energy")
+    try:
+        table = constraints(dev)
+        power_cycles(dev)
+    except KeyError as error:
+        raise ArchGymError(
+            f"{where} lacks the time {error.args[0]}, which the constraints of {dev.family} need"
+        ) from None
+    if table.interval < 1:
+        raise ArchGymError(f"{where} has a refresh interval REFI of {table.interval} cycles; expected at least 1")
+
+
+def _standard(dev: Device) -> Standard:
+    from archgym.simulators.dram.constraints import standard
+
+    return standard(dev)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.dram.devices import Device
-from archgym.simulators.dram.devices import device as device_of
 
 PARTS = (
     "energy_activate_pj",
@@ -48,7 +47,7 @@ def energy(device: Device, ranks: int, count: Mapping[str, NDArray[np.int64]]) -
     if not device.has_energy:
         return {part: np.full(shape, np.nan) for part in PARTS}
     parts = {}
-    for part, terms in _coefficients(device.name, ranks):
+    for part, terms in _coefficients(device, ranks):
         column = np.zeros(shape)
         for name, coefficient in terms:
             if name in count:
@@ -58,9 +57,8 @@ def energy(device: Device, ranks: int, count: Mapping[str, NDArray[np.int64]]) -
 
 
 @cache
-def _coefficients(name: str, ranks: int) -> tuple[tuple[str, tuple[tuple[str, float], ...]], ...]:
+def _coefficients(dev: Device, ranks: int) -> tuple[tuple[str, tuple[tuple[str, float], ...]], ...]:
     """For each part the counts it is made of, each with its pJ a count or cycle."""
-    dev = device_of(name)
     parts = _supply(dev, ranks, "", float(dev.power["vdd"]))
     second: dict[str, float] = {}
     if "vdd2" in dev.power:
@@ -88,7 +86,7 @@ def _supply(dev: Device, ranks: int, suffix: str, volt: float) -> dict[str, dict
     i2p, i3p, i6 = idd("2p0", "2p"), idd("3p0", "3p"), idd("6")
     # A supply whose preset gives no current for bursts or refresh (VPP of DDR4) draws no more in them than in standby.
     i4r, i4w = idd("4r") or i3n, idd("4w") or i3n
-    i5 = (idd("5ab", "5") if dev.family == "LPDDR4" else idd("5")) or i3n
+    i5 = idd("5ab", "5") or i3n
     i5_bank = idd("5b")
     per_bank = (i5_bank - i3n) * t_rfc_bank if i5_bank else (i0 - i3n) * (t_ras + t_rp)
     unit = volt * 1000.0 / dev.clock_mhz * dev.devices

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.simulators.dram import event as e
 from archgym.simulators.dram.batch import Columns, Prepared, Rows, _workers
 from archgym.simulators.dram.commands import N_LOG, NONE
-from archgym.simulators.dram.constraints import Constraints, constraints
-from archgym.simulators.dram.devices import device
+from archgym.simulators.dram.constraints import constraints
+from archgym.simulators.dram.kernels import event as e
 from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
 from archgym.simulators.dram.timing import power_cycles
 from archgym.threads import on_threads
@@ -61,9 +58,7 @@ def run_design(row: NDArray[np.int64], prepared: Prepared) -> tuple[dict[str, in
     total = int(state.k[e.NOW])
     counts = np.zeros(len(COUNTED), np.int64)
     for channel in range(prepared.channels):
-        count_cycles(
-            commands, len(commands), channel, total, prepared.ranks * dev.banks, power_cycles(dev.name), counts
-        )
+        count_cycles(commands, len(commands), channel, total, prepared.ranks * dev.banks, power_cycles(dev), counts)
     answered = state.requests[:, e.Q_ANSWERED].copy()
     deadlock = int(state.k[e.ANSWERED]) < n
     result = {"total": -1 if deadlock else total, **dict(zip(COUNTED, counts.tolist(), strict=True))}
@@ -81,23 +76,17 @@ def _nearest_rank(values: NDArray[np.int64], percent: int) -> int:
     return int(np.sort(values)[(len(values) * percent + 99) // 100 - 1])
 
 
-@cache
-def _constraints(name: str) -> Constraints:
-    return constraints(device(name))
-
-
 def _state(row: NDArray[np.int64], prepared: Prepared, heap: int, log: int) -> e.State:
     n, channels, ranks, dev = prepared.requests, prepared.channels, prepared.ranks, prepared.device
-    table = _constraints(dev.name)
+    table = constraints(dev)
     banks, groups = ranks * dev.banks, ranks * dev.bank_groups
     commands = len(table.length)
 
     def zeros(*shape: int) -> NDArray[np.int64]:
         return np.zeros(shape, np.int64)
 
-    t = dev.timing
     per_bank = row[e.REFRESH] == e.PER_BANK
-    interval = t["REFIPB" if "REFIPB" in t else "REFISB"] if per_bank else t["REFI"]
+    interval = table.interval_bank if per_bank else table.interval
     factor = dev.banks if per_bank else 1
     k = zeros(e.N_K)
     k[: len(row)] = row

@@ -214,11 +214,11 @@ class DramSimulator(Simulator):
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Designs that differ only in limits that stay out of touch have equal results; see
-        archgym.simulators.dram.controller.covers. For ``wide`` and the exact order of events no more than the design."""
+        archgym.simulators.dram.kernels.fast.covers. For ``wide`` and the exact order of events no more than the design."""
         if self.space_name == "wide" or self.order != "fast":
             return super().reach(designs, workload, fidelity=fidelity)
         from archgym.simulators.dram import batch
-        from archgym.simulators.dram.controller import T_REFI
+        from archgym.simulators.dram.kernels.fast import T_REFI
 
         trace = _trace(workload)
         space = self.space(trace)

@@ -1,85 +1,139 @@
-"""Timing parameters of a device as the vectors that the fast controller and the power model take."""
+"""The times that the controllers and the power model work with, all derived from a standard's one table of constraints.
+
+* the general controller takes for every pair of commands the distance that the second keeps from the first;
+* the fast controller, which has one channel and one rank of DDR and only the commands that these need, takes the few of
+  these distances that it looks at, by name;
+* the power model takes the cycles that commands and precharges count.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.simulators.dram.commands import (
+    ACT,
+    BANK,
+    GROUP,
+    N_COMMANDS,
+    OTHER,
+    PREPB,
+    RANK,
+    RD,
+    RDA,
+    REFAB,
+    REFPB,
+    REFPB_ROUND,
+    WR,
+    WRA,
+)
+from archgym.simulators.dram.constraints import Constraints, constraints, standard
 from archgym.simulators.dram.devices import Device
-from archgym.simulators.dram.devices import device as device_of
+
+NEVER = -(1 << 40)
+"""Stands for "no constraint"."""
+(
+    S_READ_END, S_WRITE_END, S_FAW_ACT, S_FAW_REF, S_REFI, S_REFI_BANK, S_TWO_BUSES, S_LAST_REF_BANK, N_SCALARS,
+) = range(9)  # fmt: skip
 
 
-def ddr_timing(device: Device) -> NDArray[np.int64]:
-    """Timing of DDR3, DDR4 and DDR5 devices for :mod:`archgym.simulators.dram.controller`; int64 ``(N_TIMING,)``.
+@dataclass(frozen=True)
+class Distances:
+    """The timing of one device as the general controller takes it.
 
-    DDR3 has no bank groups: the long and the short distances are the same there. Read to write is
-    RL + tBURST + 2 - WL, where DDR4 and DDR5 count one cycle and the write preamble for the 2.
+    Attributes:
+        bank, group, rank, other: distances in cycles within a bank, a bank group, a rank, and towards the other ranks of
+            a channel, int64 ``(N_COMMANDS, N_COMMANDS)``, indexed by (earlier, later).
+        length: cycles a command occupies its bus, int64 ``(N_COMMANDS,)``.
+        scalars: int64 vector, see the ``S_*`` places.
     """
-    from archgym.simulators.dram import controller as c
 
-    given = device.timing
-
-    def first(*names: str, default: int | None = None) -> int:
-        for name in names:
-            if name in given:
-                return int(given[name])
-        assert default is not None, (device.name, names)
-        return default
-
-    vector = np.zeros(c.N_TIMING, dtype=np.int64)
-    vector[c.T_BURST] = device.burst_cycles
-    for place, names in {
-        c.T_RCD: ("RCD",),
-        c.T_RP: ("RP",),
-        c.T_RAS: ("RAS",),
-        c.T_RC: ("RC",),
-        c.T_RL: ("RL",),
-        c.T_WL: ("WL",),
-        c.T_CCD_S: ("CCD_S", "CCD"),
-        c.T_CCD_L: ("CCD_L", "CCD"),
-        c.T_CCD_L_WR: ("CCD_L_WR", "CCD_L", "CCD"),
-        c.T_RRD_S: ("RRD_S", "RRD"),
-        c.T_RRD_L: ("RRD_L", "RRD"),
-        c.T_FAW: ("FAW",),
-        c.T_WTR_S: ("WTR_S", "WTR"),
-        c.T_WTR_L: ("WTR_L", "WTR"),
-        c.T_RTP: ("RTP",),
-        c.T_WR: ("WR",),
-        c.T_REFI: ("REFI",),
-        c.T_RFC: ("RFC",),
-    }.items():
-        vector[place] = first(*names)
-    vector[c.T_AL] = first("AL", default=0)
-    vector[c.T_PPD] = first("PPD", default=0)
-    vector[c.T_DQSCK] = first("DQSCK", default=0)
-    gap = 2 if device.family == "DDR3" else 1 + first("WPRE", default=1)
-    vector[c.T_RDWR] = vector[c.T_RL] + vector[c.T_BURST] + gap - vector[c.T_WL]
-    # When the internal precharge of RDA starts counts for the energy only.
-    vector[c.T_RTP_AUTO] = max(vector[c.T_RTP], 4) if device.family == "DDR3" else vector[c.T_RTP]
-    return vector
+    bank: NDArray[np.int64]
+    group: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    other: NDArray[np.int64]
+    length: NDArray[np.int64]
+    scalars: NDArray[np.int64]
 
 
 @cache
-def power_cycles(name: str) -> NDArray[np.int64]:
-    """The cycles of a device that :func:`archgym.simulators.dram.kernels.power.count_cycles` takes.
+def distances(device: Device) -> Distances:
+    """The constraints of a device as one table a place; the strictest row counts."""
+    table = constraints(device)
+    places = np.full((4, N_COMMANDS, N_COMMANDS), NEVER, np.int64)
+    for later, earlier, place, cycles in table.rows.tolist():
+        places[place, earlier, later] = max(places[place, earlier, later], cycles)
+    scalars = np.zeros(N_SCALARS, np.int64)
+    scalars[[S_READ_END, S_WRITE_END]] = table.read_end, table.write_end
+    scalars[[S_FAW_ACT, S_FAW_REF]] = table.faw[ACT], table.faw[REFPB]
+    scalars[[S_REFI, S_REFI_BANK, S_TWO_BUSES]] = table.interval, table.interval_bank, table.column_bus
+    scalars[S_LAST_REF_BANK] = max(places[RANK, REFPB_ROUND, REFPB], 0)
+    return Distances(places[BANK], places[GROUP], places[RANK], places[OTHER], np.array(table.length), scalars)
 
-    When the internal precharge of RDA and WRA starts counts for the energy only. LPDDR4 (JESD209-4) begins it
-    WL + BL/2 + 1 + tWR after a write with auto-precharge, the other standards WL + BL/2 + tWR.
-    """
+
+@cache
+def fast_times(device: Device) -> NDArray[np.int64]:
+    """The distances that the fast controller looks at, int64 ``(N_TIMING,)``: see ``T_*`` in its module."""
+    from archgym.simulators.dram.kernels import fast as f
+
+    d, cycles, table = distances(device), power_cycles(device), constraints(device)
+    times = np.zeros(f.N_TIMING, np.int64)
+    for place, value in {
+        f.T_COLUMN: d.bank[ACT, RD],
+        f.T_RAS: d.bank[ACT, PREPB],
+        f.T_RC: d.bank[ACT, ACT],
+        f.T_RP: d.bank[PREPB, ACT],
+        f.T_RFC: d.rank[REFAB, ACT],
+        f.T_RRD_S: d.rank[ACT, ACT],
+        f.T_RRD_L: d.group[ACT, ACT],
+        f.T_FAW: table.faw[ACT],
+        f.T_CCD_S: d.rank[RD, RD],
+        f.T_CCD_L: d.group[RD, RD],
+        f.T_CCD_L_WR: d.group[WR, WR],
+        f.T_READ_PRE: d.bank[RD, PREPB],
+        f.T_WRITE_PRE: d.bank[WR, PREPB],
+        f.T_READ_ACT: d.bank[RDA, ACT],
+        f.T_WRITE_ACT: d.bank[WRA, ACT],
+        f.T_READ_WRITE: d.rank[RD, WR],
+        f.T_WRITE_READ_S: d.rank[WR, RD],
+        f.T_WRITE_READ_L: d.group[WR, RD],
+        f.T_WRITE_RDA: d.bank[WR, RDA],
+        f.T_PPD: max(d.rank[PREPB, PREPB], 0),
+        f.T_READ_END: table.read_end,
+        f.T_WRITE_END: table.write_end,
+        f.T_REFI: table.interval,
+    }.items():
+        times[place] = value
     from archgym.simulators.dram.kernels import power as p
 
-    dev = device_of(name)
-    t, burst = dev.timing, dev.burst_cycles
-    write_done = t["WL"] + burst + t["WR"]
+    times[f.T_AUTO_READ], times[f.T_AUTO_WRITE] = cycles[p.C_READ_PRE], cycles[p.C_WRITE_PRE]
+    times[f.T_READ_TAIL], times[f.T_WRITE_TAIL] = cycles[p.C_READ_TAIL], cycles[p.C_WRITE_TAIL]
+    times[f.T_ACT_TAIL] = cycles[p.C_ACT_TAIL]
+    return times
+
+
+def fits_fast(table: Constraints) -> bool:
+    """True where the fast controller, on one channel and rank, has all that the constraints can ask for: commands of one
+    cycle on one bus, the times of DDR and no others."""
+    return not table.column_bus and bool((table.length == 1).all()) and not table.faw[REFPB]
+
+
+@cache
+def power_cycles(device: Device) -> NDArray[np.int64]:
+    """The cycles of a device that :func:`archgym.simulators.dram.kernels.power.count_cycles` takes, int64
+    ``(N_CYCLES,)``."""
+    from archgym.simulators.dram.kernels import power as p
+
+    t, burst = device.timing, device.burst_cycles
     cycles = np.zeros(p.N_CYCLES, np.int64)
-    cycles[p.C_READ_PRE] = t.get("AL", 0) + (max(t["RTP"], 4) if dev.family == "DDR3" else t["RTP"])
-    cycles[p.C_WRITE_PRE] = write_done + (dev.family == "LPDDR4")
+    cycles[[p.C_READ_PRE, p.C_WRITE_PRE]] = standard(device).auto_precharge(t, burst)
     cycles[p.C_RAS] = t["RAS"]
     cycles[p.C_RP] = t.get("RP", t.get("RPPB", 0))
     cycles[p.C_RFC] = t.get("RFC", t.get("RFCAB", 0))
     cycles[p.C_READ_TAIL] = t["RL"] + t.get("DQSCK", 0) + 1 + burst
-    cycles[p.C_WRITE_TAIL] = write_done
+    cycles[p.C_WRITE_TAIL] = t["WL"] + burst + t["WR"]
     cycles[p.C_ACT_TAIL] = t.get("RCD", t.get("RCDRD", 0))
     return cycles

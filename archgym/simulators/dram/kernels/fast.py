@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from archgym.simulators.dram.commands import ACT, NONE, PREAB, PREPB, RD, RDA, REFAB, WR, WRA
+
 # --- the design, one int64 row of these columns ---------------------------------------------------------------------
 PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE = range(10)
 OPEN, OPEN_ADAPTIVE, CLOSED, CLOSED_ADAPTIVE = range(4)
@@ -32,20 +34,18 @@ RESP_FIFO, RESP_REORDER = range(2)
 NO_REFRESH, ALL_BANK, PER_BANK = range(3)
 ARB_SIMPLE, ARB_FIFO, ARB_REORDER = range(3)
 
-# --- timing, one int64 vector --------------------------------------------------------------------------------------
+# --- timing: distances between commands, one int64 vector made by archgym.simulators.dram.timing.fast_times ------------
 (
-    T_BURST, T_RCD, T_RP, T_RAS, T_RC, T_RL, T_WL, T_CCD_S, T_CCD_L, T_CCD_L_WR, T_RRD_S, T_RRD_L, T_FAW,
-    T_WTR_S, T_WTR_L, T_RTP, T_WR, T_RDWR, T_PPD, T_REFI, T_RFC, T_AL, T_DQSCK, T_RTP_AUTO, N_TIMING,
-) = range(25)  # fmt: skip
+    T_COLUMN, T_RAS, T_RC, T_RP, T_RFC, T_RRD_S, T_RRD_L, T_FAW, T_CCD_S, T_CCD_L, T_CCD_L_WR, T_READ_PRE, T_WRITE_PRE,
+    T_READ_ACT, T_WRITE_ACT, T_READ_WRITE, T_WRITE_READ_S, T_WRITE_READ_L, T_WRITE_RDA, T_PPD, T_READ_END, T_WRITE_END,
+    T_REFI, T_AUTO_READ, T_AUTO_WRITE, T_READ_TAIL, T_WRITE_TAIL, T_ACT_TAIL, N_TIMING,
+) = range(29)  # fmt: skip
 
 # --- results, one int64 row a design --------------------------------------------------------------------------------
 (
     O_TOTAL, O_SUM, O_P50, O_P95, O_P99, O_MAX, O_READ_SUM, O_READ_P99, O_ACT, O_PRE, O_RD, O_WR, O_REF,
     O_OPEN_CYCLES, O_CLOSED_CYCLES, O_SIZE_NEEDED, O_ACTIVE_NEEDED, O_FLEX_HIGH, O_FLEX_LOW, N_OUT,
 ) = range(20)  # fmt: skip
-
-# --- commands ------------------------------------------------------------------------------------------------------
-NONE, ACT, PREPB, RD, WR, RDA, WRA, PREAB, REFAB = range(9)
 
 # --- state of a bank ------------------------------------------------------------------------------------------------
 # Requests: first, last, how many; the open row; requests to it: how many, writes of them, the oldest.
@@ -234,17 +234,18 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
     touched = np.empty(2 * banks + 2, np.uint8)
     runs = np.empty(designs.shape[0], np.int64)
     first, n_runs, n_log = 0, 0, 0
-    t_burst, t_rcd, t_rp, t_ras, t_rc = timing[T_BURST], timing[T_RCD], timing[T_RP], timing[T_RAS], timing[T_RC]
-    t_rl, t_wl, t_al, t_refi, t_rfc = timing[T_RL], timing[T_WL], timing[T_AL], timing[T_REFI], timing[T_RFC]
-    t_ccd_s, t_ccd_l, t_ccd_l_wr = timing[T_CCD_S], timing[T_CCD_L], timing[T_CCD_L_WR]
+    act_to_column, t_ras, t_rc, t_rp, t_rfc = (
+        timing[T_COLUMN], timing[T_RAS], timing[T_RC], timing[T_RP], timing[T_RFC],
+    )  # fmt: skip
     t_rrd_s, t_rrd_l, t_faw = timing[T_RRD_S], timing[T_RRD_L], timing[T_FAW]
-    read_to_pre = t_al + timing[T_RTP]
-    write_to_pre = t_wl + t_burst + timing[T_WR]
-    write_to_read_s = t_wl + t_burst + timing[T_WTR_S] - t_al
-    write_to_read_l = t_wl + t_burst + timing[T_WTR_L] - t_al
-    write_to_rda = write_to_pre - timing[T_RTP] - t_al
-    read_to_write, t_ppd = timing[T_RDWR], timing[T_PPD]
-    auto_read = t_al + timing[T_RTP_AUTO]
+    t_ccd_s, t_ccd_l, t_ccd_l_wr = timing[T_CCD_S], timing[T_CCD_L], timing[T_CCD_L_WR]
+    read_to_pre, write_to_pre = timing[T_READ_PRE], timing[T_WRITE_PRE]
+    read_to_act, write_to_act = timing[T_READ_ACT], timing[T_WRITE_ACT]
+    read_to_write, write_to_rda = timing[T_READ_WRITE], timing[T_WRITE_RDA]
+    write_to_read_s, write_to_read_l = timing[T_WRITE_READ_S], timing[T_WRITE_READ_L]
+    read_end, write_end, t_ppd, t_refi = timing[T_READ_END], timing[T_WRITE_END], timing[T_PPD], timing[T_REFI]
+    auto_read, auto_write = timing[T_AUTO_READ], timing[T_AUTO_WRITE]
+    read_tail, write_tail, act_tail = timing[T_READ_TAIL], timing[T_WRITE_TAIL], timing[T_ACT_TAIL]
     answered, data_end, slot_free = I[0], I[1], I[2]
     # Terms of the groups (kind * groups + group) and of the rank (by kind): ACT, RD, WR, PREPB.
     group_term = Q[: 4 * groups]
@@ -531,7 +532,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     row = np.int64(row_of[q])
                     bank[b, ROW] = row
                     open_banks += 1
-                    time[b, COL_READY] = t + t_rcd - t_al
+                    time[b, COL_READY] = t + act_to_column
                     time[b, RDA_READY] = 0
                     time[b, PRE_READY] = t + t_ras
                     time[b, ACT_READY] = t + t_rc
@@ -540,7 +541,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     group_term[g] = t + t_rrd_l
                     preab_ready = max(preab_ready, t + t_ras)
                     refab_ready = max(refab_ready, t + t_rc)
-                    last_tail = t_rcd
+                    last_tail = act_tail
                     if not opened:
                         closed_cycles += max(t - closed_since, 0)
                         open_since = t
@@ -578,7 +579,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                 if write:
                     n_wr += 1
                     writes_waiting -= 1
-                    end = t + t_wl + t_burst
+                    end = t + write_end
                     time[b, PRE_READY] = max(time[b, PRE_READY], t + write_to_pre)
                     preab_ready = max(preab_ready, t + write_to_pre)
                     time[b, RDA_READY] = t + write_to_rda
@@ -586,18 +587,18 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     rank_term[2] = max(rank_term[2], t + t_ccd_s)
                     group_term[groups + g] = t + write_to_read_l
                     group_term[2 * groups + g] = t + t_ccd_l_wr
-                    last_tail = write_to_pre
-                    closes = t + write_to_pre
+                    last_tail = write_tail
+                    closes = t + auto_write
                 else:
                     n_rd += 1
                     reads_waiting -= 1
-                    end = t + t_rl + t_burst
+                    end = t + read_end
                     time[b, PRE_READY] = max(time[b, PRE_READY], t + read_to_pre)
                     preab_ready = max(preab_ready, t + read_to_pre)
                     rank_term[1] = max(rank_term[1], t + t_ccd_s)
                     rank_term[2] = max(rank_term[2], t + read_to_write)
                     group_term[groups + g] = max(group_term[groups + g], t + t_ccd_l)
-                    last_tail = t_rl + timing[T_DQSCK] + 1 + t_burst
+                    last_tail = read_tail
                     closes = t + auto_read
                 # The request leaves the bank's list.
                 j, k = np.int64(link[q, 0]), np.int64(link[q, 1])
@@ -612,10 +613,10 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                 bank[b, COUNT] -= 1
                 if cmd == RDA or cmd == WRA:
                     n_pre += 1
-                    after = (write_to_pre if write else read_to_pre) + t_rp
+                    after = write_to_act if write else read_to_act
                     time[b, ACT_READY] = max(time[b, ACT_READY], t + after)
                     refab_ready = max(refab_ready, t + after)
-                    closes = max(closes, time[b, COL_READY] - t_rcd + t_al + t_ras)
+                    closes = max(closes, time[b, COL_READY] - act_to_column + t_ras)
                     closing = max(closing, closes)
                     last_auto = max(last_auto, closes)
                     bank[b, ROW] = NIL

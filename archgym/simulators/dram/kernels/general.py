@@ -3,8 +3,8 @@
 """The memory controllers of any memory: several channels and ranks, DDR and LPDDR4 and HBM2, refresh of all banks or of
 single banks, power-down, both command multiplexers.
 
-The same passes as in :mod:`archgym.simulators.dram.controller`, written plainly: timing constraints come from tables
-(:mod:`archgym.simulators.dram.distances`), every pass follows the steps one by one, and the energy's cycle counters
+The same passes as in :mod:`archgym.simulators.dram.kernels.fast`, written plainly: timing constraints come from tables
+(:mod:`archgym.simulators.dram.timing`), every pass follows the steps one by one, and the energy's cycle counters
 are read off the list of issued commands at the end. On a single channel and rank of DDR both give the same results,
 and the tests hold them against each other.
 
@@ -37,7 +37,7 @@ from archgym.simulators.dram.commands import (
     WR,
     WRA,
 )
-from archgym.simulators.dram.controller import (
+from archgym.simulators.dram.kernels.fast import (
     ACTIVE,
     ALL_BANK,
     ARB_REORDER,
@@ -65,7 +65,7 @@ from archgym.simulators.dram.controller import (
     SIZE,
     latency_statistics,
 )
-from archgym.simulators.dram.distances import (
+from archgym.simulators.dram.timing import (
     NEVER,
     S_FAW_ACT,
     S_FAW_REF,
@@ -331,7 +331,7 @@ def simulate_general(
 
     Args:
         design: int64 (12,): the ten columns of the fast controller, power-down policy and command multiplexer.
-        table_bank ... scalars: see :class:`archgym.simulators.dram.distances.Distances`.
+        table_bank ... scalars: see :class:`archgym.simulators.dram.timing.Distances`.
         arrival: int64 (n,). bank_of: int32 (n,), counted over all channels and ranks. row_of, line: int32 (n,).
         is_write: uint8 (n,). order_of: int32 (n,), number of the request in its channel; next_of: int32 (n,), the
             next request of the channel or -1; first_of: int32 (channels,), its first request or -1.
