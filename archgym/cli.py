@@ -35,6 +35,7 @@ class Commands(click.Group):
 
     lazy: Mapping[str, str] = {
         "study": "archgym.studies.cli:study",
+        "suite": "archgym.suites.cli:suite",
         "dataset": "archgym.datasets.cli:dataset",
         "proxy": "archgym.proxies.cli:proxy",
         "report": "archgym.reports.cli:report",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,6 +87,8 @@ class Agent(ABC):
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     drives: ClassVar[bool] = False
     anytime: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+    """Whether a seed gives the same designs on any machine; False where the agent learns by large sums of floats."""
 
     def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
         self.problem, self.space, self.seed = problem, problem.space, seed
@@ -174,7 +179,10 @@ def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: An
 
 
 def load_agent(name: str) -> type[Agent]:
-    """The registered agent class; a missing library names the extra that brings it."""
+    """The registered agent class, or one of your own by ``module:Class``; a missing library names the extra that brings
+    it."""
+    if ":" in name:
+        return _own_agent(name)
     try:
         cls: type[Agent] = AGENTS.load(name)
     except ModuleNotFoundError as error:
@@ -186,4 +194,17 @@ def load_agent(name: str) -> type[Agent]:
         if missing in extras:
             raise MissingExtraError(f"agent {name!r}", extras[missing], f"{missing} is not installed") from None
         raise
+    return cls
+
+
+def _own_agent(name: str) -> type[Agent]:
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:  # the command line's script does not look into the working folder
+        sys.path.append(os.getcwd())
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ArchGymError(f"there is no agent {name!r}: {error}; give module:Class of an agent that imports") from None
+    if not (isinstance(cls, type) and issubclass(cls, Agent)):
+        raise ArchGymError(f"{name!r} is no subclass of archgym.agents.base.Agent")
     return cls

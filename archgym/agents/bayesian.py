@@ -69,6 +69,7 @@ class BayesianOptimization(GenerationalAgent):
     """
 
     name = "bo"
+    exact = False
 
     hyperparameters = BayesianHyperparameters
 

@@ -129,6 +129,7 @@ class CMAES(OptunaAgent):
     one design. It reads an order into unordered parameters; where they matter much, take another agent."""
 
     name = "cmaes"
+    exact = False
 
     hyperparameters = CMAESHyperparameters
 

@@ -151,6 +151,7 @@ class SB3Agent(Agent):
     """
 
     drives = True
+    exact = False
     log_interval = 1
     """Updates (on-policy) or episodes (off-policy) between two points of the learner's own scalars."""
 

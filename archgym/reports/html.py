@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,38 @@ def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = 
 
 def render(reports: list[ProblemReport]) -> str:
     """The report as one HTML text."""
+    sections: list[str] = []
+    figures: dict[str, Any] = {}
+    for number, report in enumerate(reports):
+        body, made = _problem_section(report, f"p{number}")
+        sections.append(body)
+        figures.update(made)
+    names = ", ".join(dict.fromkeys(report.name for report in reports))
+    links = [
+        f'<a href="#p{i}">{html.escape(r.name)} <small>{html.escape(r.objective)}</small></a>'
+        for i, r in enumerate(reports)
+    ]
+    return page(f"archgym: {names}", links, sections, figures)
+
+
+def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Mapping[str, Any]) -> str:
+    """One HTML text that opens offline, with the library inside.
+
+    Args:
+        title: plain text.
+        links, sections: HTML.
+        figures: identifier of an element of class ``plot`` -> Plotly figure as plain data.
+    """
     try:
         import plotly.offline
     except ModuleNotFoundError:
         raise MissingExtraError("the report", "plot") from None
     library = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
     files = resources.files("archgym.reports")
-    sections, figures = [], {}
-    for number, report in enumerate(reports):
-        body, made = _problem_section(report, f"p{number}")
-        sections.append(body)
-        figures.update(made)
-    names = ", ".join(dict.fromkeys(report.name for report in reports))
     parts = {
-        "TITLE": html.escape(f"archgym: {names}"),
+        "TITLE": html.escape(title),
         "VERSION": __version__,
-        "NAVIGATION": "".join(
-            f'<a href="#p{i}">{html.escape(r.name)} <small>{html.escape(r.objective)}</small></a>'
-            for i, r in enumerate(reports)
-        ),
+        "NAVIGATION": "".join(links),
         "SECTIONS": "\n".join(sections),
         "STYLE": files.joinpath("report.css").read_text(encoding="utf-8"),
         "SCRIPT": files.joinpath("report.js").read_text(encoding="utf-8"),
@@ -223,30 +237,49 @@ def _figure(traces: list[Any], xaxis: dict[str, Any], yaxis: dict[str, Any], **l
     return figure
 
 
-def _curves(report: ProblemReport, change: Any) -> list[Any]:
+Line = tuple[str, str, str, Any, Any, Any, Any]
+"""A curve: name, colour, dash, x, lower quartile, median, upper quartile."""
+
+
+def _curve_traces(lines: Sequence[Line], band: bool = True) -> list[Any]:
     import plotly.graph_objects as go
 
+    traces = []
+    for name, colour, dash, x, low, middle, high in lines:
+        x = np.asarray(x)
+        if band:
+            edge = np.concatenate([low, np.asarray(high)[::-1]])
+            traces.append(
+                go.Scatter(
+                    x=np.concatenate([x, x[::-1]]).tolist(), y=edge.tolist(), fill="toself", mode="lines",
+                    line={"width": 0}, fillcolor=_rgba(colour, 0.18), hoverinfo="skip", showlegend=False,
+                    legendgroup=name,
+                )
+            )  # fmt: skip
+        traces.append(
+            go.Scatter(
+                x=x.tolist(), y=np.asarray(middle).tolist(), mode="lines", name=name, legendgroup=name,
+                line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
+                hovertemplate="%{x:,} evaluations<br>%{y:.5g}<extra>" + html.escape(name) + "</extra>",
+            )
+        )  # fmt: skip
+    return traces
+
+
+def anytime_figure(lines: Sequence[Line], title: str) -> Any:
+    """Curves over simulator evaluations, both axes logarithmic; ``title`` of the vertical axis."""
+    return _figure(
+        _curve_traces(lines), _EVALUATIONS, {"title": {"text": title}, "type": "log", "exponentformat": "power"}
+    )
+
+
+def _curves(report: ProblemReport, change: Any) -> list[Any]:
     traces = []
     for agent in report.agents:
         colour, dash, _ = _style(report, agent)
         x, quartiles = data.anytime(report.of(agent))
         low, middle, high = (change(values) for values in quartiles)
-        if len(report.of(agent)) > 1:
-            band = np.concatenate([low, high[::-1]])
-            traces.append(
-                go.Scatter(
-                    x=np.concatenate([x, x[::-1]]).tolist(), y=band.tolist(), fill="toself", mode="lines",
-                    line={"width": 0}, fillcolor=_rgba(colour, 0.18), hoverinfo="skip", showlegend=False,
-                    legendgroup=agent,
-                )
-            )  # fmt: skip
-        traces.append(
-            go.Scatter(
-                x=x.tolist(), y=middle.tolist(), mode="lines", name=agent, legendgroup=agent,
-                line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
-                hovertemplate="%{x:,} evaluations<br>%{y:.5g}<extra>" + html.escape(agent) + "</extra>",
-            )
-        )  # fmt: skip
+        traces += _curve_traces([(agent, colour, dash, x, low, middle, high)], band=len(report.of(agent)) > 1)
     return traces
 
 

@@ -75,6 +75,34 @@
     }
   }
 
+  // A click on a column's head sorts a table by it, numbers by value; a second click turns the order round.
+  function addSorting() {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      const heads = [...table.tHead.rows[0].cells];
+      heads.forEach((head, column) => {
+        const b = document.createElement("button");
+        b.type = "button";
+        b.textContent = head.textContent;
+        head.replaceChildren(b);
+        b.addEventListener("click", () => {
+          const down = head.getAttribute("aria-sort") === "ascending";
+          heads.forEach((other) => other.removeAttribute("aria-sort"));
+          head.setAttribute("aria-sort", down ? "descending" : "ascending");
+          const body = table.tBodies[0];
+          const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+          const compare = (x, y) => {
+            const a = value(x), b = value(y);
+            const difference = Number(a) - Number(b);
+            return Number.isNaN(difference) ? a.localeCompare(b) : difference;
+          };
+          const rows = [...body.rows].sort((x, y) => (down ? compare(y, x) : compare(x, y)));
+          body.append(...rows);
+        });
+      });
+    }
+  }
+
+  addSorting();
   setTheme(window.matchMedia("(prefers-color-scheme: dark)").matches);
   await loadLibrary();
   addFilters();

@@ -1,0 +1,208 @@
+"""The board of a suite: a static page of verified entries, with a sortable table and the curves of every problem."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote as url_quote
+
+import numpy as np
+from rich.console import Console
+
+from archgym.errors import ArchGymError
+from archgym.reports.html import COLOURS, DASHES, anytime_figure
+from archgym.reports.html import page as html_page
+from archgym.studies.statistics import checkpoints
+from archgym.suites.score import mean_ranks, regrets, score
+from archgym.suites.suite import Suite, SuiteProblem
+from archgym.suites.verify import Verified, verify
+
+FLOOR = 1e-5
+"""A regret of zero has no place on a logarithmic axis: it is drawn here."""
+
+
+def write_board(
+    suite: Suite,
+    folders: Sequence[Path | str],
+    page: Path | str,
+    *,
+    sample: int = 64,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Verify the entries in ``folders`` and write the page of those that hold.
+
+    Args:
+        suite: the suite, measured.
+        folders: of entries, wherever they come from.
+        page: the HTML file to write.
+        sample: see :func:`archgym.suites.verify.verify`.
+        console: where each verdict is said; silent where None.
+
+    Returns:
+        ``entries``: the scores, best first, with the mean rank of each; ``refused``: folder and reason; ``page``.
+
+    Raises:
+        ArchGymError: no entry holds.
+    """
+    page = Path(page)
+    kept: dict[str, Verified] = {}
+    places: dict[str, Path] = {}
+    refused = []
+    for folder in map(Path, folders):
+        try:
+            verified = verify(suite, folder, sample=sample, repeat=0)
+            if not verified.holds:
+                first = verified.findings[0]
+                raise ArchGymError(f"{first.kind} in {first.run}: {first.sentence}")
+        except ArchGymError as error:
+            refused.append({"folder": str(folder), "reason": str(error)})
+            continue
+        name = verified.entry.name
+        while name in kept:
+            name += "'"
+        kept[name], places[name] = verified, folder
+        if console is not None:
+            console.print(f"{name}: holds, {verified.simulated:,} designs simulated again", highlight=False)
+    if not kept:
+        raise ArchGymError("no entry holds: " + "; ".join(row["reason"] for row in refused))
+    scores = {name: {**score(suite, verified), "agent": name} for name, verified in kept.items()}
+    ranked = mean_ranks(suite, kept, suite.budget)["mean_ranks"]
+    order = sorted(scores, key=lambda name: scores[name]["score"][0])
+    rows = [{**scores[name], "rank": ranked.get(name, float("nan")), "folder": str(places[name])} for name in order]
+    text = render(
+        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent
+    )
+    page.parent.mkdir(parents=True, exist_ok=True)
+    temporary = page.with_name(f"{page.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, page)
+    return {"entries": rows, "refused": refused, "page": str(page)}
+
+
+def render(
+    suite: Suite,
+    entries: Mapping[str, Verified],
+    rows: Sequence[Mapping[str, Any]],
+    refused: Sequence[Mapping[str, str]],
+    places: Mapping[str, Path],
+    base: Path,
+) -> str:
+    """The page as one HTML text that opens offline."""
+    sections = [_table(suite, rows, refused, places, base), _grades(suite)]
+    links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
+    figures: dict[str, Any] = {}
+    curves = {name: regrets(suite, verified, _points(suite)) for name, verified in entries.items()}
+    for number, problem in enumerate(suite.problems):
+        key = f"curve{number}"
+        figures[key] = _curves(suite, {name: columns[problem.key] for name, columns in curves.items()})
+        links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
+        sections.append(_section(suite, problem, number, key, rows))
+    return html_page(f"archgym suite: {suite.name} version {suite.version}", links, sections, figures)
+
+
+def _points(suite: Suite) -> list[int]:
+    return sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
+
+
+def _curves(suite: Suite, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Median regret with quartiles by evaluations, one line an entry."""
+    at = _points(suite)
+    lines = []
+    for i, (name, rows) in enumerate(columns.items()):
+        if len(rows):
+            low, middle, high = np.maximum(np.quantile(rows, [0.25, 0.5, 0.75], axis=0), FLOOR)
+            lines.append((name, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], at, low, middle, high))
+    plain: dict[str, Any] = json.loads(anytime_figure(lines, "normalised regret").to_json())
+    return plain
+
+
+def _table(
+    suite: Suite,
+    rows: Sequence[Mapping[str, Any]],
+    refused: Sequence[Mapping[str, str]],
+    places: Mapping[str, Path],
+    base: Path,
+) -> str:
+    head = ["entry", "score", *(f"{budget:,} evaluations" for budget in suite.budgets), "mean rank", "us/evaluation"]
+    lines = []
+    for row in rows:
+        name = str(row["agent"])
+        link = url_quote(os.path.relpath(places[name], base))
+        value, low, high = row["score"]
+        cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
+        cells += [f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>' for cell in row["at"].values()]
+        cells.append(f'<td data-value="{row["rank"]:.9g}">{row["rank"]:.2f}</td>')
+        cost = row["agent_us_per_evaluation"]
+        cells.append("<td>-</td>" if cost is None else f'<td data-value="{cost:.9g}">{cost:,.0f}</td>')
+        lines.append(f'<tr><th scope="row"><a href="{link}">{html.escape(name)}</a></th>{"".join(cells)}</tr>')
+    note = "".join(f"<li>{html.escape(Path(row['folder']).name)}: {html.escape(row['reason'])}</li>" for row in refused)
+    return (
+        '<section id="entries"><h2>Entries</h2><p>Interquartile mean of normalised regret over all problems and seeds '
+        f"(0 = best known, 1 = median random design) after {suite.budget:,} evaluations, with its 95 % bootstrap interval. "
+        "Every improvement of every run was simulated again.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="entries"><table class="best sortable"><thead><tr>'
+        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
+        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        + (f"<h3>Refused</h3><ul>{note}</ul>" if note else "")
+        + "</section>"
+    )
+
+
+def _grades(suite: Suite) -> str:
+    lines = []
+    for number, problem in enumerate(suite.problems):
+        known = problem.known
+        assert known is not None
+        bound = "&gt; " if known.draws_high is None else ""
+        source = (
+            "exhaustive"
+            if known.best.exhaustive
+            else f"{len(known.best.methods)} methods, {known.best.evaluations:,} each"
+        )
+        lines.append(
+            f'<tr><th scope="row"><a href="#problem{number}">{html.escape(problem.title)}</a></th>'
+            f'<td data-value="{known.draws:.9g}">{bound}{known.draws:,.0f}</td>'
+            f'<td data-value="{known.baseline:.9g}">{known.baseline:.5g}</td>'
+            f'<td data-value="{known.best.reward:.9g}">{known.best.reward:.5g}</td><td>{source}</td></tr>'
+        )
+    return (
+        '<section id="problems"><h2>Problems</h2><p>N: uniform draws until random search has an even chance of a '
+        "normalised regret of 1 %.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="problems"><table class="best sortable"><thead><tr>'
+        '<th scope="col">problem</th><th scope="col">N</th><th scope="col">median reward</th>'
+        '<th scope="col">best reward</th><th scope="col">best from</th></tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+    )
+
+
+def _section(suite: Suite, problem: SuiteProblem, number: int, key: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        about = row["problems"][problem.key]
+        cells = "".join(
+            "<td>-</td>" if cell is None else f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>'
+            for cell in about["regret"].values()
+        )
+        meets = about["meets"]
+        if problem.meets is not None:
+            share = meets[str(suite.budget)] if meets else None
+            cells += "<td>-</td>" if share is None else f'<td data-value="{share:.9g}">{share:.0%}</td>'
+        lines.append(f'<tr><th scope="row">{html.escape(str(row["agent"]))}</th>{cells}</tr>')
+    head = [
+        "entry",
+        *(f"{budget:,}" for budget in suite.budgets),
+        *(["meets its budgets"] if problem.meets is not None else []),
+    ]
+    label = html.escape(f"Median normalised regret on {problem.title} by evaluations, one line an entry")
+    return (
+        f'<section id="problem{number}"><h2>{html.escape(problem.title)}</h2><div class="grid">'
+        f'<figure class="card"><figcaption><p>Median normalised regret, band from the lower to the upper quartile.</p>'
+        f'</figcaption><div class="plot" id="{key}" role="img" aria-label="{label}" tabindex="0"></div></figure></div>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="results"><table class="best sortable"><thead><tr>'
+        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
+        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div></section>"
+    )

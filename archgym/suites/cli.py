@@ -1,0 +1,317 @@
+"""``archgym suite list | describe | run | score | verify | board | measure``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Column, Table
+
+from archgym.console import print_json
+from archgym.errors import ArchGymError
+
+out = Console()
+err = Console(stderr=True)
+
+
+@click.group()
+def suite() -> None:
+    """Versioned sets of problems on which results are comparable, and entries that are simulated again."""
+
+
+@suite.command("list")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def list_(as_json: bool) -> None:
+    """The suites that come with the package."""
+    from archgym.suites.suite import load_suite, ready_suites
+
+    rows: list[dict[str, Any]] = []
+    for name in ready_suites():
+        loaded = load_suite(name)
+        rows.append(
+            {
+                "name": loaded.name, "version": loaded.version, "problems": len(loaded.problems), "seeds": loaded.seeds,
+                "budgets": list(loaded.budgets), "description": loaded.description,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json({"suites": rows})
+        return
+    table = Table("suite", "version", "problems", "seeds", "evaluations", Column("about", overflow="fold"))
+    for row in rows:
+        budgets = ", ".join(f"{budget:,}" for budget in row["budgets"])
+        table.add_row(
+            row["name"], str(row["version"]), str(row["problems"]), str(row["seeds"]), budgets, row["description"]
+        )
+    out.print(table)
+
+
+@suite.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def describe(name: str, as_json: bool) -> None:
+    """The problems of suite NAME (or a YAML file), what each is measured against and how hard it is.
+
+    N is the number of uniform draws after which random search has an even chance of a normalised regret of 1 %.
+    """
+    from archgym.suites.suite import load_suite
+
+    loaded = load_suite(name)
+    if as_json:
+        import dataclasses
+
+        print_json({**dataclasses.asdict(loaded), "fingerprint": loaded.fingerprint} | {"text": None})
+        return
+    out.print(f"[bold]{loaded.name}[/bold] version {loaded.version}: {loaded.description}", highlight=False)
+    out.print(
+        f"{len(loaded.problems)} problems x {loaded.seeds} seeds, scored after "
+        + ", ".join(f"{budget:,}" for budget in loaded.budgets)
+        + " evaluations",
+        highlight=False,
+    )
+    table = Table(
+        Column("problem", overflow="fold"), Column("N", justify="right"), Column("95 % interval", justify="right"),
+        Column("median", justify="right"), Column("best", justify="right"), "scale", "best from",
+    )  # fmt: skip
+    for problem in loaded.problems:
+        known = problem.known
+        if known is None:
+            table.add_row(problem.title, "not measured", "", "", "", problem.scale, "")
+            continue
+        high = "" if known.draws_high is None else f"{known.draws_high:,.0f}"
+        source = "exhaustive" if known.best.exhaustive else f"{len(known.best.methods)} x {known.best.evaluations:,}"
+        table.add_row(
+            problem.title, f"{'> ' if known.draws_high is None else ''}{known.draws:,.0f}",
+            f"{known.draws_low:,.0f} to {high}" if high else "", f"{known.baseline:.5g}", f"{known.best.reward:.5g}",
+            problem.scale, source,
+        )  # fmt: skip
+    out.print(table)
+
+
+@suite.command()
+@click.argument("name")
+@click.option("--agent", help="a registered agent, or module:Class of your own")
+@click.option("--command", help="a program of your own that searches (see archgym.suites.given_runs)")
+@click.option("--called", help="what the entry of --command is called [the program's name]")
+@click.option(
+    "--hyper", multiple=True, metavar="NAME=VALUE", help="hyperparameter in place of the default (repeatable)"
+)
+@click.option("--out", "folder", type=click.Path(path_type=Path), help="folder of the entry [out/NAME-AGENT]")
+@click.option("--executor", default="processes", show_default=True, help="serial, processes[:N] or ray[:ADDRESS]")
+@click.option("--workers", type=int, help="processes or actors [all processors]")
+@click.option("--resume", is_flag=True, help="go on with the entry in the folder")
+@click.option("--max-minutes", type=float, help="start no more runs after so long")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def run(
+    name: str,
+    agent: str | None,
+    command: str | None,
+    called: str | None,
+    hyper: tuple[str, ...],
+    folder: Path | None,
+    executor: str,
+    workers: int | None,
+    resume: bool,
+    max_minutes: float | None,
+    as_json: bool,
+) -> None:
+    """Run an agent, or a program of your own, on every problem and seed of suite NAME, then verify and score it."""
+    from archgym.console import parse_options
+    from archgym.studies.executors import make_executor
+    from archgym.suites.entry import run_command, run_entry
+    from archgym.suites.suite import load_suite
+
+    loaded = load_suite(name)
+    if (agent is None) == (command is None):
+        raise ArchGymError("give --agent (one of 'archgym list', or module:Class) or --command, one of the two")
+    label = agent or called or Path(str(command).split()[-1]).stem
+    folder = folder or Path("out") / f"{loaded.name}-{label.replace(':', '-')}"
+    if command is not None:
+        if hyper:
+            raise ArchGymError("--hyper belongs to --agent; a program of your own takes what its command line says")
+        done, runs = run_command(loaded, folder, command, label, resume=resume)
+        failed: list[Any] = []
+    else:
+        result = run_entry(
+            loaded, folder, str(agent), parse_options(hyper), executor=make_executor(executor, workers, 1),
+            resume=resume, console=None if as_json else err,
+            max_seconds=60 * max_minutes if max_minutes is not None else None,
+        )  # fmt: skip
+        done, runs, failed = result.done, result.runs, result.failed
+    numbers: dict[str, Any] = {"suite": loaded.name, "folder": str(folder), "runs": runs, "done": done}
+    if not as_json:
+        for row in failed[:5]:
+            err.print(f"failed: {row['run']}: {row['error']}", markup=False, soft_wrap=True)
+        out.print(f"{done:,} of {runs:,} runs done; entry: {folder}", soft_wrap=True, highlight=False)
+    if done == runs and all(problem.known for problem in loaded.problems):
+        numbers["score"] = _verified_score(loaded, folder, as_json)
+    if as_json:
+        print_json(numbers)
+    if failed or done < runs:
+        raise SystemExit(1)
+
+
+def _verified_score(loaded: Any, folder: Path, as_json: bool, **options: Any) -> dict[str, Any]:
+    from archgym.progress import count_progress
+    from archgym.suites.score import score
+    from archgym.suites.verify import verify
+
+    runs = len(loaded.problems) * loaded.seeds
+    with count_progress(err, "runs", enabled=not as_json) as follow:
+        verified = verify(loaded, folder, progress=lambda done: follow(done, runs), **options)
+    result = score(loaded, verified)
+    result["findings"] = [vars(finding) for finding in verified.findings]
+    result["simulated"], result["repeated"], result["notes"] = verified.simulated, verified.repeated, verified.notes
+    if not as_json:
+        _print_score(loaded, result)
+    return result
+
+
+def _print_score(loaded: Any, result: dict[str, Any]) -> None:
+    for finding in result["findings"][:10]:
+        out.print(
+            f"[red]{finding['kind']}[/red] {finding['run']}:", finding["sentence"], soft_wrap=True, highlight=False
+        )
+    if result["findings"]:
+        out.print(
+            f"[red]refused[/red]: {len(result['findings'])} of {loaded.seeds * len(loaded.problems)} runs do not hold"
+        )
+        return
+    out.print(
+        f"{result['agent']} holds: {result['simulated']:,} designs simulated again, {result['repeated']} run(s) repeated",
+        highlight=False,
+    )
+    for note in result["notes"]:
+        out.print(note, highlight=False)
+    table = Table(
+        Column("problem", overflow="fold"), *(Column(f"{b:,}", justify="right") for b in loaded.budgets), "meets"
+    )
+    for row in result["problems"].values():
+        cells = ["-" if cell is None else f"{cell[0]:.4f}" for cell in row["regret"].values()]
+        meets = "" if row["meets"] is None else f"{list(row['meets'].values())[-1]:.0%}"
+        table.add_row(row["title"], *cells, meets)
+    table.add_section()
+    cells = [f"{value:.4f}\n[{low:.4f}, {high:.4f}]" for value, low, high in result["at"].values()]
+    table.add_row("interquartile mean", *cells, "")
+    out.print("Normalised regret (0 best known, 1 median random design), median over seeds, by evaluations")
+    out.print(table)
+
+
+@suite.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=64, show_default=True, help="trials of a run to simulate again"
+)
+@click.option(
+    "--repeat", type=click.IntRange(min=0), default=1, show_default=True, help="runs that the agent does again"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def verify(name: str, folder: Path, sample: int, repeat: int, as_json: bool) -> None:
+    """Simulate the entry in FOLDER again and refuse by name what does not come out as it says; exit code 1 then.
+
+    The best designs, every improvement and a random sample are simulated; budgets, order and versions are checked.
+    """
+    from archgym.suites.suite import load_suite
+
+    result = _verified_score(load_suite(name), folder, as_json, sample=sample, repeat=repeat)
+    if as_json:
+        print_json(result)
+    if result["findings"]:
+        raise SystemExit(1)
+
+
+@suite.command("score")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def score_(name: str, folder: Path, as_json: bool) -> None:
+    """The score of the entry in FOLDER; every improvement is simulated again on the way."""
+    from archgym.suites.suite import load_suite
+
+    result = _verified_score(load_suite(name), folder, as_json, sample=0, repeat=0)
+    if as_json:
+        print_json(result)
+    if result["findings"]:
+        raise SystemExit(1)
+
+
+@suite.command()
+@click.argument("name")
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--out", "page", type=click.Path(path_type=Path, dir_okay=False), default=Path("board.html"), show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> None:
+    """Write a static page of the entries in FOLDERS; those that do not hold are named and left out."""
+    from archgym.reports.board import write_board
+    from archgym.suites.suite import load_suite
+
+    made = write_board(load_suite(name), folders, page, console=None if as_json else err)
+    if as_json:
+        print_json(made)
+        return
+    table = Table("entry", "score", "95 % interval", "mean rank")
+    for row in made["entries"]:
+        value, low, high = row["score"]
+        table.add_row(row["agent"], f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", f"{row['rank']:.2f}")
+    out.print(table)
+    for row in made["refused"]:
+        out.print(f"[red]refused[/red] {row['folder']}:", row["reason"], soft_wrap=True, highlight=False)
+    out.print(f"board: [bold]{page}[/bold]")
+
+
+@suite.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--samples", type=click.IntRange(min=100), default=20_000, show_default=True, help="uniform designs a problem"
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="seeds they are drawn over")
+@click.option("--methods", default="ga,re,local", show_default=True, help="agents that look for the best design")
+@click.option(
+    "--evaluations", type=click.IntRange(min=0), default=0, help="evaluations of each; 0 keeps the known best"
+)
+@click.option("--only", help="measure only problems whose title holds this text")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def measure(
+    path: Path, samples: int, seeds: int, methods: str, evaluations: int, only: str | None, as_json: bool
+) -> None:
+    """Measure the problems of the suite in the YAML file PATH and write what is known of each into it."""
+    from archgym.suites.measure import measure as measure_problem
+    from archgym.suites.suite import load_suite
+    from archgym.suites.writing import write_suite
+
+    loaded = load_suite(path)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    problems = list(loaded.problems)
+    measured = []
+    for i, problem in enumerate(problems):
+        if only is not None and only not in problem.title:
+            continue
+        with err.status(f"measuring {problem.title}") if not as_json else _nothing():
+            problems[i] = measure_problem(
+                problem, samples=samples, seeds=seeds, methods=names, evaluations=evaluations,
+                command=f"archgym suite measure {path.name} --methods {methods} --evaluations {evaluations}",
+            )  # fmt: skip
+        # Written after every problem: a long measurement that is killed keeps what it has.
+        write_suite(path, loaded, problems)
+        known = problems[i].known
+        assert known is not None
+        measured.append(
+            {"problem": problem.title, "draws": known.draws, "baseline": known.baseline, "best": known.best.reward}
+        )
+        if not as_json:
+            out.print(
+                f"{problem.title}: N {known.draws:,.0f}, median {known.baseline:.6g}, best {known.best.reward:.6g}"
+            )
+    if as_json:
+        print_json({"suite": loaded.name, "measured": measured})
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()

@@ -1,0 +1,226 @@
+"""An entry: an agent's runs on a suite. Its folder is that of a study, with a file that says what it is an entry of.
+
+```
+DIR/entry.json   suite, version and fingerprint; agent with hyperparameters, or the command that searched; the machine
+DIR/...          see archgym.studies.store: the trials of every run are kept
+```
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import archgym
+from archgym.errors import ArchGymError
+from archgym.reading import checked, read_json
+from archgym.studies.executors import Executor
+from archgym.studies.spec import RunSpec, StudySpec, parse_spec
+from archgym.studies.store import Study
+from archgym.studies.study import StudyResult, run_study
+from archgym.suites.suite import Scalar, Suite
+
+FILE = "entry.json"
+FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}\Z")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an entry says of itself.
+
+    Attributes:
+        suite, suite_version, suite_fingerprint: what it is an entry of.
+        agent: name of the agent; for a program of one's own the name that it goes by.
+        hyperparameters: of the agent.
+        command: the program that searched; empty for a registered agent.
+        archgym, python, machine: where it was made.
+        created_s: seconds since the epoch.
+    """
+
+    suite: str
+    suite_version: int
+    suite_fingerprint: str
+    agent: str
+    hyperparameters: Mapping[str, Scalar | None] = field(default_factory=dict)
+    command: str = ""
+    archgym: str = ""
+    python: str = ""
+    machine: str = ""
+    created_s: float = 0.0
+    format: int = FORMAT
+
+    @property
+    def name(self) -> str:
+        """The agent with the hyperparameters that are not its defaults."""
+        if self.command:
+            return self.agent
+        try:
+            from archgym.agents.base import load_agent
+
+            default = load_agent(self.agent).hyperparameters().as_dict()
+        except (ArchGymError, ImportError):
+            default = {}
+        own = [f"{key}={value}" for key, value in self.hyperparameters.items() if default.get(key, value) != value]
+        return self.agent + (f" ({', '.join(own)})" if own else "")
+
+    def runs(self, suite: Suite) -> list[RunSpec]:
+        """The runs it has to hold."""
+        return suite.runs(self.agent, self.hyperparameters)
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Entry:
+        """The entry in a folder, which need not be of this machine: nothing in it is run.
+
+        Raises:
+            ArchGymError: the folder holds no entry, or one whose fields are not what they must be.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise ArchGymError(f"{folder} holds no {FILE}; give the folder of 'archgym suite run'")
+        content = read_json(path, "entry")
+        if not isinstance(content, dict) or set(content) - set(cls.__dataclass_fields__):
+            raise ArchGymError(f"{path} holds keys that no entry has; give the folder of 'archgym suite run'")
+        entry: Entry = checked(content, cls, f"the entry {path}")
+        if entry.format != FORMAT:
+            raise ArchGymError(f"{path} is in entry format {entry.format}, this archgym reads format {FORMAT}")
+        if not _NAME.match(entry.agent):
+            raise ArchGymError(f"{path} names the agent {entry.agent[:80]!r}; expected letters, digits and _ . : -")
+        return entry
+
+    def write(self, folder: Path) -> None:
+        """Put it into ``folder``, at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{FILE}.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / FILE)
+
+
+def new_entry(suite: Suite, agent: str, hyperparameters: Mapping[str, Any], command: str = "") -> Entry:
+    """An entry of this machine."""
+    from archgym.measure import machine
+
+    if not _NAME.match(agent):
+        raise ArchGymError(f"an agent is called {agent[:80]!r}; expected letters, digits and _ . : - (at most 80)")
+    return Entry(
+        suite.name, suite.version, suite.fingerprint, agent, dict(hyperparameters), command, archgym.__version__,
+        platform.python_version(), machine(), time.time(),
+    )  # fmt: skip
+
+
+def belongs(entry: Entry, suite: Suite, folder: Path) -> None:
+    """Refuse an entry of another suite, version or set of problems."""
+    if (entry.suite, entry.suite_version) != (suite.name, suite.version):
+        raise ArchGymError(
+            f"{folder} is an entry of {entry.suite} version {entry.suite_version}, not of {suite.name} version "
+            f"{suite.version}"
+        )
+    if entry.suite_fingerprint != suite.fingerprint:
+        raise ArchGymError(
+            f"{folder} was made with other problems, workloads or simulators than {suite.name} version {suite.version} has "
+            "here; use the archgym that made it"
+        )
+
+
+def _open(folder: Path, made: Entry, suite: Suite, resume: bool) -> Entry:
+    """The folder's own entry where it is gone on with, else ``made``, written."""
+    if (folder / FILE).exists():
+        old = Entry.read(folder)
+        belongs(old, suite, folder)
+        if not resume:
+            raise ArchGymError(
+                f"{folder} holds an entry already; add --resume to continue it, or choose another folder"
+            )
+        if (old.agent, dict(old.hyperparameters), old.command) != (
+            made.agent,
+            dict(made.hyperparameters),
+            made.command,
+        ):
+            raise ArchGymError(f"{folder} holds the entry of {old.name}, not of {made.name}; choose another folder")
+        return old
+    made.write(folder)
+    return made
+
+
+def study_spec(suite: Suite, entry: Entry) -> StudySpec:
+    """The study that an entry's runs are; a program of one's own stands in it as ``random``, which never runs."""
+    import yaml
+
+    agent: dict[str, Any] = {"agent": entry.agent, "ranges": dict(entry.hyperparameters), "defaults": True}
+    content = {
+        "name": f"{suite.name}-{suite.version}",
+        "budget": suite.budget,
+        "seeds": suite.seeds,
+        "problems": [{"problem": p.problem, **p.options} for p in suite.problems],
+        "agents": ["random" if entry.command else agent],
+        "log": "trials",
+    }
+    return parse_spec(yaml.safe_dump(content, sort_keys=False), f"the suite {suite.name}")
+
+
+def run_entry(
+    suite: Suite,
+    folder: Path | str,
+    agent: str,
+    hyperparameters: Mapping[str, Any] | None = None,
+    *,
+    executor: Executor | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    max_seconds: float | None = None,
+) -> StudyResult:
+    """Run an agent on every problem and seed of a suite, as a study: resumable, on any executor.
+
+    Args:
+        suite: the suite, measured or not.
+        folder: where the entry goes.
+        agent: a registered agent, or ``module:Class`` of one's own.
+        hyperparameters: in place of the defaults.
+        executor, resume, console, max_seconds: as :func:`archgym.studies.run_study` takes them.
+    """
+    from archgym.agents.base import load_agent
+
+    folder = Path(folder)
+    full = load_agent(agent).hyperparameters(**dict(hyperparameters or {})).as_dict()
+    entry = _open(folder, new_entry(suite, agent, full), suite, resume)
+    spec = study_spec(suite, entry)
+    return run_study(spec, folder, executor=executor, resume=resume, console=console, max_seconds=max_seconds)
+
+
+def run_command(suite: Suite, folder: Path | str, command: str, name: str, *, resume: bool = False) -> tuple[int, int]:
+    """Let a program of one's own search: it finds its runs with :func:`archgym.suites.given_runs`.
+
+    Returns:
+        how many of the suite's runs are done, and how many there are.
+
+    Raises:
+        ArchGymError: the program ended with another exit code than 0.
+    """
+    from archgym.suites.session import VARIABLE
+
+    folder = Path(folder)
+    entry = _open(folder, new_entry(suite, name, {}, command), suite, resume)
+    Study.create(folder, study_spec(suite, entry), resume=True)
+    (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
+    environment = {**os.environ, VARIABLE: str(folder.resolve())}
+    # The program must find the archgym that started it.
+    package = Path(archgym.__file__).parents[1]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), environment.get("PYTHONPATH", "")]))
+    code = subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL).returncode
+    if code:
+        raise ArchGymError(f"the command ended with exit code {code}; what it finished is kept in {folder}")
+    runs = entry.runs(suite)
+    done = {row["run"] for row in Study(folder).results()}
+    sys.stdout.flush()
+    return sum(run.id in done for run in runs), len(runs)

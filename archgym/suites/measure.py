@@ -1,0 +1,163 @@
+"""How hard a problem is, what its median design is worth, and the best design known: the measured part of a suite.
+
+The grade of a problem is N, the number of uniform draws after which random search has an even chance of a normalised
+regret of 1 %: with a share p of such designs, N = ln 2 / -ln(1 - p). p is counted among uniform draws over several
+seeds; its interval is that of Clopper and Pearson (1934).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgym.errors import ArchGymError
+from archgym.problem import Problem
+from archgym.suites.scale import threshold
+from archgym.suites.suite import Best, Known, SuiteProblem
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999)
+BATCH = 4096
+
+
+def uniform_rewards(
+    problem: Problem, samples: int, seed: int, progress: Callable[[int], None] | None = None
+) -> NDArray[np.float64]:
+    """Rewards of ``samples`` uniform designs, infeasible ones -inf; in batches, so that memory stays small."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for first in range(0, samples, BATCH):
+        count = min(BATCH, samples - first)
+        evaluation, rewards = problem.evaluate(problem.space.sample(count, rng), seed=seed)
+        parts.append(np.where(evaluation.feasible, rewards, -np.inf))
+        if progress is not None:
+            progress(count)
+    return np.concatenate(parts)
+
+
+def draws_for(hits: int, samples: int) -> tuple[float, float, float | None]:
+    """N and its 95 % interval from ``hits`` designs within 1 % among ``samples``; with no hit a lower bound, twice,
+    and no upper end."""
+    from scipy.stats import binomtest
+
+    def draws(share: float) -> float:
+        return math.log(2) / -math.log1p(-share) if share < 1 else 1.0
+
+    interval = binomtest(hits, samples).proportion_ci(0.95, method="exact")
+    if not hits:
+        return draws(float(interval.high)), draws(float(interval.high)), None
+    return draws(hits / samples), draws(float(interval.high)), draws(float(interval.low))
+
+
+def search_best(
+    problem: Problem,
+    methods: Sequence[str],
+    evaluations: int,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[float, Mapping[str, Any], dict[str, float]]:
+    """The best design of several agents, each with ``evaluations`` simulator evaluations; (reward, design by name,
+    the best reward of each)."""
+    from archgym.agents import make_agent, search
+
+    found: dict[str, float] = {}
+    best, design = -np.inf, None
+    for name in methods:
+        result = search(problem, make_agent(name, problem, seed), evaluations)
+        if result.best is None:
+            continue
+        found[name] = float(result.best.reward)
+        if result.best.reward > best:
+            best, design = float(result.best.reward), problem.space.decode(result.best.design)[0]
+        if progress is not None:
+            progress(f"{name} {result.best.reward:.6g}")
+    if design is None:
+        raise ArchGymError(f"none of {', '.join(methods)} evaluated a design of {problem.name}")
+    return best, design, found
+
+
+def measure(
+    given: SuiteProblem,
+    *,
+    samples: int,
+    seeds: int,
+    methods: Sequence[str],
+    evaluations: int,
+    command: str = "",
+    progress: Callable[[int], None] | None = None,
+    on_method: Callable[[str], None] | None = None,
+) -> SuiteProblem:
+    """The problem with its measured part.
+
+    Args:
+        given: the problem; what was known of it before counts only where its best design is better.
+        samples: uniform designs, over all seeds together.
+        seeds: seeds of the uniform designs: 0, 1, ...
+        methods: agents that search for the best design, where no exhaustive optimum ships with the simulator.
+        evaluations: simulator evaluations of each of them; 0 keeps the best design known before.
+        command: noted as where the best design comes from.
+    """
+    problem = replace(given, known=None).make()
+    each = [uniform_rewards(problem, samples // seeds, seed, progress) for seed in range(seeds)]
+    rewards = np.concatenate(each)
+    feasible = rewards[np.isfinite(rewards)]
+    if not len(feasible):
+        raise ArchGymError(f"none of {len(rewards):,} uniform designs of {given.title} is feasible; draw more samples")
+    best = _best(problem, given, methods, evaluations, command, on_method)
+    judged = feasible if given.meets is None else feasible[feasible >= given.meets]
+    if not len(judged):
+        if given.scale != "log":
+            raise ArchGymError(f"no uniform design of {given.title} meets its budgets; give the problem 'scale: log'")
+        judged = feasible
+    baseline = float(np.median(judged))
+    level = threshold(given, best.reward, baseline)
+    hits = int((rewards >= level).sum())
+    draws, low, high = draws_for(hits, len(rewards))
+    known = Known(
+        workload=problem.workload.fingerprint,
+        version=problem.simulator.version,
+        baseline=baseline,
+        quantiles={str(q): float(np.quantile(feasible, q)) for q in QUANTILES},
+        feasible_share=len(feasible) / len(rewards),
+        samples=len(rewards),
+        seeds=seeds,
+        draws=draws,
+        draws_low=low,
+        draws_high=high,
+        best=best,
+    )
+    return replace(given, known=known)
+
+
+def _best(
+    problem: Problem,
+    given: SuiteProblem,
+    methods: Sequence[str],
+    evaluations: int,
+    command: str,
+    on_method: Callable[[str], None] | None,
+) -> Best:
+    optimum = problem.optimum
+    if optimum is not None and optimum.exhaustive:
+        return Best(optimum.reward, dict(optimum.design), True, optimum.designs, {}, optimum.command)
+    before = given.known.best if given.known is not None else None
+    if before is not None:
+        # A design found before may be of another version of the simulator: only its value here counts.
+        try:
+            value = float(problem.evaluate(problem.space.encode(before.design))[1][0])
+        except ArchGymError:
+            before = None
+        else:
+            before = replace(before, reward=value)
+    if evaluations:
+        reward, design, found = search_best(problem, methods, evaluations, progress=on_method)
+        if before is None or reward > before.reward:
+            return Best(reward, design, False, evaluations, found, command)
+        return replace(before, evaluations=max(evaluations, before.evaluations), methods={**before.methods, **found})
+    if before is None:
+        raise ArchGymError(f"no best design of {given.title} is known yet; give --evaluations")
+    return before

@@ -1,0 +1,99 @@
+"""What the verified runs of an entry amount to: normalised regret at the suite's budgets, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archgym.studies.statistics import anytime, performance_profile, ranks, stratified_interval
+from archgym.suites.scale import normalised
+from archgym.suites.suite import Suite
+from archgym.suites.verify import Verified
+
+PROFILE = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""Levels of normalised regret of the performance profile."""
+
+
+def regrets(suite: Suite, verified: Verified, at: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """Problem key -> normalised regret ``(runs, len(at))`` after so many evaluations; a run that ended before keeps
+    its last."""
+    result: dict[str, list[NDArray[np.float64]]] = {problem.key: [] for problem in suite.problems}
+    for run in verified.runs:
+        result[run.problem.key].append(normalised(run.problem, anytime(run.curve, np.asarray(at))))
+    return {key: np.array(rows).reshape(-1, len(at)) for key, rows in result.items()}
+
+
+def met(suite: Suite, verified: Verified, at: int) -> dict[str, float]:
+    """Problem key -> share of runs that meet every budget after ``at`` evaluations, of the problems that have some."""
+    result = {}
+    for problem in suite.problems:
+        if problem.meets is not None:
+            runs = [run for run in verified.runs if run.problem.key == problem.key]
+            best = [float(anytime(run.curve, [at])[0]) for run in runs]
+            result[problem.key] = float(np.mean([reward >= problem.meets for reward in best])) if best else float("nan")
+    return result
+
+
+def score(suite: Suite, verified: Verified) -> dict[str, Any]:
+    """The score of an entry, JSON-able.
+
+    Returns:
+        entry, agent, holds; ``score``: the interquartile mean of normalised regret over all problems and runs at the
+        largest budget, ``[value, low, high]`` (stratified bootstrap, 95 %); ``at``: the same at every budget;
+        ``profile``: share of runs within each level of regret; ``problems``: median, quartiles and the share that
+        meets the budgets, a problem and budget; ``agent_us_per_evaluation``.
+    """
+    columns = regrets(suite, verified, suite.budgets)
+    at: dict[str, Any] = {}
+    for position, budget in enumerate(suite.budgets):
+        cells = [rows[:, position] for rows in columns.values() if len(rows)]
+        at[str(budget)] = stratified_interval(cells).as_list()
+    last = [rows[:, -1] for rows in columns.values() if len(rows)]
+    shares = performance_profile(last, PROFILE)
+    agent_s = np.array([run.agent_s for run in verified.runs])
+    evaluations = np.array([run.evaluations for run in verified.runs], dtype=np.float64)
+    timed = np.isfinite(agent_s)
+    meeting = {str(budget): met(suite, verified, budget) for budget in suite.budgets}
+    problems = {}
+    for problem in suite.problems:
+        rows = columns[problem.key]
+        problems[problem.key] = {
+            "title": problem.title,
+            "runs": len(rows),
+            "regret": {
+                str(budget): np.quantile(rows[:, i], [0.5, 0.25, 0.75]).tolist() if len(rows) else None
+                for i, budget in enumerate(suite.budgets)
+            },
+            "meets": {budget: shares_met.get(problem.key) for budget, shares_met in meeting.items()}
+            if problem.meets is not None
+            else None,
+        }
+    return {
+        "suite": suite.name,
+        "version": suite.version,
+        "agent": verified.entry.name,
+        "holds": verified.holds,
+        "runs": len(verified.runs),
+        "score": at[str(suite.budgets[-1])],
+        "at": at,
+        "profile": {str(level): float(share) for level, share in zip(PROFILE, shares, strict=True)},
+        "agent_us_per_evaluation": float(1e6 * agent_s[timed].sum() / evaluations[timed].sum())
+        if timed.any()
+        else None,
+        "problems": problems,
+    }
+
+
+def mean_ranks(suite: Suite, entries: Mapping[str, Verified], budget: int) -> dict[str, Any]:
+    """Mean rank of every entry over the problems, by median regret at ``budget``, with Friedman's test where there
+    are enough problems; see :func:`archgym.studies.statistics.ranks`."""
+    table = []
+    each = {name: regrets(suite, verified, [budget]) for name, verified in entries.items()}
+    for problem in suite.problems:
+        cells = [columns[problem.key] for columns in each.values()]
+        if all(len(cell) for cell in cells):
+            table.append([float(np.median(cell)) for cell in cells])
+    return ranks(np.array(table), list(entries)) if table else {"problems": 0, "mean_ranks": {}}

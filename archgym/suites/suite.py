@@ -1,0 +1,240 @@
+"""A suite: a versioned YAML file of problems, budgets and seeds, with what is known of every problem.
+
+```yaml
+name: my-suite
+version: 1                    # raised whenever a problem, budget or seed changes: entries belong to one version
+description: what it is for
+budgets: [100, 300, 1000]     # simulator evaluations at which results are scored; a run may use the last
+seeds: 10
+problems:
+  - problem: systolic/resnet18
+    options: {objective: edp} # as make_problem takes them
+```
+
+``archgym suite measure FILE`` adds to every problem what it is measured against (``known``): the workload's
+fingerprint, the simulator's version, the median of random designs, the best known design and how hard the problem is.
+A problem whose measured part is older than its simulator or workload is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from archgym.errors import ArchGymError, UnknownNameError
+from archgym.problem import Problem
+from archgym.reading import checked, parse_yaml, read_text
+from archgym.studies.spec import RunSpec, problem_of
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best design known of a problem.
+
+    Attributes:
+        reward: its reward.
+        design: name -> value.
+        exhaustive: every design was evaluated: the reward is the optimum.
+        evaluations: simulator evaluations of each of ``methods`` (exhaustive: designs).
+        methods: the agents that searched, with the best reward of each.
+        command: the command that found it.
+    """
+
+    reward: float
+    design: Mapping[str, Scalar]
+    exhaustive: bool
+    evaluations: int
+    methods: Mapping[str, float] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a problem is measured against; made by ``archgym suite measure``.
+
+    Attributes:
+        workload: fingerprint of the workload.
+        version: version of the simulator.
+        baseline: the reward that is 1 on the scale of regret: the median of feasible uniform designs, or, with
+            ``meets``, of those that meet every budget.
+        quantiles: share (as text) -> reward of the uniform feasible designs.
+        feasible_share: of uniform designs.
+        samples: uniform designs drawn, over ``seeds`` seeds.
+        draws: uniform draws until random search has an even chance of a normalised regret of 1 %; with a 95 %
+            interval ``[low, high]``. ``high`` is null where no draw came so close: then ``draws`` is a lower bound.
+        best: the best design known.
+    """
+
+    workload: str
+    version: str
+    baseline: float
+    quantiles: Mapping[str, float]
+    feasible_share: float
+    samples: int
+    seeds: int
+    draws: float
+    draws_low: float
+    draws_high: float | None
+    best: Best
+
+
+@dataclass(frozen=True)
+class SuiteProblem:
+    """One problem of a suite.
+
+    Attributes:
+        problem: ``simulator/workload``.
+        options: as :func:`archgym.problem.make_problem` takes them.
+        scale: ``linear``: (best - reward) / (best - baseline); ``log``: log(1 + (best - reward) / unit), divided by
+            the same of the baseline, where rewards range over orders of magnitude.
+        unit: of the scale ``log``, in units of the reward.
+        meets: a reward of at least this meets every budget of the problem; the share of runs that do is part of the
+            score. None where the problem has no budgets.
+        group: what the problem stands for, a word.
+        known: what it is measured against; None before ``archgym suite measure``.
+    """
+
+    problem: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scale: Literal["linear", "log"] = "linear"
+    unit: float = 1.0
+    meets: float | None = None
+    group: str = ""
+    known: Known | None = None
+
+    @cached_property
+    def run(self) -> RunSpec:
+        """A run of the problem, for its key and its object."""
+        return RunSpec(self.problem, self.options, "random", {}, 0, 1)
+
+    @property
+    def key(self) -> str:
+        """The problem with its options as one word."""
+        return self.run.problem_key
+
+    @property
+    def title(self) -> str:
+        """The problem for people: name, objective, and what else is unlike the default."""
+        rest = [
+            f"{name}={value}" for name, value in self.options.items() if name not in ("objective", "workload_options")
+        ]
+        rest += [f"{name}={value}" for name, value in dict(self.options.get("workload_options") or {}).items()]
+        return ", ".join(
+            [self.problem, *([str(self.options["objective"])] if "objective" in self.options else []), *rest]
+        )
+
+    def make(self) -> Problem:
+        """The problem; refused where it is no longer the one that was measured."""
+        problem = problem_of(self.run)
+        if self.known is not None:
+            for what, now, then in (
+                ("simulator version", problem.simulator.version, self.known.version),
+                ("workload", problem.workload.fingerprint, self.known.workload),
+            ):
+                if now != then:
+                    raise ArchGymError(
+                        f"{self.problem} was measured for the suite with {what} {then}, here it is {now}; "
+                        "use the archgym of the suite's version, or measure the suite again"
+                    )
+        return problem
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A versioned set of problems.
+
+    Attributes:
+        name, version, description: what it is called; entries belong to one version.
+        budgets: simulator evaluations at which results are scored, increasing; a run may use the last.
+        seeds: runs a problem; seeds 0, 1, ...
+        problems: what is searched.
+        text: the YAML text it was read from.
+    """
+
+    name: str
+    version: int
+    budgets: tuple[int, ...]
+    seeds: int
+    problems: tuple[SuiteProblem, ...]
+    description: str = ""
+    text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def budget(self) -> int:
+        """Simulator evaluations of a run."""
+        return self.budgets[-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what entries must agree on: problems with options, workloads and versions, budgets, seeds."""
+        parts = [
+            (p.key, p.known.workload if p.known else "", p.known.version if p.known else "") for p in self.problems
+        ]
+        return hashlib.sha256(repr((self.name, self.version, self.budgets, self.seeds, parts)).encode()).hexdigest()[
+            :16
+        ]
+
+    def runs(self, agent: str, hyperparameters: Mapping[str, Any]) -> list[RunSpec]:
+        """The runs of an entry; seeds vary slowest, so that an entry cut short is balanced."""
+        return [
+            RunSpec(p.problem, p.options, agent, hyperparameters, seed, self.budget)
+            for seed in range(self.seeds)
+            for p in self.problems
+        ]
+
+
+def ready_suites() -> dict[str, Path]:
+    """The suites that come with the package: name -> YAML file."""
+    folder = resources.files("archgym.suites") / "ready"
+    return {
+        Path(str(item)).stem: Path(str(item))
+        for item in sorted(folder.iterdir(), key=str)
+        if item.name.endswith(".yaml")
+    }
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """A ready suite by name, or one from a YAML file.
+
+    Raises:
+        ArchGymError: one sentence that names the key at fault.
+    """
+    ready = ready_suites()
+    path = ready.get(str(name_or_path), Path(name_or_path))
+    if not path.suffix and not path.exists():
+        raise UnknownNameError("suite", name_or_path, ready)
+    return parse_suite(read_text(path, "suite"), f"the suite {path.name}")
+
+
+def parse_suite(text: str, where: str = "the suite") -> Suite:
+    """The suite in a YAML text; ``where`` names it in errors."""
+    content = parse_yaml(text, where)
+    if not isinstance(content, dict):
+        raise ArchGymError(f"{where} holds no mapping; start with name:, version:, budgets:, seeds: and problems:")
+    known = set(Suite.__dataclass_fields__) - {"text"}
+    for key in content:
+        if key not in known:
+            raise UnknownNameError(f"key of {where}", key, known)
+    for number, problem in enumerate(content.get("problems") or []):
+        for key in problem if isinstance(problem, dict) else ():
+            if key not in SuiteProblem.__dataclass_fields__:
+                raise UnknownNameError(f"key of problem {number} of {where}", key, SuiteProblem.__dataclass_fields__)
+    suite: Suite = checked(content, Suite, where)
+    if not suite.problems:
+        raise ArchGymError(f"{where} has no problems; list at least one")
+    if not suite.budgets or list(suite.budgets) != sorted(set(suite.budgets)) or suite.budgets[0] < 1:
+        raise ArchGymError(f"{where} has the budgets {list(suite.budgets)}; expected increasing numbers of evaluations")
+    if suite.seeds < 1 or suite.version < 1:
+        raise ArchGymError(f"{where} has seeds {suite.seeds} and version {suite.version}; expected positive numbers")
+    keys = [problem.key for problem in suite.problems]
+    if len(set(keys)) != len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ArchGymError(f"{where} holds the problem {twice} twice; problems must differ in name or options")
+    return Suite(**{**{name: getattr(suite, name) for name in known}, "text": text})

@@ -1,0 +1,323 @@
+"""An entry, simulated again: what does not come out as the entry says is refused by name.
+
+Nothing of an entry is believed but the designs and their order. Of every run
+
+- all rewards are computed again from the logged metrics (``reward-edited``);
+- every trial that improved on those before it, and a random sample of the others, are simulated again
+  (``result-differs``): the improvements are what a score is made of;
+- the evaluations are counted again by canonical form (``budget-overdrawn``, ``miscounted``);
+- trials must be a possible history: numbered upwards from 0, none earlier than the one before, none later than now
+  (``out-of-order``, ``future-trial``);
+- problem, options, objective, workload, simulator version, agent and seed must be those of the suite
+  (``wrong-problem``, ``wrong-version``, ``wrong-run``); every run must be there (``missing-run``);
+- an agent of archgym that repeats exactly must do so again (``does-not-repeat``).
+
+Results of another machine may differ in the last bits of a float: metrics are equal where they agree to 1e-9.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from archgym.datasets.schema import TrialSchema
+from archgym.datasets.shards import read_shard, shard_info
+from archgym.errors import ArchGymError
+from archgym.problem import Problem
+from archgym.simulator import Evaluation
+from archgym.space import Designs
+from archgym.studies.spec import RunSpec
+from archgym.studies.store import Study
+from archgym.suites.entry import Entry, belongs
+from archgym.suites.suite import Suite, SuiteProblem
+
+TOLERANCE = 1e-9
+"""Relative difference of metrics and rewards that is no difference."""
+CLOCK_S = 300.0
+"""Seconds that the clock of another machine may be ahead."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that an entry says and that is not so.
+
+    Attributes:
+        kind: one word, as in the list above.
+        run: the run it is about.
+        sentence: what was found, for people.
+    """
+
+    kind: str
+    run: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class VerifiedRun:
+    """What a run amounts to, from its designs and their order.
+
+    Attributes:
+        spec: the run.
+        problem: the suite's problem.
+        curve: (simulator evaluations, best reward from there on).
+        evaluations: simulator evaluations.
+        agent_s: seconds between the first and last trial that were not simulation; NaN where unknown.
+        design: the best design, by name.
+    """
+
+    spec: RunSpec
+    problem: SuiteProblem
+    curve: list[tuple[int, float]]
+    evaluations: int
+    agent_s: float
+    design: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An entry and what simulating it again said.
+
+    Attributes:
+        entry: what it says of itself.
+        runs: the runs that hold.
+        findings: what does not hold; empty for an honest entry.
+        simulated: designs that were simulated again.
+        repeated: runs that the agent was made to repeat.
+        notes: what could not be checked, for people.
+    """
+
+    entry: Entry
+    runs: list[VerifiedRun]
+    findings: list[Finding]
+    simulated: int
+    repeated: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def verify(
+    suite: Suite,
+    folder: Path | str,
+    *,
+    sample: int = 64,
+    repeat: int = 1,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Verified:
+    """Check an entry, which may come from anywhere.
+
+    Args:
+        suite: the suite it is an entry of.
+        folder: the entry's folder.
+        sample: trials of each run that are simulated again beside the improvements.
+        repeat: runs that a registered agent does again, the smallest logs first.
+        seed: draws the sample.
+        progress: called with the number of runs done after each.
+
+    Raises:
+        ArchGymError: the folder is no entry of this suite.
+    """
+    folder = Path(folder)
+    entry = Entry.read(folder)
+    belongs(entry, suite, folder)
+    study = Study(folder)
+    findings: list[Finding] = []
+    runs: list[VerifiedRun] = []
+    notes: list[str] = []
+    rng = np.random.default_rng(seed)
+    simulated = 0
+    problems = {problem.key: problem for problem in suite.problems}
+    for number, spec in enumerate(entry.runs(suite), 1):
+        found = _Check(spec, problems[spec.problem_key], entry, study.shard(spec), sample, rng)
+        try:
+            runs.append(found.run())
+        except _Fault as fault:
+            findings.append(Finding(fault.kind, spec.id, str(fault)))
+        except ArchGymError as error:
+            findings.append(Finding("unreadable", spec.id, str(error)))
+        simulated += found.simulated
+        if progress is not None:
+            progress(number)
+    repeated = 0
+    if not findings and repeat:
+        repeated = _repeat(entry, study, runs, repeat, findings, notes)
+    return Verified(entry, runs, findings, simulated, repeated, notes)
+
+
+class _Fault(Exception):
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
+class _Check:
+    """The checks of one run, in order."""
+
+    def __init__(
+        self, spec: RunSpec, problem: SuiteProblem, entry: Entry, path: Path, sample: int, rng: np.random.Generator
+    ) -> None:
+        self.spec, self.suite_problem, self.entry, self.path = spec, problem, entry, path
+        self.sample, self.rng = sample, rng
+        self.simulated = 0
+
+    def run(self) -> VerifiedRun:
+        if not self.path.is_file():
+            raise _Fault("missing-run", f"there is no {self.path.name} for {self.spec.problem}, seed {self.spec.seed}")
+        self.problem: Problem = self.suite_problem.make()
+        raw, batches, whole = read_shard(self.path)
+        self._check_names(shard_info(raw, self.path))
+        if not whole:
+            raise _Fault("missing-run", "the log is torn: the run did not end")
+        table = pa.Table.from_batches(batches, raw).unify_dictionaries()
+        schema = TrialSchema(self.problem, {})
+        for name in schema.schema.names:
+            if name not in raw.names:
+                raise _Fault("wrong-problem", f"the log lacks the column {name!r}")
+        self._check_history(table)
+        designs = schema.designs(table)
+        logged = schema.evaluation(table)
+        rewards = table.column("reward").to_numpy()
+        fresh = self._check_count(designs, table.column("cached").to_numpy(zero_copy_only=False))
+        if not len(rewards):
+            raise _Fault("missing-run", "the log holds no trial")
+        self._check_rewards(logged, rewards)
+        improvements = _improvements(rewards)
+        self._simulate(designs, logged, rewards, improvements)
+        done = np.cumsum(fresh)
+        best = int(improvements[-1])
+        seconds = table.column("time_s").to_numpy()
+        simulation = float(np.nansum(table.column("evaluation_s").to_numpy()[fresh]))
+        span = float(seconds[-1] - seconds[0])
+        return VerifiedRun(
+            self.spec,
+            self.suite_problem,
+            [(int(done[i]), float(rewards[i])) for i in improvements],
+            int(done[-1]),
+            max(0.0, span - simulation) if len(set(seconds)) > 1 else float("nan"),
+            self.problem.space.decode(designs[best])[0],
+        )
+
+    def _check_names(self, info: dict[str, Any]) -> None:
+        wanted = TrialSchema(self.problem, {"agent": self.entry.agent, "seed": self.spec.seed}).run
+        for kind, names in (
+            ("wrong-problem", ("problem", "workload", "objective", "space", "fidelity")),
+            ("wrong-version", ("simulator_version",)),
+            ("wrong-run", ("agent", "seed")),
+        ):
+            for name in names:
+                if info.get(name) != wanted[name]:
+                    raise _Fault(kind, f"the log has {name} {info.get(name)!r}, the suite {wanted[name]!r}"[:280])
+        if info.get("options") != self.problem.options:
+            raise _Fault("wrong-problem", "the log was made with other options than the suite's problem has")
+        if not self.entry.command and info.get("run") != self.spec.id:
+            raise _Fault("wrong-run", f"the log belongs to the run {str(info.get('run'))[:120]!r}")
+
+    def _check_history(self, table: pa.Table) -> None:
+        index = table.column("index").to_numpy()
+        # A gap in the numbers stands for repeats, which cost nothing and are not logged.
+        if len(index) and (index[0] != 0 or (np.diff(index) <= 0).any()):
+            raise _Fault("out-of-order", "the trials' numbers do not increase from 0: one is missing, twice or moved")
+        seconds = table.column("time_s").to_numpy()
+        if not np.isfinite(seconds).all():
+            raise _Fault("out-of-order", "a trial has no time")
+        if len(seconds) and seconds.max() > time.time() + CLOCK_S:
+            raise _Fault("future-trial", f"trial {int(seconds.argmax())} says that it was made after now")
+        back = np.flatnonzero(np.diff(seconds) < 0)
+        if len(back):
+            raise _Fault("out-of-order", f"trial {int(back[0]) + 1} says that it was made before trial {int(back[0])}")
+
+    def _check_count(self, designs: Designs, cached: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which trials cost an evaluation: the first of each canonical design."""
+        canonical = self.problem.space.canonical(designs) if len(designs) else designs
+        first = np.zeros(len(designs), dtype=bool)
+        if len(designs):
+            first[np.unique(canonical, axis=0, return_index=True)[1]] = True
+        cost = int(first.sum())
+        if cost > self.spec.budget:
+            raise _Fault("budget-overdrawn", f"{cost:,} designs were simulated; the budget is {self.spec.budget:,}")
+        wrong = np.flatnonzero(cached == first)
+        if len(wrong):
+            what = "is new, but" if first[wrong[0]] else "repeats an earlier one, but"
+            raise _Fault("miscounted", f"the design of trial {int(wrong[0])} {what} the log says otherwise")
+        return first
+
+    def _check_rewards(self, logged: Evaluation, rewards: NDArray[np.float64]) -> None:
+        again = self.problem.objective(logged)
+        wrong = np.flatnonzero(~_equal(again, rewards))
+        if len(wrong):
+            i = int(wrong[0])
+            raise _Fault(
+                "reward-edited", f"trial {i} has the reward {rewards[i]:.10g}; its own metrics give {again[i]:.10g}"
+            )
+
+    def _simulate(
+        self, designs: Designs, logged: Evaluation, rewards: NDArray[np.float64], improvements: NDArray[np.int64]
+    ) -> None:
+        others = np.setdiff1d(np.arange(len(designs)), improvements)
+        drawn = self.rng.choice(others, min(self.sample, len(others)), replace=False)
+        rows = np.sort(np.concatenate([improvements, drawn]))
+        again, rewards_again = self.problem.evaluate(designs[rows], seed=self.spec.seed)
+        self.simulated += len(rows)
+        same = (again.feasible == logged.feasible[rows]) & _equal(rewards_again, rewards[rows])
+        for name, column in again.metrics.items():
+            same &= _equal(column, logged.metrics[name][rows])
+        if not same.all():
+            i = int(np.argmin(same))
+            raise _Fault(
+                "result-differs",
+                f"trial {int(rows[i])} has the reward {rewards[rows[i]]:.10g}; simulating its design again gives "
+                f"{rewards_again[i]:.10g}, or other metrics",
+            )
+
+
+def _equal(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isclose(a, b, rtol=TOLERANCE, atol=0.0, equal_nan=True)
+
+
+def _improvements(rewards: NDArray[np.float64]) -> NDArray[np.int64]:
+    highest = np.maximum.accumulate(rewards)
+    return np.flatnonzero(highest > np.concatenate([[-np.inf], highest[:-1]]))
+
+
+def _repeat(
+    entry: Entry, study: Study, runs: Sequence[VerifiedRun], count: int, findings: list[Finding], notes: list[str]
+) -> int:
+    """Let the agent do the smallest runs again; returns how many it did."""
+    from archgym.agents.base import load_agent, make_agent
+    from archgym.agents.search import search
+    from archgym.registry import AGENTS
+
+    if entry.command or entry.agent not in AGENTS:
+        notes.append(f"{entry.agent} is no agent of archgym: whether it repeats was not checked")
+        return 0
+    if not load_agent(entry.agent).exact:
+        notes.append(f"{entry.agent} learns in floating point, which differs between machines: not made to repeat")
+        return 0
+    done = 0
+    for run in sorted(runs, key=lambda run: study.shard(run.spec).stat().st_size)[:count]:
+        problem = run.problem.make()
+        agent = make_agent(entry.agent, problem, run.spec.seed, **dict(entry.hyperparameters))
+        result = search(problem, agent, run.spec.budget, batch=run.spec.batch)
+        done += 1
+        if not _same_curve(result.improvements, run.curve):
+            findings.append(
+                Finding("does-not-repeat", run.spec.id, f"{entry.agent} with this seed takes another path here")
+            )
+    return done
+
+
+def _same_curve(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> bool:
+    return [step[0] for step in a] == [step[0] for step in b] and bool(
+        _equal(np.array([step[1] for step in a]), np.array([step[1] for step in b])).all()
+    )

@@ -1,0 +1,39 @@
+"""A suite as YAML again, with its measured parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from archgym.suites.suite import Suite, SuiteProblem
+
+
+def _plain(problem: SuiteProblem) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in dataclasses.fields(SuiteProblem)}
+    whole = dataclasses.asdict(problem)
+    return {key: value for key, value in whole.items() if value != defaults.get(key) and value not in ({}, None)}
+
+
+def suite_text(suite: Suite, problems: Sequence[SuiteProblem]) -> str:
+    """The YAML text of ``suite`` with these problems in place of its own."""
+    import yaml
+
+    content = {
+        "name": suite.name,
+        "version": suite.version,
+        "description": suite.description,
+        "budgets": list(suite.budgets),
+        "seeds": suite.seeds,
+        "problems": [_plain(problem) for problem in problems],
+    }
+    return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+
+
+def write_suite(path: Path, suite: Suite, problems: Sequence[SuiteProblem]) -> None:
+    """Put the suite with these problems into ``path``, at once."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(suite_text(suite, problems), encoding="utf-8")
+    os.replace(temporary, path)

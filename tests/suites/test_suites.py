@@ -1,0 +1,378 @@
+"""Suites: reading, running, scoring; what a forged entry is refused for, and that an honest one holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archgym.cli import main
+from archgym.datasets.shards import read_shard
+from archgym.errors import ArchGymError
+from archgym.studies.store import Study
+from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
+from archgym.suites.measure import draws_for, measure
+from archgym.suites.scale import normalised
+from archgym.suites.score import mean_ranks, score
+from archgym.suites.writing import suite_text, write_suite
+
+TEXT = """
+name: small
+version: 1
+budgets: [20, 60]
+seeds: 2
+problems:
+- {problem: synthetic/branin}
+- {problem: synthetic/packing, scale: log, unit: 0.5, meets: -22}
+"""
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    loaded = parse_suite(TEXT)
+    problems = [
+        measure(problem, samples=4000, seeds=4, methods=["ga", "re", "local"], evaluations=400)
+        for problem in loaded.problems
+    ]
+    return parse_suite(suite_text(loaded, problems))
+
+
+@pytest.fixture(scope="module")
+def honest(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite") / "entry"
+    result = run_entry(suite, folder, "ga", {"population": 16})
+    assert result.done == result.runs == 4
+    return folder
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ready_suites())
+def test_ready_suites_read_and_their_problems_are_those_that_were_measured(name: str) -> None:
+    loaded = load_suite(name)
+    assert loaded.name == name
+    for problem in loaded.problems:
+        assert problem.known is not None, problem.title
+        problem.make()
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ("budgets: [60, 20]", "increasing"),
+        ("budgets: []", "increasing"),
+        ("seeds: 0", "positive"),
+        ("seeds: two", "seeds"),
+        ("sedes: 2", "sedes"),
+        ("problems: []", "no problems"),
+        ("problems: [{problem: synthetic/branin}, {problem: synthetic/branin}]", "twice"),
+        ("problems: [{problem: synthetic/branin, scael: log}]", "scael"),
+        ("problems: [{problem: synthetic/branin, scale: cubic}]", "scale"),
+        ("version: [1]", "version"),
+    ],
+)
+def test_a_bad_suite_is_refused_in_a_sentence(change: str, word: str) -> None:
+    key = change.partition(":")[0]
+    text = "\n".join(line for line in TEXT.splitlines() if not line.startswith(key) or key == "sedes")
+    if key == "problems":
+        text = text.partition("- {")[0]
+    with pytest.raises(ArchGymError, match=word) as caught:
+        parse_suite(f"{text}\n{change}\n")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_read_back_is_the_same(suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    write_suite(path, suite, suite.problems)
+    assert load_suite(path) == suite
+    assert load_suite(path).fingerprint == suite.fingerprint
+
+
+def test_another_version_of_a_simulator_is_refused(suite: Suite) -> None:
+    text = suite.text.replace(f"version: '{suite.problems[0].known.version}'", "version: 'other'", 1)  # type: ignore[union-attr]
+    assert text != suite.text
+    with pytest.raises(ArchGymError, match="simulator version other"):
+        parse_suite(text).problems[0].make()
+
+
+# --- scales and grades -----------------------------------------------------------------------------------------------
+
+
+def test_best_is_zero_and_the_median_is_one(suite: Suite) -> None:
+    for problem in suite.problems:
+        known = problem.known
+        assert known is not None
+        ends = normalised(problem, [known.best.reward, known.baseline, -np.inf, np.nan, known.baseline - 5])
+        np.testing.assert_allclose(ends, [0, 1, 1, 1, 1])
+
+
+def test_the_median_of_a_problem_with_budgets_is_that_of_designs_that_meet_them(suite: Suite) -> None:
+    known = suite.problems[1].known
+    assert (known is not None and known.baseline >= -22 > known.quantiles["0.5"]) or known.baseline > known.quantiles[
+        "0.5"
+    ]
+
+
+def test_a_result_above_an_exhaustive_optimum_is_an_error(suite: Suite) -> None:
+    problem = suite.problems[0]
+    assert problem.known is not None and problem.known.best.exhaustive
+    with pytest.raises(ArchGymError, match="exhaustive optimum"):
+        normalised(problem, [problem.known.best.reward + 1.0])
+
+
+@given(st.integers(0, 1000), st.integers(1, 1000))
+@settings(deadline=None)
+def test_an_interval_of_draws_holds_its_estimate(hits: int, more: int) -> None:
+    draws, low, high = draws_for(hits, hits + more)
+    if high is None:
+        assert hits == 0 and draws == low
+    else:
+        assert low <= draws <= high
+
+
+def test_draws_of_a_known_share() -> None:
+    # One design of a hundred: (1 - .01) ** 68.97 is one half.
+    assert draws_for(100, 10_000)[0] == pytest.approx(np.log(0.5) / np.log(0.99))
+
+
+# --- honest and forged entries ---------------------------------------------------------------------------------------
+
+
+def test_an_honest_entry_holds_and_is_scored(suite: Suite, honest: Path) -> None:
+    verified = verify(suite, honest)
+    assert verified.holds, verified.findings
+    assert verified.repeated == 1 and verified.simulated > 4
+    result = score(suite, verified)
+    value, low, high = result["score"]
+    assert 0 <= low <= value <= high <= 1
+    assert result["at"]["60"][0] <= result["at"]["20"][0]
+    assert result["agent"] == "ga (population=16)"
+    assert set(result["problems"][suite.problems[1].key]["meets"]) == {"20", "60"}
+    assert mean_ranks(suite, {"a": verified, "b": verified}, 60)["mean_ranks"] == {"a": 1.5, "b": 1.5}
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], None], about: dict[str, Any] | None = None) -> None:
+    """Write a shard again with changed columns (name -> list) or metadata."""
+    schema, batches, _ = read_shard(path)
+    table = pa.Table.from_batches(batches, schema)
+    columns = {name: table.column(name).to_pylist() for name in table.schema.names}
+    change(columns)
+    if about:
+        info = json.loads(schema.metadata[b"archgym"]) | about
+        schema = schema.with_metadata({"archgym": json.dumps(info)})
+    arrays = [pa.array(columns[field.name], field.type) for field in schema]
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _edit_reward(columns: dict[str, Any]) -> None:
+    columns["reward"][3] = max(columns["reward"]) + 1e-3
+
+
+def _edit_metric_and_reward(columns: dict[str, Any]) -> None:
+    best = int(np.argmin(columns["loss"]))
+    columns["loss"][best] -= 0.5
+    columns["reward"][best] += 0.5
+
+
+def _future(columns: dict[str, Any]) -> None:
+    columns["time_s"][-1] += 1e6
+
+
+def _past(columns: dict[str, Any]) -> None:
+    columns["time_s"][-1] -= 1e6
+
+
+def _reorder(columns: dict[str, Any]) -> None:
+    for name in columns:
+        columns[name][2], columns[name][5] = columns[name][5], columns[name][2]
+
+
+def _drop(columns: dict[str, Any]) -> None:
+    for name in columns:
+        del columns[name][0]
+
+
+def _free(columns: dict[str, Any]) -> None:
+    columns["cached"][columns["cached"].index(False)] = True
+
+
+FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], None], dict[str, Any] | None, str]] = {
+    "a reward edited": (_edit_reward, None, "reward-edited"),
+    "a metric and its reward edited": (_edit_metric_and_reward, None, "result-differs"),
+    "a trial from the future": (_future, None, "future-trial"),
+    "a result before its evaluation": (_past, None, "out-of-order"),
+    "trials in another order": (_reorder, None, "out-of-order"),
+    "the first trial left out": (_drop, None, "out-of-order"),
+    "an evaluation that cost nothing": (_free, None, "miscounted"),
+    "another simulator": (lambda columns: None, {"simulator_version": "0"}, "wrong-version"),
+    "another objective": (lambda columns: None, {"objective": "other"}, "wrong-problem"),
+    "another seed": (lambda columns: None, {"seed": 7}, "wrong-run"),
+    "another agent": (lambda columns: None, {"agent": "random"}, "wrong-run"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_entry_is_refused_by_name(suite: Suite, honest: Path, tmp_path: Path, name: str) -> None:
+    change, about, kind = FORGERIES[name]
+    folder = tmp_path / "forged"
+    shutil.copytree(honest, folder)
+    run = Entry.read(folder).runs(suite)[0]
+    _rewrite(Study(folder).shard(run), change, about)
+    found = verify(suite, folder)
+    assert [finding.kind for finding in found.findings] == [kind], found.findings
+
+
+def test_a_swapped_design_is_refused(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "forged"
+    shutil.copytree(honest, folder)
+    run = Entry.read(folder).runs(suite)[0]
+    path = Study(folder).shard(run)
+    names = suite.problems[0].make().space.names
+
+    def swap(columns: dict[str, Any]) -> None:
+        best = int(np.argmax(columns["reward"]))
+        # A neighbour of the best design that was not asked for: the count of designs stays.
+        seen = set(zip(*(columns[name] for name in names), strict=True))
+        values = suite.problems[0].make().space[names[0]].values
+        row = [columns[name][best] for name in names]
+        new = next(value for value in values if (value, *row[1:]) not in seen)
+        columns[names[0]][best] = new
+
+    _rewrite(path, swap)
+    assert [finding.kind for finding in verify(suite, folder).findings] == ["result-differs"]
+
+
+def test_an_overdrawn_budget_is_refused(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    text = suite.text.replace("- 60\n", "- 80\n")
+    larger = parse_suite(text)
+    folder = tmp_path / "larger"
+    run_entry(larger, folder, "random")
+    # The trials of a larger budget under the names of the suite's own runs.
+    forged = tmp_path / "forged"
+    run_entry(suite, forged, "random")
+    for mine, theirs in zip(Entry.read(forged).runs(suite), Entry.read(folder).runs(larger), strict=True):
+        source = Study(folder).shard(theirs)
+        schema, _, _ = read_shard(source)
+        info = json.loads(schema.metadata[b"archgym"])
+        _rewrite(source, lambda columns: None, info | {"run": mine.id})
+        shutil.copy(source, Study(forged).shard(mine))
+    kinds = {finding.kind for finding in verify(suite, forged).findings}
+    assert kinds == {"budget-overdrawn"}
+
+
+def test_a_missing_run_and_an_entry_of_another_suite_are_refused(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "entry"
+    shutil.copytree(honest, folder)
+    Study(folder).shard(Entry.read(folder).runs(suite)[2]).unlink()
+    assert [finding.kind for finding in verify(suite, folder).findings] == ["missing-run"]
+    other = parse_suite(suite.text.replace("version: 1\n", "version: 2\n", 1))
+    with pytest.raises(ArchGymError, match="version 1, not of small version 2"):
+        verify(other, folder)
+
+
+def test_an_agent_that_does_not_repeat_is_found(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "entry"
+    shutil.copytree(honest, folder)
+    run_entry(suite, tmp_path / "random", "random")
+    entry = Entry.read(folder)
+    theirs = Entry.read(tmp_path / "random").runs(suite)
+    for mine, other in zip(entry.runs(suite), theirs, strict=True):
+        source = Study(tmp_path / "random").shard(other)
+        about = {"agent": "ga", "run": mine.id}
+        _rewrite(source, lambda columns: None, about)
+        shutil.copy(source, Study(folder).shard(mine))
+    assert [finding.kind for finding in verify(suite, folder).findings] == ["does-not-repeat"]
+
+
+def test_results_of_another_machine_may_differ_in_the_last_bits(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "entry"
+    shutil.copytree(honest, folder)
+
+    def nudge(columns: dict[str, Any]) -> None:
+        for name in ("loss", "reward"):
+            columns[name] = [value * (1 + 1e-13) for value in columns[name]]
+
+    _rewrite(Study(folder).shard(Entry.read(folder).runs(suite)[0]), nudge)
+    assert verify(suite, folder).holds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"suite": 1}',
+        '{"suite": "small", "agent": "../../x", "suite_version": 1, "suite_fingerprint": "a"}',
+    ],
+)
+def test_a_hostile_entry_file_is_a_sentence(suite: Suite, tmp_path: Path, text: str) -> None:
+    (tmp_path / "entry.json").write_text(text)
+    with pytest.raises(ArchGymError):
+        verify(suite, tmp_path)
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_goes_on_and_does_not_mix(suite: Suite, tmp_path: Path) -> None:
+    folder = tmp_path / "entry"
+    run_entry(suite, folder, "random", max_seconds=0)
+    with pytest.raises(ArchGymError, match="--resume"):
+        run_entry(suite, folder, "random")
+    with pytest.raises(ArchGymError, match="holds the entry of random"):
+        run_entry(suite, folder, "ga", resume=True)
+    assert run_entry(suite, folder, "random", resume=True).done == 4
+    assert verify(suite, folder).holds
+
+
+def test_a_program_of_ones_own_searches(suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    write_suite(path, suite, suite.problems)
+    program = tmp_path / "mine.py"
+    program.write_text(
+        "from archgym.suites import given_runs\n"
+        "for run in given_runs():\n"
+        "    while not run.over:\n"
+        "        run.evaluate(run.problem.space.sample(8, run.rng))\n"
+    )
+    command = ["suite", "run", str(path), "--command", f"{sys.executable} {program}", "--out", str(tmp_path / "entry")]
+    result = CliRunner().invoke(main, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(result.stdout)
+    assert numbers["done"] == numbers["runs"] == 4 and numbers["score"]["holds"] and numbers["score"]["agent"] == "mine"
+
+
+def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    path = tmp_path / "small.yaml"
+    write_suite(path, suite, suite.problems)
+    result = CliRunner().invoke(main, ["suite", "verify", str(path), str(honest), "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["holds"]
+    broken = tmp_path / "broken"
+    shutil.copytree(honest, broken)
+    _rewrite(Study(broken).shard(Entry.read(broken).runs(suite)[0]), _edit_reward)
+    assert CliRunner().invoke(main, ["suite", "verify", str(path), str(broken)]).exit_code == 1
+    page = tmp_path / "board.html"
+    result = CliRunner().invoke(
+        main, ["suite", "board", str(path), str(honest), str(broken), "--out", str(page), "--json"]
+    )
+    made = json.loads(result.stdout)
+    assert [row["agent"] for row in made["entries"]] == ["ga (population=16)"]
+    assert "reward-edited" in made["refused"][0]["reason"]
+    text = page.read_text()
+    assert "ga (population=16)" in text and "sortable" in text and "http://" not in text.partition("<script")[0]
+    described = CliRunner().invoke(main, ["suite", "describe", str(path), "--json"])
+    assert json.loads(described.stdout)["problems"][0]["known"]["draws"] > 1
