@@ -19,6 +19,7 @@ from archgym.simulators.soc import SocSimulator
 from archgym.simulators.soc.blocks import Accelerator, Bus, Cpu, Memory, library, memory_table
 from archgym.simulators.soc.design import CONSTRAINTS, SocDesign
 from archgym.simulators.soc.simulator import COMBINATIONS
+from archgym.simulators.soc.validate import encode_limited
 from archgym.testing import checks
 
 SINGLES = ("audio_decoder", "edge_detection", "hpvm_cava")
@@ -227,6 +228,95 @@ def test_rules_agree_on_random_limited_vectors():
     got = space.violations(rows)
     for row, name in zip(rows, got, strict=True):
         assert (space.explicit(row).violation(graph) == "") == (name == "")
+
+
+@pytest.fixture(scope="module")
+def loose_vectors():
+    """Vectors of edge_detection on CPUs whose links and memories are arbitrary, and which leave blocks without a task."""
+    simulator = SocSimulator("archgym-limited")
+    graph = simulator.load_workload("edge_detection")
+    space = simulator.space(graph)
+    rng = np.random.default_rng(3)
+    rows = space.sample(20000, 3)
+    rows[:, :3] = 0
+    for group in ("task_pe", "task_memory"):
+        columns = slice(space.start[group], space.start[group] + len(graph.tasks))
+        few = rng.integers(0, 3, (len(rows), 2))
+        rows[:, columns] = np.take_along_axis(few, rng.integers(0, 2, (len(rows), len(graph.tasks))), axis=1)
+    return simulator, graph, space, rows
+
+
+def test_blocks_that_no_task_uses_may_hang_on_nothing(loose_vectors):
+    simulator, graph, space, rows = loose_vectors
+    names = space.violations(rows)
+    valid = rows[names == ""]
+    isolated = [row for row in valid if (d := space.explicit(row)).reached_from(d.pe_bus[d.root(graph)]) != {0, 1, 2}]
+    assert len(isolated) > 100 and any(space.explicit(row).root(graph) for row in isolated), "the case is not covered"
+    assert any(() in space.explicit(row).memory_bus for row in valid)
+    for row, name in zip(rows[:1500], names, strict=False):
+        assert space.explicit(row).violation(graph) == name
+
+
+@pytest.mark.parametrize("mode", ["farsi", "physical"])
+def test_the_kernel_prunes_as_the_readable_model_does(mode, loose_vectors):
+    _, graph, _, rows = loose_vectors
+    simulator = SocSimulator("archgym-limited", mode=mode)
+    space = simulator.space(graph)
+    valid = rows[space.violations(rows) == ""][:250]
+    batch = simulator.evaluate(valid, graph)
+    ours = simulator.evaluate_explicit([space.explicit(row) for row in valid], graph)
+    for name, column in batch.metrics.items():
+        assert np.allclose(column, ours.metrics[name], rtol=1e-12, atol=0), name
+
+
+def test_taking_unlinked_blocks_away_changes_nothing(loose_vectors):
+    simulator, graph, space, rows = loose_vectors
+    for row in rows[space.violations(rows) == ""][:60]:
+        full = space.explicit(row)
+        root = full.root(graph)
+        kept = sorted(full.reached_from(full.pe_bus[root]))
+        pes = [p for p, bus in enumerate(full.pe_bus) if bus in kept]
+        memories = [m for m, buses in enumerate(full.memory_bus) if buses and buses[0] in kept]
+        lean = SocDesign(
+            tuple(full.pes[p] for p in pes), tuple(full.memories[m] for m in memories),
+            tuple(full.buses[b] for b in kept), tuple(kept.index(full.pe_bus[p]) for p in pes),
+            tuple((kept.index(full.memory_bus[m][0]),) for m in memories),
+            tuple((kept.index(a), kept.index(b)) for a, b in full.bus_links if a in kept),
+            {name: pes.index(p) for name, p in full.task_pe.items()},
+            {t.name: memories.index(full.task_memory[t.name]) for i, t in enumerate(graph.tasks) if graph.children[i]},
+        )  # fmt: skip
+        both = simulator.evaluate_explicit([full, lean], graph)
+        assert both.feasible.all()
+        for name, column in both.metrics.items():
+            assert column[0] == column[1], name
+
+
+def test_an_unused_bus_with_its_memory_as_farsi_evaluates_it():
+    """A recorded FARSI run: bus 0 and memory 0 hang apart, no task uses them."""
+    names = (
+        "source", "gaussianSmoothing", "laplacianEstimate", "computeZeroCrossings", "computeGradient",
+        "computeMaxGradientLeaf", "rejectZeroCrossings", "sink",
+    )  # fmt: skip
+    simulator = SocSimulator("archgym-limited")
+    graph = simulator.load_workload("edge_detection")
+    assert tuple(task.name for task in graph.tasks) == names
+    space = simulator.space(graph)
+    run = {
+        "pe": [0, 0, 0], "mem": [3, 1, 3], "bus": [3, 0, 3], "p2b": [2, 1, 1], "b2b": [-1, 2, 1], "b2m": [0, 1, 2],
+        "t2p": [0, 0, 0, 1, 2, 0, 2, 1], "t2m": [2, 2, 1, 1, 1, 1, 2, 2],
+    }  # fmt: skip
+    row = encode_limited(space, run)
+    by_kernel = simulator.evaluate(row, graph)
+    by_model = simulator.evaluate_explicit([space.explicit(row)], graph)
+    expected = {
+        "latency_edge_detection_s": 2.8846756694266515, "power_w": 0.08620013130266484,
+        "energy_j": 0.14183756181371804, "area_mm2": 3.3431169, "dram_area_mm2": 1.3931169, "other_area_mm2": 1.95,
+        "phases": 9,
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert by_kernel.metrics[name][0] == pytest.approx(value, rel=1e-12), name
+        assert by_model.metrics[name][0] == pytest.approx(value, rel=1e-12), name
+    assert simulator.objectives(graph)["farsi-distance"](by_kernel)[0] == pytest.approx(-92.70950382977526, rel=1e-12)
 
 
 # --- edge cases ------------------------------------------------------------------------------------------------

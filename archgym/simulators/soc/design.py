@@ -14,9 +14,9 @@ from archgym.simulators.soc.task_graph import TaskGraph
 CONSTRAINTS: dict[str, str] = {
     "no_block": "a design has at least one processing element, one memory and one bus",
     "memory_on_two_buses": "a memory is attached to one bus only",
-    "dangling_memory": "every memory is attached to a bus",
+    "dangling_memory": "every memory that a task uses is attached to a bus",
     "bus_cycle": "a bus is not linked to itself (in physical mode: the buses form a tree)",
-    "disconnected": "every block can be reached from every other over the buses",
+    "disconnected": "every block that a task uses can be reached from every other over the buses",
     "incompatible_accelerator": "an accelerator runs only the task it was made for (and dummies)",
     "die_area": "the area on the die is at most 100 mm2 (physical mode)",
 }
@@ -59,27 +59,45 @@ class SocDesign:
             return "no_block"
         if any(len(set(buses)) > 1 for buses in self.memory_bus):
             return "memory_on_two_buses"
-        if any(not buses for buses in self.memory_bus):
+        pes, memories = self.used(graph)
+        if any(not self.memory_bus[m] for m in memories):
             return "dangling_memory"
         if any(a == b for a, b in self.bus_links):
             return "bus_cycle"
-        links = {frozenset(pair) for pair in self.bus_links}
-        reached, grown = {0}, True
-        while grown:
-            grown = False
-            for pair in links:
-                if len(pair & reached) == 1:
-                    reached |= pair
-                    grown = True
-        if len(reached) < len(self.buses):
+        reached = self.reached_from(self.pe_bus[pes[0]])
+        if not reached >= {*(self.pe_bus[p] for p in pes), *(self.memory_bus[m][0] for m in memories)}:
             return "disconnected"
-        if tree and len(links) > len(self.buses) - 1:
+        links = {frozenset(pair) for pair in self.bus_links if reached.issuperset(pair)}
+        if tree and len(links) > len(reached) - 1:
             return "bus_cycle"
         for task in graph.tasks:
             pe = self.pes[self.task_pe[task.name]]
             if isinstance(pe, Accelerator) and task.work > 0 and pe.task != task.name:
                 return "incompatible_accelerator"
         return ""
+
+    def used(self, graph: TaskGraph) -> tuple[list[int], list[int]]:
+        """The processing elements that run a task and the memories that one writes to, by index, ascending. All else is
+        pruned before anything is judged, unless the buses link it to these."""
+        written = {self.task_memory[task.name] for task, out in zip(graph.tasks, graph.children, strict=True) if out}
+        return sorted({self.task_pe[task.name] for task in graph.tasks}), sorted(written)
+
+    def reached_from(self, bus: int) -> set[int]:
+        """The buses that links connect with ``bus``, itself included."""
+        reached, grown = {bus}, True
+        while grown:
+            grown = False
+            for a, b in self.bus_links:
+                if (a in reached) != (b in reached):
+                    reached |= {a, b}
+                    grown = True
+        return reached
+
+    def root(self, graph: TaskGraph) -> int:
+        """The processing element from which the design is walked: the first, or, where that is linked to none that runs a
+        task, the first that does. (FARSI always takes the first, and fails there.)"""
+        first = self.used(graph)[0][0]
+        return 0 if self.pe_bus[0] in self.reached_from(self.pe_bus[first]) else first
 
     def _check_form(self, graph: TaskGraph) -> None:
         if len(self.pe_bus) != len(self.pes) or len(self.memory_bus) != len(self.memories):

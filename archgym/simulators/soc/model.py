@@ -44,19 +44,22 @@ class Network:
         neighbours: of each node, in the order in which links were added; the order breaks ties.
         records: of each node, (task, direction) -> partners, in recording order. Processing elements record their
             tasks with direction -1.
-        blocks: the nodes that are left after pruning, depth first from processing element 0.
+        root: the processing element from which the design is walked, the first one but in
+            :meth:`~archgym.simulators.soc.design.SocDesign.root`'s case.
+        blocks: the nodes that are left after pruning, depth first from the root.
     """
 
     def __init__(self, design: SocDesign, graph: TaskGraph) -> None:
-        self.design, self.graph = design, graph
+        self.design, self.graph, self.root = design, graph, design.root(graph)
         self.pe_count, self.bus_count = len(design.pes), len(design.buses)
         self.neighbours: list[list[int]] = [[] for _ in range(self.pe_count + self.bus_count + len(design.memories))]
         for pe, bus in enumerate(design.pe_bus):
             self._link(pe, self.bus(bus))
         for a, b in design.bus_links:
             self._link(self.bus(a), self.bus(b))
-        for memory, (bus,) in enumerate(design.memory_bus):
-            self._link(self.memory(memory), self.bus(bus))
+        for memory, buses in enumerate(design.memory_bus):
+            for bus in buses:
+                self._link(self.memory(memory), self.bus(bus))
         self.task_pe = [design.task_pe[task.name] for task in graph.tasks]
         self.task_memory = [self.memory(design.task_memory.get(task.name, 0)) for task in graph.tasks]
         self.records: list[dict[Record, list[int]]] = [{} for _ in self.neighbours]
@@ -87,9 +90,9 @@ class Network:
                 self.neighbours[node].append(other)
 
     def depth_first(self) -> list[int]:
-        """Nodes in pre-order from processing element 0, neighbours in list order."""
+        """Nodes in pre-order from the root, neighbours in list order."""
         order: list[int] = []
-        stack = [0]
+        stack = [self.root]
         seen: set[int] = set()
         while stack:
             node = stack.pop()

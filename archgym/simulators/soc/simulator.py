@@ -33,7 +33,7 @@ class SocSimulator(Simulator):
     """
 
     name = "soc"
-    version = "1"
+    version = "2"
     spaces = ("full", "archgym-limited")
     default_objective = "farsi-distance"
     default_workload = "edge_detection"

@@ -268,7 +268,13 @@ class LimitedSpace(DesignSpace):
         return np.asarray((self._holders(designs) <= 1).all(axis=1))
 
     def _attached(self, designs: Designs) -> Mask:
-        return np.asarray((self._holders(designs) >= 1).all(axis=1))
+        return np.asarray(((self._holders(designs) >= 1) | ~self._written(designs)).all(axis=1))
+
+    def _written(self, designs: Designs) -> NDArray[np.bool_]:
+        """Which memories a task writes to; ``(n, 3)``."""
+        writing = np.flatnonzero([bool(children) for children in self.graph.children])
+        memory = self._group(designs, "task_memory", len(self.graph.tasks))[:, writing]
+        return np.asarray((memory[:, :, None] == np.arange(3)).any(axis=1))
 
     def _adjacent(self, designs: Designs) -> NDArray[np.bool_]:
         """Links 0-1, 0-2, 1-2; ``(n, 3)``."""
@@ -281,7 +287,17 @@ class LimitedSpace(DesignSpace):
         return ~(to_itself | triangle)
 
     def _connected(self, designs: Designs) -> Mask:
-        return self._adjacent(designs).sum(axis=1) >= 2
+        """Whether the buses of processing elements that run a task and of memories that are written to are linked."""
+        hosts = self._group(designs, "task_pe", len(self.graph.tasks))
+        runs = (hosts[:, :, None] == np.arange(3)).any(axis=1)
+        used = ((self._group(designs, "pe_bus")[:, :, None] == np.arange(3)) & runs[:, :, None]).any(axis=1)
+        memory = self._group(designs, "bus_memory") - 1
+        used |= (memory >= 0) & np.take_along_axis(self._written(designs), np.maximum(memory, 0), axis=1)
+        near = self._adjacent(designs)
+        # Two buses are linked directly or over the third.
+        linked = [near[:, i] | (near[:, (i + 1) % 3] & near[:, (i + 2) % 3]) for i in range(3)]
+        pairs = zip(linked, ((0, 1), (0, 2), (1, 2)), strict=True)
+        return np.asarray(np.all([link | ~(used[:, a] & used[:, b]) for link, (a, b) in pairs], axis=0))
 
     def _foreign(self, designs: Designs) -> Mask:
         """Tasks with work that sit on another task's accelerator; ``(n, tasks)``."""
@@ -295,11 +311,11 @@ class LimitedSpace(DesignSpace):
         return np.asarray(~self._foreign(designs).any(axis=1))
 
     def _repaired(self, designs: Designs) -> Designs:
-        """Memories: the first bus that holds one keeps it, the others get what is left over. Buses: a link to itself
-        goes; where that leaves them unconnected they become a chain. Tasks on another's accelerator move to the first
-        CPU; without one, processing element 0 becomes a CPU."""
+        """Memories: the first bus that holds one keeps it, the others get what is left over. Tasks on
+        another's accelerator move to the first CPU; without one, processing element 0 becomes a CPU. Buses: a link to
+        itself goes; where those in use are then not connected, the three become a chain."""
         memory = self._group(designs, "bus_memory")
-        for i in np.flatnonzero(~(self._holders(designs) == 1).all(axis=1)):
+        for i in np.flatnonzero(~(self._one_bus(designs) & self._attached(designs))):
             left_over = [m for m in (1, 2, 3) if m not in memory[i]]
             seen: set[int] = set()
             for b in range(3):
@@ -308,13 +324,13 @@ class LimitedSpace(DesignSpace):
                 seen.add(int(memory[i, b]))
         link = self._group(designs, "bus_bus")
         link[link - 1 == np.arange(3)] = 0
-        broken = ~self._connected(designs) | ~self._no_cycle(designs)
-        link[broken] = (2, 3, 0)
         pes, hosts = self._group(designs, "pe"), self._group(designs, "task_pe", len(self.graph.tasks))
         needs = ~self._compatible(designs)
         pes[needs & (pes == 1).all(axis=1), 0] = 0
         cpu = np.argmax(pes == 0, axis=1)[:, None]
         hosts[...] = np.where(self._foreign(designs), cpu, hosts)
+        # Last: which buses have to be linked depends on where tasks run and write.
+        link[~self._connected(designs) | ~self._no_cycle(designs)] = (2, 3, 0)
         return designs
 
     def explicit(self, design: NDArray[np.int64]) -> SocDesign:

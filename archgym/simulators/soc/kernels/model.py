@@ -117,6 +117,8 @@ class Layout(NamedTuple):
     COUNT, LINK_A, LINK_B, NEAR_COUNT, POSITION, STACK, BUS_ORDER, ORDER, ENTRY_COUNT, INPUT_COUNT, OUT, CAME, DIRECT,
     THROUGH, SCHEDULED, WAITING, QUEUE, PHASE_COUNT, GROWING, NEAR,
 ) = range(30)  # fmt: skip
+ROOT = 4
+"""In row COUNT, after the numbers of processing elements, memories (a mask), buses and links: where walks begin."""
 HOP = NEAR + BUSES
 ON_PATH = HOP + BUSES
 INT_ROWS = ON_PATH + BUSES
@@ -245,6 +247,7 @@ def _decode_full(row, layout, graph, tables, s):
     s.i[COUNT, 1] = present
     s.i[COUNT, 2] = buses
     s.i[COUNT, 3] = links
+    s.i[COUNT, ROOT] = 0
     s.x[AREA, 0] = area
 
 
@@ -297,7 +300,23 @@ def _decode_limited(row, layout, graph, tables, s):
     s.i[COUNT, 1] = present
     s.i[COUNT, 2] = 3
     s.i[COUNT, 3] = links
+    s.i[COUNT, ROOT] = _root(s, links)
     s.x[AREA, 0] = area
+
+
+@_step
+def _root(s, links):
+    """Processing element 0, or where the buses link it to none that runs a task the first that does."""
+    first = 0
+    while s.i[PE_TASKS, first] == 0:
+        first += 1
+    reached = 1 << s.i[PE_BUS, first]
+    for _ in range(BUSES):
+        for k in range(links):
+            pair = 1 << s.i[LINK_A, k] | 1 << s.i[LINK_B, k]
+            if reached & pair:
+                reached |= pair
+    return 0 if reached >> s.i[PE_BUS, 0] & 1 else first
 
 
 # --- network ---------------------------------------------------------------------------------------------------
@@ -327,8 +346,8 @@ def _remove(s, bus, code):
 
 @_step
 def _bus_order(s):
-    """Buses in depth-first order from that of processing element 0; returns how many."""
-    start = s.i[PE_BUS, 0]
+    """Buses in depth-first order from that of the root; returns how many."""
+    start = s.i[PE_BUS, s.i[COUNT, ROOT]]
     seen = 1 << start
     s.i[BUS_ORDER, 0] = start
     s.i[STACK, 0] = start
@@ -372,6 +391,12 @@ def _build_network(graph, s):
             s.i[NEAR_COUNT, b] += 1
     if buses > 1:
         found = _bus_order(s)
+        reached = 0
+        for k in range(found):
+            reached |= 1 << s.i[BUS_ORDER, k]
+        for b in range(buses):
+            if not reached >> b & 1:
+                s.i[NEAR_COUNT, b] = 0
         for k in range(found):
             b = s.i[BUS_ORDER, k]
             n_pe, n_memory, n_bus, only = 0, 0, 0, np.int64(-1)
@@ -439,12 +464,13 @@ def _place_tasks(mask, placed, s, at):
 
 @_step
 def _kernel_order(graph, s):
-    """Order in which FARSI looks at the tasks: blocks depth first from processing element 0, each block's records in
-    recording order, a task at its first appearance."""
+    """Order in which FARSI looks at the tasks: blocks depth first from the root, each block's records in recording order,
+    a task at its first appearance."""
     tasks = graph.figures.shape[1]
-    placed = s.i[PE_TASKS, 0]
+    root = s.i[COUNT, ROOT]
+    placed = s.i[PE_TASKS, root]
     at = _place_tasks(placed, np.int64(0), s, np.int64(0))
-    start = s.i[PE_BUS, 0]
+    start = s.i[PE_BUS, root]
     seen = 1 << start
     s.i[STACK, 0] = start
     s.i[POSITION, start] = -1
@@ -529,7 +555,7 @@ def _build_routes(graph, tables, s, physical):
                 s.x[MEMORY_UNIT, m] = 0.0
             first, last = graph.sets[PARENT_START, t], graph.sets[PARENT_START, t + 1]
             if d == 1:
-                first, last = 0, 1
+                first, last = 0, 1 if graph.sets[CHILD_MASK, t] else 0
             for k in range(first, last):
                 if d == 0:
                     m = s.i[TASK_MEMORY, graph.parent[k]]
