@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, Rewards, make_objective, same_objective
+from archgym.options import Option, check_given, check_options, options_of, takes_any
 from archgym.registry import SIMULATORS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.space import DesignSpace, Value
@@ -208,6 +209,7 @@ def make_problem(
     cls = SIMULATORS.load(kind)
     if simulator is not None and not simulator.startswith("proxy:"):
         cls = SIMULATORS.load(simulator)
+    check_given(options, option_table(cls), kind, open_ended=takes_any(cls))
     try:
         sim: Simulator = cls(**options)
     except TypeError as error:
@@ -222,6 +224,9 @@ def make_problem(
         workload_name = workload.name
     else:
         workload_name = workload_name or sim.default_workload
+        known = sim.workload_options(workload_name)
+        if known is not None:
+            check_given(workload_options or {}, known, f"the workload {quote(workload_name)}")
         try:
             workload = sim.load_workload(workload_name, **dict(workload_options or {}))
         except TypeError as error:
@@ -231,6 +236,26 @@ def make_problem(
     asked |= {"workload_options": dict(workload_options)} if workload_options else {}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
+
+
+def problem_of_options(name: Any, options: Any) -> Problem:
+    """The problem that a file names: as :func:`make_problem`, but nothing is taken for granted about the types.
+
+    Raises:
+        ArchGymError: one sentence, for any name or option that cannot be.
+    """
+    if not isinstance(name, str):
+        raise ArchGymError(f"a problem is called {quote(name, 60)}; expected a name such as dram/gzip")
+    return make_problem(name, **check_options(options, quote(name, 80, marks=False)))
+
+
+def option_table(simulator: type[Simulator] | Simulator) -> dict[str, Option]:
+    """The options of a simulator (``-o``) by name."""
+    cls = simulator if isinstance(simulator, type) else type(simulator)
+    known = options_of(cls, values=cls.option_values()) if hasattr(cls, "option_values") else options_of(cls)
+    if "space" in known:
+        known["space"] = Option(str | None, cls.spaces[0] if cls.spaces else None, tuple(cls.spaces))
+    return known
 
 
 def _reason(error: TypeError) -> str:

@@ -21,14 +21,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_type_hints
 
-from archgym.errors import ArchGymError, quote
+from archgym.errors import ArchGymError, UnknownNameError, quote
 
 if TYPE_CHECKING:
     import numpy as np
-
-T = TypeVar("T")
 
 MAX_TEXT = 16 << 20
 """Bytes of a text file that is read whole."""
@@ -88,6 +86,10 @@ def quote_path(path: object) -> str:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
+class NotJsonError(ArchGymError):
+    """The text is no JSON at all, as a line that was cut by a kill is none."""
+
+
 class _Refused(Exception):
     """What a document may not hold; the message completes a sentence that begins with the document's name."""
 
@@ -104,7 +106,7 @@ def parse_json(text: str | bytes, where: str = "the text") -> Any:
         raise ArchGymError(f"{where} is nested deeper than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
-        raise ArchGymError(f"{where} is not JSON: {error.msg} at {place}") from None
+        raise NotJsonError(f"{where} is not JSON: {error.msg} at {place}") from None
     _walk(value, where, check_text="\\" in text)
     return value
 
@@ -185,7 +187,7 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
     """``(number, value)`` for every line of a file of JSON lines, compressed where its name ends in ``.gz``.
 
     Args:
-        torn: leave out a last line without a line feed (a writer was killed) instead of reading it.
+        torn: leave out lines that are no JSON: what a writer that was killed leaves behind.
 
     Raises:
         ArchGymError: at the first line that is not JSON, or longer than :data:`MAX_LINE`.
@@ -199,18 +201,20 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
             try:
                 line = source.readline(MAX_LINE + 1)
             except (EOFError, zlib.error, gzip.BadGzipFile):
-                if not torn:
-                    raise ArchGymError(f"{name} is damaged after line {number}: not a whole gzip file") from None
-                return
+                raise ArchGymError(f"{name} is no gzip file or a truncated one; get it again") from None
             if not line:
                 return
             number += 1
             if len(line) > MAX_LINE:
                 raise ArchGymError(f"line {number} of {name} is longer than {MAX_LINE >> 20} MiB")
-            if torn and not line.endswith(b"\n"):
-                return
-            if line.strip():
-                yield number, parse_json(line, f"line {number} of {name}")
+            try:
+                value = parse_json(line, f"line {number} of {name}") if line.strip() else None
+            except NotJsonError:
+                if not torn:
+                    raise
+                continue
+            if value is not None:
+                yield number, value
 
 
 # --- YAML ------------------------------------------------------------------------------------------------------------
@@ -476,7 +480,7 @@ def parse_array(content: bytes, where: str = "the array") -> np.ndarray:
 # --- schemas ---------------------------------------------------------------------------------------------------------
 
 
-def checked(value: Any, kind: type[T] | Any, where: str) -> T:
+def checked(value: Any, kind: Any, where: str) -> Any:
     """``value``, read from a file, as the type ``kind`` (a ``msgspec.Struct``, a dataclass, or any annotation).
 
     Types are not coerced: a text is no number, and a truth value is no whole number. Unknown fields are refused where
@@ -490,15 +494,60 @@ def checked(value: Any, kind: type[T] | Any, where: str) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise ArchGymError(f"{where}: {_sentence(str(error))}") from None
+        raise _refusal(str(error), value, kind, where) from None
     except RecursionError:
         raise ArchGymError(f"{where} is nested too deeply") from None
 
 
-def _sentence(text: str) -> str:
-    """msgspec's ``Expected `int`, got `str` - at `$.agents[2].budget` `` as ``agents[2].budget: expected int, got str``."""
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "null": "nothing"}
+_KINDS |= {"array": "a list", "object": "a mapping"}
+
+
+def _refusal(text: str, value: Any, kind: Any, where: str) -> ArchGymError:
+    """msgspec's ``Expected `int`, got `str` - at `$.agents[2].budget` `` as one of our sentences, with what was given."""
     reason, _, place = text.partition(" - at ")
-    place = place.strip("`").removeprefix("$").lstrip(".")
-    reason = reason.replace("`", "").replace("Object ", "mapping ")
-    reason = quote(reason[:1].lower() + reason[1:], 160, marks=False)
-    return f"{quote(place, 80, marks=False)}: {reason}" if place else reason
+    place = place.strip("`").removeprefix("key in ").removeprefix("$").lstrip(".")
+    about = f"{quote(place, 80, marks=False)} of {where}" if place else where
+    unknown = re.match(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
+    if unknown:
+        return UnknownNameError(f"key of {about}", unknown[1], [name for name in _fields(kind) if name != unknown[1]])
+    missing = re.match(r"Object missing required field `(.*)`", reason)
+    if missing:
+        return ArchGymError(f"{about} lacks the key {missing[1]!r}")
+    given, found = _at(value, place)
+    wanted = re.match(r"Expected (.*?)(?:, got `.*`)?$", reason, re.DOTALL)
+    if wanted:
+        expected = re.sub(r"`([a-z |]+)`", _plain_kinds, wanted[1].replace("length", "a length"))
+        got = f"{about} is {quote(given, 60)}" if found else f"{about} is something else"
+        return ArchGymError(f"{got}; expected {quote(expected, 120, marks=False)}")
+    return ArchGymError(f"{about}: {quote(reason.replace('`', ''), 160, marks=False)}")
+
+
+def _plain_kinds(found: re.Match[str]) -> str:
+    return " or ".join(_KINDS.get(name.strip(), name.strip()) for name in found[1].split("|"))
+
+
+def _fields(kind: Any) -> list[str]:
+    """Names of the fields of every ``Struct`` in an annotation."""
+    found: list[str] = []
+    todo, seen = [kind], set()
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        todo += get_args(item)
+        if hasattr(item, "__struct_fields__"):
+            found += item.__struct_encode_fields__
+            todo += get_type_hints(item, include_extras=True).values()
+    return found
+
+
+def _at(value: Any, place: str) -> tuple[Any, bool]:
+    """The part of ``value`` at ``agents[2].budget``; False where the place does not say which."""
+    for name, index in re.findall(r"([^.\[\]]+)(?=[.\[]|$)|\[(\d+)\]", place):
+        try:
+            value = value[int(index)] if index else value[name]
+        except (KeyError, IndexError, TypeError):
+            return None, False
+    return value, "..." not in place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.options import Option
 from archgym.space import Designs, DesignSpace, Mask
 
 Direction = Literal["min", "max", "none"]
@@ -197,6 +198,16 @@ class Simulator(ABC):
     def read_workload(self, path: Path, **options: Any) -> Workload:
         """Read a user's workload file; simulators that can override this."""
         raise ArchGymError(f"{self.name} reads no workload files; choose one of {', '.join(self.workloads())}")
+
+    def workload_options(self, name: str) -> Mapping[str, Option] | None:
+        """The options of the workload ``name`` (``-w``); None where only :meth:`load_workload` knows them."""
+        plain = type(self).load_workload is Simulator.load_workload
+        return {} if plain and not name.startswith("file:") else None
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Iterable[Any]]:
+        """What options of the constructor may be, where their type does not say: names of devices, of rules."""
+        return {}
 
     @abstractmethod
     def space(self, workload: Workload) -> DesignSpace:

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
-from archgym.datasets.shards import SUFFIX, find_shards, shard_info, unwritable
+from archgym.datasets.shards import SUFFIX, check_batch, find_shards, shard_info, unwritable
 from archgym.errors import ArchGymError
-from archgym.problem import Problem, make_problem
+from archgym.problem import Problem, problem_of_options
 from archgym.simulator import names_own_file
 
 BATCH = 65536
@@ -88,7 +88,7 @@ class ProblemInfo:
         options = self.options
         if not trust:
             _refuse_untrusted(self.problem, options)
-        problem = make_problem(self.problem, **options)
+        problem = problem_of_options(self.problem, options)
         if problem.simulator.version != self.key[3]:
             raise ArchGymError(
                 f"the trials of {self.problem} come from simulator version {self.key[3]!r}, installed is "
@@ -124,7 +124,8 @@ def _refuse_untrusted(problem: str, options: Mapping[str, Any]) -> None:
     if (
         options.get("simulator")
         or names_own_file(workload)
-        or any(mark in str(value) for value in options.values() for mark in ("file:", "torch:"))
+        # Names of devices, rules and objectives hold no path.
+        or any(mark in str(value) for value in options.values() for mark in ("file:", "torch:", "/", "\\"))
     ):
         raise ArchGymError(
             f"{problem} needs a file that the data names; add --trust if you trust where the data is from"
@@ -181,7 +182,7 @@ class TrialFile:
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as source:
                 for batch in source.iter_batches(batch_size=size, columns=present):
-                    batch.validate(full=True)  # other writers leave checksums out
+                    check_batch(batch, self.path)  # other writers leave checksums out
                     rows += batch.num_rows
                     if rows > self.rows:
                         break
@@ -230,7 +231,7 @@ class TrialFile:
                 try:
                     for batch in reader:
                         if validate:
-                            batch.validate(full=True)
+                            check_batch(batch, self.path)
                         yield batch
                     if source.tell() != source.size():
                         self.note = "bytes follow the end of the stream"

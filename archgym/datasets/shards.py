@@ -7,17 +7,19 @@ returns, so a killed process loses nothing that was told to an agent (``fsync=Tr
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
+import msgspec
 import pyarrow as pa
 
 from archgym.datasets.schema import FORMAT
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
+from archgym.options import check_options
+from archgym.reading import checked, parse_json, quote_path
 
 SUFFIX = ".arrows"
 
@@ -122,21 +124,103 @@ def unwritable(path: Path, error: OSError) -> ArchGymError:
     return ArchGymError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space")
 
 
+Text = Annotated[str, msgspec.Meta(max_length=100_000)]
+
+
+class _RunFacts(msgspec.Struct):
+    """What a shard's metadata says of its run."""
+
+    problem: Text
+    agent: Text = ""
+    hyperparameters: Text = "{}"
+    hyperparameter_hash: Text = ""
+    workload: Text = ""
+    objective: Text = ""
+    space: Text = ""
+    simulator_version: Text = ""
+    fidelity: Text = ""
+    study: Text = ""
+    run: Text = ""
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    options: dict[str, Any] = {}
+
+
+class _ProblemFacts(msgspec.Struct):
+    """What a Parquet file's metadata says of one of its problems."""
+
+    problem: Text
+    workload: Text
+    objective: Text
+    space: Text
+    simulator_version: Text
+    fidelity: Text
+    options: Text
+    parameters: list[Text]
+    metrics: list[Text]
+
+
+class _FileFacts(msgspec.Struct):
+    problems: Annotated[list[_ProblemFacts], msgspec.Meta(min_length=1, max_length=100_000)]
+
+
+_NEVER_NULL = ("index", "seed", "feasible", "cached", "reward")
+
+
+def check_batch(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+    """The batch, its buffers checked; refuses rows without a value in a column that every trial has.
+
+    Raises:
+        ArchGymError: for such rows.
+        pa.ArrowInvalid: for offsets and indices that lie.
+    """
+    batch.validate(full=True)
+    for name in _NEVER_NULL:
+        if name in batch.schema.names and batch.column(name).null_count:
+            raise ArchGymError(f"{quote_path(path)} cannot be used: trials without a value in {name!r}")
+    return batch
+
+
+def _check_columns(schema: pa.Schema, path: Path) -> None:
+    """Refuse columns of types that no trial has: only numbers of 8 to 64 bits, truth values and texts are written."""
+    for column in schema:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        plain = (
+            pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
+            or pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+            or pa.types.is_null(kind)
+        )  # fmt: skip
+        if not plain:
+            raise ArchGymError(
+                f"{quote_path(path)} cannot be used: column {quote(column.name, 60)} has the type {quote(str(kind), 40)}; "
+                "trials are flat"
+            )
+
+
 def shard_info(schema: pa.Schema, path: Path) -> dict[str, Any]:
-    """The run's metadata from a shard's schema; refuses files that archgym did not write."""
+    """The run's metadata from a shard's schema (or the problems' from a Parquet file's), its types checked; refuses
+    files that archgym did not write."""
+    _check_columns(schema, path)
     raw = (schema.metadata or {}).get(b"archgym")
-    try:
-        info = json.loads(raw) if raw is not None else None
-    except ValueError:
-        info = None
+    where = f"the metadata of {quote_path(path)}"
+    info = parse_json(raw, where) if raw is not None else None
     if not isinstance(info, dict) or "format" not in info:
-        raise ArchGymError(f"{path} holds no archgym trials; give a folder or file that 'archgym run' wrote")
+        raise ArchGymError(
+            f"{quote_path(path)} holds no archgym trials; give a folder or file that 'archgym run' wrote"
+        )
     if info["format"] != FORMAT:
         raise ArchGymError(
-            f"{path} is in trial format {info['format']}, this archgym reads format {FORMAT}; "
+            f"{quote_path(path)} is in trial format {quote(info['format'], 20)}, this archgym reads format {FORMAT}; "
             f"convert it with the archgym version that wrote it"
         )
-    return info
+    if "problems" in info:
+        facts: _FileFacts = checked(info, _FileFacts, where)
+        for problem in facts.problems:
+            check_options(parse_json(problem.options or "{}", f"the options in {where}"), quote(problem.problem, 60))
+        return info
+    run: _RunFacts = checked(info, _RunFacts, where)
+    check_options(run.options, quote(run.problem, 60))
+    checked(parse_json(run.hyperparameters, f"the hyperparameters in {where}"), dict[str, Any], where)
+    return {**msgspec.structs.asdict(run), **info}
 
 
 def read_shard(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch], bool]:
@@ -147,8 +231,7 @@ def read_shard(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch], bool]:
             batches: list[pa.RecordBatch] = []
             try:
                 for batch in reader:
-                    batch.validate(full=True)
-                    batches.append(batch)
+                    batches.append(check_batch(batch, path))
                 size, end = source.size(), source.tell()
                 return reader.schema, batches, size == end
             except (pa.ArrowInvalid, OSError):

@@ -9,7 +9,21 @@ from typing import Any
 from archgym import networks
 from archgym.errors import ArchGymError
 from archgym.networks.layers import Network
+from archgym.options import Option, options_of
 from archgym.simulator import Simulator, Workload
+
+
+def network_options(name: str) -> dict[str, Option]:
+    """The options of a network by name, ``batch`` left out, which every network takes."""
+    if name.startswith("torch:"):
+        from archgym.networks.torch_file import network_of
+
+        return options_of(network_of, ["name"])
+    if name.startswith("file:"):
+        from archgym.networks.readers import FORMATS, read_network
+
+        return options_of(read_network, ["path"], {"format": FORMATS})
+    return options_of(networks.network, ["name", "batch"])
 
 
 class NetworkSimulator(Simulator):
@@ -36,6 +50,9 @@ class NetworkSimulator(Simulator):
         if name.startswith("file:"):
             return self.read_workload(Path(name[len("file:") :]), **options)
         return networks.network(name, **options)
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        return {"batch": Option(int, 1), **network_options(name)}
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         from archgym.networks.readers import read_network

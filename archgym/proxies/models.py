@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, quote
 from archgym.proxies.features import Encoder
 from archgym.space import Designs
 
@@ -329,6 +329,20 @@ class GaussianProcess(Model):
 
 
 MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess)}
+
+
+def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model as a file holds them: numbers of the defaults' types, within sensible sizes."""
+    if name not in MODELS:
+        raise UnknownNameError("proxy model", name, MODELS)
+    for key, value in settings.items():
+        default = MODELS[name].defaults.get(key)
+        whole = isinstance(default, int)
+        least, most = (0, 10**6) if whole else (0.0, 1e6)
+        fits = isinstance(value, int) if whole else isinstance(value, int | float)
+        if default is not None and (isinstance(value, bool) or not fits or not least <= value <= most):
+            raise ArchGymError(f"its setting {key} is {quote(value, 40)}; expected a number in {least}..{most}")
+    return dict(settings)
 
 
 def make_model(name: str, **settings: Any) -> Model:

@@ -11,18 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.console import finite
+from archgym.errors import ArchGymError, quote
 from archgym.proxies.features import Encoder
-from archgym.proxies.models import MODELS, Boosting, Model, make_model
+from archgym.proxies.models import Boosting, Model, check_settings, make_model
+from archgym.reading import checked, parse_json, quote_path, read_arrays
 from archgym.simulator import Metric, Workload
 from archgym.space import Designs, DesignSpace
 
@@ -265,7 +267,7 @@ class Proxy:
             arrays |= {f"training.metric.{name}": data.metrics[name] for name in data.metrics}
             if data.low is not None and data.high is not None:
                 arrays |= {"training.low": data.low.astype(np.int32), "training.high": data.high.astype(np.int32)}
-        text = json.dumps(about, sort_keys=True).encode()
+        text = json.dumps(finite(about), sort_keys=True).encode()
         temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -538,86 +540,125 @@ def load(path: Path | str, space_of: Any) -> Proxy:
             file is executed.
     """
     path = Path(path)
+    if not path.exists():
+        raise ArchGymError(f"{quote_path(path)} does not exist; train a proxy with 'archgym proxy train'")
+    arrays = read_arrays(path, "proxy", _LIMIT_BYTES)
+    where = f"the proxy {quote_path(path)}"
+    text = arrays.pop("about", None)
+    if text is None or text.dtype != np.uint8 or text.ndim != 1:
+        raise ArchGymError(f"{quote_path(path)} is no proxy; give a file that 'archgym proxy train' wrote")
+    about = parse_json(text.tobytes(), where)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        given = quote(about.get("format"), 20) if isinstance(about, dict) else "none"
+        raise ArchGymError(f"{where} is in proxy format {given}, this archgym reads {FORMAT}; train it again")
+    facts: _Facts = checked(about, _Facts, where)
+    space = space_of(about)
     try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-            if size > _LIMIT_BYTES:
-                raise ArchGymError(f"{path} claims {size:,} bytes of numbers; a proxy has at most {_LIMIT_BYTES:,}")
-        with np.load(path, allow_pickle=False) as source:
-            arrays = {name: source[name] for name in source.files}
-        about = json.loads(bytes(arrays.pop("about")).decode())
-        if not isinstance(about, dict) or "format" not in about:
-            raise ValueError("no facts")
-    except FileNotFoundError:
-        raise ArchGymError(f"{path} does not exist; train a proxy with 'archgym proxy train'") from None
-    except ArchGymError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ArchGymError(f"{path} is no proxy ({words}); give a file that 'archgym proxy train' wrote") from None
-    if about["format"] != FORMAT:
-        raise ArchGymError(f"{path} is in proxy format {about['format']}, this archgym reads {FORMAT}; train it again")
-    try:
-        space = space_of(about)
-        return _restore(about, arrays, space)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        if isinstance(error, ArchGymError) and "its " not in str(error)[:4]:
-            raise
-        words = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ArchGymError(f"{path} cannot be used: {words}; give a file that 'archgym proxy train' wrote") from None
+        return _restore(about, facts, arrays, space)
+    except ArchGymError as error:
+        raise ArchGymError(f"{where} cannot be used: {error}; give a file that 'archgym proxy train' wrote") from None
 
 
-def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]], space: DesignSpace) -> Proxy:
-    features = about["workload_features"]
-    if not (isinstance(features, list) and all(isinstance(name, str) for name in features)):
-        raise ArchGymError("its workload features are malformed")
-    width = len(Encoder(space, features).names)
+Share = Annotated[float, msgspec.Meta(ge=-1e300, le=1e300)]
+
+
+class _TargetFacts(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    unit: str
+    direction: Literal["min", "max", "none"]
+    description: str
+    log: bool
+    center: Share
+    scale: Annotated[float, msgspec.Meta(gt=0, le=1e300)]
+
+
+class _PartFacts(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    settings: dict[str, Any]
+
+
+class _Parts(msgspec.Struct, forbid_unknown_fields=True):
+    model: _PartFacts
+    spread: _PartFacts | None
+    barrier: _PartFacts | None
+
+
+class _Facts(msgspec.Struct):
+    """The facts of a proxy file that anything depends on; others are for people."""
+
+    simulator: str
+    version: str
+    space: str
+    parameters: list[str]
+    levels: list[list[str]]
+    workloads: Annotated[dict[str, str], msgspec.Meta(min_length=1)]
+    workload_features: Annotated[list[str], msgspec.Meta(max_length=10_000)]
+    model: str
+    settings: dict[str, Any]
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+    dataset: str
+    predicted_violation: str
+    targets: Annotated[list[_TargetFacts], msgspec.Meta(min_length=1, max_length=1000)]
+    parts: _Parts
+    fidelity: str | None = None
+    options: dict[str, Any] = {}
+
+
+def _restore(about: dict[str, Any], facts: _Facts, arrays: dict[str, NDArray[Any]], space: DesignSpace) -> Proxy:
+    width = len(Encoder(space, facts.workload_features).names)
     targets = [
-        Target(
-            Metric(str(t["name"]), str(t["unit"]), t["direction"], str(t["description"])),
-            bool(t["log"]), float(t["center"]), float(t["scale"]),
-        )
-        for t in about.pop("targets")
-    ]  # fmt: skip
+        Target(Metric(t.name, t.unit, t.direction, t.description), t.log, t.center, t.scale) for t in facts.targets
+    ]
     m = len(targets)
-    parts = about.pop("parts")
+    if len({target.metric.name for target in targets}) < m:
+        raise ArchGymError("it predicts a metric twice")
     made: dict[str, Model | None] = {}
     for name, outputs in (("model", m), ("spread", m), ("barrier", 1)):
-        entry = parts[name]
+        entry: _PartFacts | None = getattr(facts.parts, name)
         if entry is None:
             made[name] = None
             continue
-        if entry["model"] not in MODELS:
-            raise ArchGymError(f"its model {entry['model']!r} is unknown")
-        part = make_model(entry["model"], **entry["settings"])
+        part = make_model(entry.model, **check_settings(entry.model, entry.settings))
         part.restore({k[len(name) + 1 :]: v for k, v in arrays.items() if k.startswith(f"{name}.")}, width, outputs)
         made[name] = part
     model = made["model"]
-    if model is None:
-        raise ArchGymError("its model is missing")
-    seen = [arrays[f"seen.{j}"] for j in range(space.dimension)]
-    if any(s.dtype != bool or s.shape != (int(k),) for s, k in zip(seen, space.nvec, strict=True)):
-        raise ArchGymError("its ranges are malformed")
-    factors, floor = arrays["factors"], arrays["floor"]
-    if factors.shape != (len(LEVELS), m) or floor.shape != (m,) or factors.dtype != np.float64:
+    assert model is not None
+    seen = [_column(arrays, f"seen.{j}", "b", (int(k),)) for j, k in enumerate(space.nvec)]
+    factors = _column(arrays, "factors", "f", (len(LEVELS), m))
+    floor = _column(arrays, "floor", "f", (m,))
+    if not ((factors >= 0).all() and (floor >= 0).all()):  # a NaN fails as well
         raise ArchGymError("its intervals are malformed")
-    training = None
-    if "training.designs" in arrays:
-        designs = space.check(arrays["training.designs"])
-        metrics = {k[len("training.metric.") :]: v for k, v in arrays.items() if k.startswith("training.metric.")}
-        feasible = arrays["training.feasible"]
-        columns = [arrays["training.workload"], arrays["training.weight"], feasible, *metrics.values()]
-        if any(column.shape != (len(designs),) for column in columns) or feasible.dtype != bool:
+    training = _training(facts, arrays, space) if "training.designs" in arrays else None
+    kept = {key: value for key, value in about.items() if key not in ("format", "targets", "parts")}
+    return Proxy(space, kept, targets, model, made["spread"], factors, floor, made["barrier"], seen, training)
+
+
+def _training(facts: _Facts, arrays: Mapping[str, NDArray[Any]], space: DesignSpace) -> TrainingData:
+    rows = len(arrays["training.designs"]) if arrays["training.designs"].ndim else 0
+    shape = (rows, space.dimension)
+    designs = space.check(_column(arrays, "training.designs", "i", shape))
+    feasible = _column(arrays, "training.feasible", "b", (rows,))
+    workload = _column(arrays, "training.workload", "i", (rows,)).astype(np.int64)
+    weight = _column(arrays, "training.weight", "f", (rows,))
+    if (
+        not (np.isfinite(weight) & (weight >= 0)).all()
+        or not ((workload >= 0) & (workload < len(facts.workloads))).all()
+    ):
+        raise ArchGymError("its training data are malformed")
+    prefix = "training.metric."
+    metrics = {k[len(prefix) :]: _column(arrays, k, "f", (rows,)) for k in arrays if k.startswith(prefix)}
+    low = high = None
+    if "training.low" in arrays:
+        low, high = (space.check(_column(arrays, f"training.{side}", "i", shape)) for side in ("low", "high"))
+        if (low > high).any():
             raise ArchGymError("its training data are malformed")
-        low = high = None
-        if "training.low" in arrays:
-            low, high = space.check(arrays["training.low"]), space.check(arrays["training.high"])
-            if not low.shape == high.shape == designs.shape or (low > high).any():
-                raise ArchGymError("its training data are malformed")
-        violation = np.where(feasible, "", str(about.get("predicted_violation") or "infeasible")).astype(object)
-        training = TrainingData(
-            space, {}, designs, arrays["training.workload"], arrays["training.weight"], metrics, feasible, violation,
-            low, high,
-        )  # fmt: skip
-    about.pop("format")
-    return Proxy(space, about, targets, model, made["spread"], factors, floor, made["barrier"], seen, training)
+    violation = np.where(feasible, "", facts.predicted_violation or "infeasible").astype(object)
+    return TrainingData(space, {}, designs, workload, weight, metrics, feasible, violation, low, high)
+
+
+def _column(arrays: Mapping[str, NDArray[Any]], name: str, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of the file, of a kind of numbers (``b``, ``i`` or ``f``) and a shape."""
+    array = arrays.get(name)
+    if array is None or array.dtype.kind != kind or array.shape != shape:
+        raise ArchGymError(f"its array {quote(name, 40)} is missing or malformed")
+    return array.astype(np.float64) if kind == "f" else array

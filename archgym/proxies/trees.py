@@ -83,6 +83,11 @@ class TreeEnsemble:
             # A child after its parent: no cycles, every walk ends.
             good = good and bool(np.where(child >= 0, (child > inner) & (child < nodes), ~child < leaves).all())
         good = good and bool(np.where(made.root >= 0, made.root < nodes, ~made.root < leaves).all())
+        if good:
+            # Every node and leaf hangs on one place: shared ones would make the walks of a small file endless.
+            uses = np.concatenate([made.left, made.right, made.root])
+            good = bool((np.bincount(uses[uses >= 0], minlength=nodes) == 1).all())
+            good = good and bool((np.bincount(~uses[uses < 0], minlength=leaves) == 1).all())
         if not good:
             raise ArchGymError("its trees are malformed (indices out of range)")
         return made

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from archgym.datasets.shards import find_shards, read_shard, read_trials, shard_info
 from archgym.errors import ArchGymError
-from archgym.problem import Problem, make_problem, parse_name
+from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.simulator import Metric, runs_own_code
 
 CURVE_POINTS = 160
@@ -96,7 +96,7 @@ def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
                 raise ArchGymError(
                     "it runs a program that the trials name; add --trust if you trust where they are from"
                 )
-            problem = make_problem(info["problem"], **info["options"])
+            problem = problem_of_options(info["problem"], info["options"])
             if problem.simulator.version != info["simulator_version"]:
                 raise ArchGymError(
                     f"the trials come from version {info['simulator_version']} of the simulator, installed is "

@@ -148,12 +148,13 @@ def _changed(spec: Any, budget: int | None, seeds: int | None, log: str | None) 
     """The spec with what the command line says in place of its own, and its text likewise."""
     import yaml
 
+    from archgym.reading import parse_yaml
     from archgym.studies.spec import parse_spec
 
     changes = {key: value for key, value in (("budget", budget), ("seeds", seeds), ("log", log)) if value is not None}
     if not changes:
         return spec
-    data = yaml.safe_load(spec.text) | changes | {"name": spec.name}
+    data = parse_yaml(spec.text) | changes | {"name": spec.name}
     return parse_spec(yaml.safe_dump(data, sort_keys=False), spec.name)
 
 

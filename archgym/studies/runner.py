@@ -31,7 +31,7 @@ def execute(run: RunSpec, log: Path | None, study: str = "") -> dict[str, Any]:
         sentence = str(error).splitlines()[0] if str(error) else ""
         return {**record, "status": "failed", "error": f"{type(error).__name__}: {sentence}"}
     best = result.best
-    front = result.front
+    front = result.front[np.isfinite(result.front).all(axis=1)]
     if len(front) > FRONT_POINTS:
         front = front[np.unique(np.linspace(0, len(front) - 1, FRONT_POINTS).round().astype(int))]
     return {

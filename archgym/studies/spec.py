@@ -28,20 +28,23 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
-import yaml
 
 from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.datasets.schema import hyperparameter_hash
-from archgym.errors import ArchGymError, UnknownNameError
-from archgym.problem import Problem, make_problem, parse_name
+from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.options import check_options
+from archgym.problem import Problem, parse_name, problem_of_options
+from archgym.reading import checked, parse_yaml, read_text
 from archgym.registry import SIMULATORS
 from archgym.simulator import names_own_file
 
@@ -128,7 +131,7 @@ def _interleave(settings: Sequence[tuple[str, Any, int]]) -> list[tuple[str, Any
 
 @lru_cache(maxsize=64)
 def _cached_problem(name: str, options: str) -> Problem:
-    return make_problem(name, **json.loads(options))
+    return problem_of_options(name, json.loads(options))
 
 
 def problem_of(run: RunSpec) -> Problem:
@@ -159,86 +162,86 @@ def load_spec(name_or_path: str | Path) -> StudySpec:
         path = Path(name_or_path)
         if not path.suffix and not path.exists():
             raise UnknownNameError("study", name_or_path, ready)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ArchGymError(
-            f"cannot read the study {path} ({reason}); give a YAML file or one of {', '.join(ready)}"
-        ) from None
-    return parse_spec(text, str(path))
+    return parse_spec(read_text(path, "study", limit=4 << 20), str(path))
 
 
-_KEYS = ("name", "description", "budget", "seeds", "problems", "agents", "batch", "log", "sampling_seed")
-_AGENT_KEYS = ("agent", "grid", "sample", "ranges", "defaults", "budget")
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+Seed = Annotated[int, msgspec.Meta(ge=0)]
+MAX_RUNS = 200_000
+"""Runs of one study."""
+
+
+class _AgentEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """An entry of ``agents``."""
+
+    agent: str
+    grid: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | dict[str, list[Any]] | None = None
+    sample: Annotated[int, msgspec.Meta(ge=1, le=MAX_RUNS)] | None = None
+    ranges: dict[str, Any] | None = None
+    defaults: bool | None = None
+    budget: Count | None = None
+
+
+class _SpecFile(msgspec.Struct, forbid_unknown_fields=True):
+    """What the YAML file of a study may hold."""
+
+    budget: Count
+    problems: Annotated[list[str | dict[str, Any]], msgspec.Meta(min_length=1)]
+    agents: Annotated[list[str | _AgentEntry], msgspec.Meta(min_length=1)]
+    # The name becomes that of a folder.
+    name: Annotated[str, msgspec.Meta(pattern=r"^\w[\w .+@-]*$", max_length=100)] | None = None
+    description: str = ""
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=MAX_RUNS)] | Annotated[list[Seed], msgspec.Meta(min_length=1)] = 1
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
+    log: str = "trials"
+    sampling_seed: Seed = 0
 
 
 def parse_spec(text: str, source: str = "the study") -> StudySpec:
     """The spec in a YAML text; ``source`` names it in errors."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ArchGymError(
-            f"{source} is not YAML{where}: {getattr(error, 'problem', None) or 'cannot be read'}"
-        ) from None
-    if not isinstance(data, dict):
+    content = parse_yaml(text, source)
+    if not isinstance(content, dict):
         raise ArchGymError(f"{source} holds no mapping; start with name:, budget:, seeds:, problems: and agents:")
-    for key in data:
-        if key not in _KEYS:
-            raise UnknownNameError(f"key of {source}", key, _KEYS)
-    for key in ("budget", "problems", "agents"):
-        if not data.get(key):
-            raise ArchGymError(f"{source} lacks the key {key!r}")
-    budget = _whole(data["budget"], "budget", source)
-    log = data.get("log", "trials")
-    if log not in LOGS:
-        raise UnknownNameError(f"log of {source}", log, LOGS)
-    settings = [
-        setting
-        for entry in _list(data["agents"], "agents", source)
-        for setting in _settings(entry, budget, int(data.get("sampling_seed", 0)), source)
-    ]
-    problems = [_problem(entry, source) for entry in _list(data["problems"], "problems", source)]
+    data: _SpecFile = checked(content, _SpecFile, source)
+    if data.log not in LOGS:
+        raise UnknownNameError(f"log of {source}", data.log, LOGS)
+    entries = [_AgentEntry(entry) if isinstance(entry, str) else entry for entry in data.agents]
+    problems = tuple(_problem(entry, source) for entry in data.problems)
+    seeds = tuple(range(data.seeds)) if isinstance(data.seeds, int) else tuple(dict.fromkeys(data.seeds))
+    most = MAX_RUNS // (len(problems) * len(seeds))
+    settings: list[tuple[str, Mapping[str, Any], int]] = []
+    for entry in entries:
+        if len(settings) + _count(entry) > most:
+            raise ArchGymError(f"{source} asks for more than {MAX_RUNS:,} runs; give fewer settings, seeds or problems")
+        settings += _settings(entry, data.budget, data.sampling_seed, source)
     return StudySpec(
-        name=str(data.get("name") or Path(source).stem),
-        problems=tuple(problems),
+        name=data.name or _file_word(source),
+        problems=problems,
         settings=tuple(settings),
-        seeds=_seeds(data.get("seeds", 1), source),
-        budget=budget,
-        batch=_whole(data.get("batch", 1024), "batch", source),
-        log=log,
-        description=str(data.get("description", "")).strip(),
+        seeds=seeds,
+        budget=data.budget,
+        batch=data.batch,
+        log=data.log,
+        description=data.description.strip(),
         text=text,
     )
 
 
-def _list(value: Any, key: str, source: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise ArchGymError(f"{key} of {source} is {value!r}; expected a list, one entry a line after a dash")
-    return value
+def _file_word(source: str) -> str:
+    return re.sub(r"[^\w .+@-]", "-", Path(source).stem)[:100] or "study"
 
 
-def _whole(value: Any, key: str, source: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArchGymError(f"{key} of {source} is {value!r}; expected a positive whole number")
-    return value
-
-
-def _seeds(value: Any, source: str) -> tuple[int, ...]:
-    if isinstance(value, list) and value and all(isinstance(seed, int) and seed >= 0 for seed in value):
-        return tuple(dict.fromkeys(value))
-    return tuple(range(_whole(value, "seeds", source)))
-
-
-def _problem(entry: Any, source: str) -> tuple[str, Mapping[str, Any]]:
+def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[str, Any]]:
+    options: dict[str, Any] = {}
     if isinstance(entry, str):
-        name, options = entry, {}
-    elif isinstance(entry, dict) and isinstance(entry.get("problem"), str):
-        name, options = entry["problem"], {str(key): value for key, value in entry.items() if key != "problem"}
+        name = entry
+    elif isinstance(entry.get("problem"), str):
+        name = entry["problem"]
+        options = check_options({key: value for key, value in entry.items() if key != "problem"}, f"{name} in {source}")
     else:
-        raise ArchGymError(f"a problem of {source} is {entry!r}; expected a name or a mapping with the key 'problem'")
+        raise ArchGymError(
+            f"a problem of {source} is {quote(entry)}; expected a name or a mapping with the key 'problem'"
+        )
     # Names are checked here without making the problem, which may compile a kernel; the default workload is spelled out.
     kind, workload = parse_name(name)
     simulator = SIMULATORS.load(kind)()
@@ -250,47 +253,50 @@ def _problem(entry: Any, source: str) -> tuple[str, Mapping[str, Any]]:
     return f"{kind}/{workload}", options
 
 
-def _settings(entry: Any, budget: int, seed: int, source: str) -> Iterator[tuple[str, Mapping[str, Any], int]]:
+def _count(entry: _AgentEntry) -> int:
+    """How many settings an entry stands for, without making them."""
+    if isinstance(entry.grid, dict):
+        count = math.prod(len(values) for values in entry.grid.values())
+    elif entry.grid is not None:
+        fixed = {key for key, value in (entry.ranges or {}).items() if not isinstance(value, list)}
+        ranges = hyperparameter_ranges(entry.agent)
+        count = math.prod(
+            len(about["choices"]) if about.get("choices") else entry.grid if about.get("low") is not None else 1
+            for key, about in ranges.items()
+            if key not in fixed
+        )
+    else:
+        count = 0
+    return count + (entry.sample or 0) + 1
+
+
+def _settings(entry: _AgentEntry, budget: int, seed: int, source: str) -> Iterator[tuple[str, Mapping[str, Any], int]]:
     """The settings of one entry of ``agents``: (agent, hyperparameters, budget)."""
-    if isinstance(entry, str):
-        entry = {"agent": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("agent"), str):
-        raise ArchGymError(f"an agent of {source} is {entry!r}; expected a name or a mapping with the key 'agent'")
-    for key in entry:
-        if key not in _AGENT_KEYS:
-            raise UnknownNameError(f"key of agent {entry['agent']!r} in {source}", key, _AGENT_KEYS)
-    name = entry["agent"]
+    name = entry.agent
     make = load_agent(name).hyperparameters
     ranges = hyperparameter_ranges(name)
-    own = dict(entry.get("ranges") or {})
-    for key in own:
+    own = dict(entry.ranges or {})
+    for key in (*own, *(entry.grid if isinstance(entry.grid, dict) else ())):
         if key not in ranges:
-            raise UnknownNameError(f"hyperparameter of {name}", key, ranges)
+            raise UnknownNameError(f"hyperparameter of {name} in {source}", key, ranges)
     fixed = {key: value for key, value in own.items() if not isinstance(value, list)}
-    domains = {key: _domain(about, own.get(key)) for key, about in ranges.items() if key not in fixed}
+    domains = {key: _domain(name, key, about, own.get(key)) for key, about in ranges.items() if key not in fixed}
     given: list[dict[str, Any]] = []
-    grid, sample = entry.get("grid"), entry.get("sample")
+    grid = entry.grid
     if isinstance(grid, dict):
-        for key, values in grid.items():
-            if key not in ranges:
-                raise UnknownNameError(f"hyperparameter of {name}", key, ranges)
-            if not isinstance(values, list):
-                raise ArchGymError(f"grid of {name}: {key} is {values!r}; expected a list of values")
         given += [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     elif grid is not None:
-        levels = _whole(grid, f"grid of {name}", source)
-        axes = {key: domain.levels(levels) for key, domain in domains.items()}
+        axes = {key: domain.levels(grid) for key, domain in domains.items()}
         given += [fixed | dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    if sample is not None:
+    if entry.sample is not None:
         # The agent's name makes the draws of two agents independent; equal specs draw equal settings.
         rng = np.random.default_rng([seed, *name.encode()])
-        for _ in range(_whole(sample, f"sample of {name}", source)):
+        for _ in range(entry.sample):
             given.append(fixed | {key: domain.draw(rng) for key, domain in domains.items()})
-    if entry.get("defaults", not given):
+    if entry.defaults if entry.defaults is not None else not given:
         given.insert(0, fixed)
-    own_budget = _whole(entry.get("budget", budget), f"budget of {name}", source)
     for values in given:
-        yield name, make(**values).as_dict(), own_budget
+        yield name, make(**values).as_dict(), entry.budget or budget
 
 
 @dataclass(frozen=True)
@@ -323,15 +329,18 @@ class _Domain:
         return min(max(round(value), math.ceil(self.low)), int(self.high)) if self.whole else float(f"{value:.6g}")
 
 
-def _domain(about: Mapping[str, Any], own: list[Any] | None) -> _Domain:
+def _domain(agent: str, name: str, about: Mapping[str, Any], own: list[Any] | None) -> _Domain:
     if about.get("choices"):
+        if own is not None and not own:
+            raise ArchGymError(f"the range of {name} of {agent} is empty; expected some of {quote(about['choices'])}")
         return _Domain(tuple(own if own is not None else about["choices"]))
     if about.get("low") is None:
         return _Domain((about["default"],))
     whole = isinstance(about["default"], int)
     low, high = about["low"], about["high"]
     if own is not None:
-        if len(own) != 2 or not all(isinstance(v, int | float) for v in own) or not own[0] <= own[1]:
-            raise ArchGymError(f"a range is {own!r}; expected [low, high]")
-        low, high = own
+        bounds = checked(own, tuple[int, int] if whole else tuple[float, float], f"the range of {name} of {agent}")
+        if not low <= bounds[0] <= bounds[1] <= high:
+            raise ArchGymError(f"the range of {name} of {agent} is {quote(own)}; expected [low, high] in {low}..{high}")
+        low, high = bounds
     return _Domain((), float(low), float(high), bool(about.get("log")) and low > 0, whole)

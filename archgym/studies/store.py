@@ -13,49 +13,97 @@ again.
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import json
 import os
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 
 from archgym.datasets.shards import SUFFIX, unwritable
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
+from archgym.reading import checked, quote_path, read_json_lines
 from archgym.studies.spec import RunSpec, StudySpec, load_spec, problem_of
 
+Whole = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole JSON lines of a file, those of its compressed part (``.gz`` after its name) first; a torn one is
-    skipped."""
-    packed = _packed(path)
-    try:
-        if packed.is_file():
-            with gzip.open(packed, "rt", encoding="utf-8", errors="replace") as file:
-                yield from _objects(file)
-    except (OSError, EOFError, zlib.error):
-        raise ArchGymError(f"{packed} is no gzip file or a truncated one; get it again") from None
-    if path.is_file():
-        with open(path, encoding="utf-8", errors="replace") as file:
-            yield from _objects(file)
+
+class RunRecord(msgspec.Struct):
+    """A line of ``results.jsonl``: what a run was, and what became of it."""
+
+    run: Key
+    status: Literal["done", "failed"]
+    problem: Key
+    problem_key: Key
+    options: dict[str, Any]
+    agent: Key
+    hyperparameters: dict[str, Any]
+    seed: Whole
+    budget: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] = 1024
+    study: str = ""
+    error: str = ""
+    evaluations: Whole = 0
+    trials: Whole = 0
+    best: float | None = None
+    best_design: dict[str, Any] | None = None
+    best_metrics: dict[str, float | None] | None = None
+    curve: list[tuple[Whole, float]] = []
+    front: list[list[float]] = []
+    agent_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    simulation_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        run = RunSpec(self.problem, self.options, self.agent, self.hyperparameters, self.seed, self.budget, self.batch)
+        if (self.run, self.problem_key) != (run.id, run.problem_key):
+            raise ValueError("the run's name does not fit its problem, agent, hyperparameters, budget and seed")
+        steps = [at for at, _ in self.curve]
+        if any(a >= b for a, b in itertools.pairwise(steps)) or (
+            steps and not 1 <= steps[0] <= steps[-1] <= self.evaluations
+        ):
+            raise ValueError("the curve's evaluations do not rise from 1 to those of the run")
+        if self.status == "done" and self.best is not None and not self.curve:
+            raise ValueError("a run with a best reward has no curve")
+        if any(a > b for a, b in itertools.pairwise(value for _, value in self.curve)):
+            raise ValueError("the curve's rewards fall")
+        if self.best is not None and self.curve and self.curve[-1][1] != self.best:
+            raise ValueError("the curve does not end at the best reward")
+        if len({len(point) for point in self.front}) > 1 or (self.front and not 1 <= len(self.front[0]) <= 16):
+            raise ValueError("the points of the front differ in length")
+
+
+class ProblemRecord(msgspec.Struct):
+    """A line of ``problems.jsonl``: what regret on a problem is measured against."""
+
+    problem_key: Key
+    problem: str = ""
+    options: dict[str, Any] = {}
+    objective: str = ""
+    optimum: float | None = None
+    exhaustive: bool = False
+    random_median: float | None = None
+    feasible_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    pareto_metrics: list[str] = []
+    designs: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+def _lines(path: Path, kind: Any) -> Iterator[dict[str, Any]]:
+    """The JSON lines of a file, those of its compressed part (``.gz`` after its name) first; lines that a kill cut are
+    left out, and what is no record of ``kind`` is refused."""
+    for part in (_packed(path), path):
+        if part.is_file():
+            for number, row in read_json_lines(part, torn=True):
+                record = checked(row, kind, f"line {number} of {quote_path(part)}")
+                yield {**msgspec.structs.asdict(record), **row}
 
 
 def _packed(path: Path) -> Path:
     return path.with_name(f"{path.name}.gz")
-
-
-def _objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
 
 
 class Study:
@@ -123,20 +171,20 @@ class Study:
     def results(self) -> list[dict[str, Any]]:
         """Records of the finished runs, the latest of each."""
         found: dict[str, dict[str, Any]] = {}
-        for row in _lines(self.results_path):
-            if "run" in row and row.get("status") == "done":
+        for row in _lines(self.results_path, RunRecord):
+            if row["status"] == "done":
                 found[row["run"]] = row
         return list(found.values())
 
     def failures(self) -> list[dict[str, Any]]:
         """Records of runs that failed and were not done since."""
         done = {row["run"] for row in self.results()}
-        failed = {row["run"]: row for row in _lines(self.results_path) if row.get("status") == "failed"}
+        failed = {row["run"]: row for row in _lines(self.results_path, RunRecord) if row["status"] == "failed"}
         return [row for run, row in failed.items() if run not in done]
 
     def problems(self) -> dict[str, dict[str, Any]]:
         """What regret is measured against: problem key -> row."""
-        return {row["problem_key"]: row for row in _lines(self.problems_path) if "problem_key" in row}
+        return {row["problem_key"]: row for row in _lines(self.problems_path, ProblemRecord)}
 
     def note_problems(self, runs: list[RunSpec]) -> None:
         """Write the yardsticks of problems that are not noted yet."""

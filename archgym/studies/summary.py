@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.console import finite
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.problem import Optimum
 from archgym.studies.statistics import (
     Interval,
@@ -270,9 +270,14 @@ class Results:
             runs = [run for run in self.runs if run.problem == problem and run.front.ndim == 2 and run.front.shape[0]]
             if not runs or runs[0].front.shape[1] < 2:
                 continue
+            if len({run.front.shape[1] for run in runs}) > 1:
+                raise ArchGymError(f"the fronts of the runs on {quote(problem)} have different numbers of metrics")
             points = np.concatenate([run.front for run in runs])
             low, high = points.min(axis=0), points.max(axis=0)
-            scale = np.where(high > low, high - low, 1.0)
+            with np.errstate(over="ignore"):
+                scale = np.where(high > low, high - low, 1.0)
+            if not np.isfinite(scale).all():
+                raise ArchGymError(f"the fronts of the runs on {quote(problem)} hold numbers that are too large")
             corner = np.full(points.shape[1], 1.1)
             whole = hypervolume((points - low) / scale, corner)
             for agent in self.agents:

@@ -108,7 +108,7 @@ def test_quantiles_weigh_every_design(bowl, tmp_path):
         (["run", "bowl/deep", "--space", "fst"], "did you mean 'fast'"),
         (["run", "bowl/deep", "--hyper", "population"], "write name=value"),
         (["run", "bowl/deep", "--hyper", "bo.population=4"], "unknown agent of this run"),
-        (["run", "bowl/deep", "--option", "colour=red"], "does not take these options"),
+        (["run", "bowl/deep", "--option", "colour=red"], "unknown option of bowl 'colour'; known: offset, space"),
         (["run", "bowl/deep", "--agent", "random", "--out", "/proc/nowhere"], "cannot write"),
         (["run", "bowl/deep", "--agent", "random", "--out", "/dev/full"], "cannot write"),
         (["run", "bowl/file:missing.txt"], "does not exist"),

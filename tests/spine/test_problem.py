@@ -17,8 +17,8 @@ from archgym.registry import AGENTS, SIMULATORS, Registry
 PACKAGE = Path(archgym.__file__).parent
 # A layer imports only from layers before it.
 LAYERS = [
-    ["errors", "measure", "console", "threads"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
-    ["evaluator", "enumeration"], ["simulators"], ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"],
+    ["errors", "deprecation", "measure", "console", "threads"], ["reading"], ["options"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
+    ["evaluator", "enumeration"], ["networks"], ["simulators"], ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"],
     ["testing"], ["progress"], ["cli", "__main__", "doctor"],
 ]  # fmt: skip
 
@@ -83,8 +83,8 @@ def test_names(bowl, tmp_path):
         (lambda: make_problem("bowll/deep"), "unknown simulator 'bowll'; did you mean 'bowl'"),
         (lambda: make_problem("bowl/deap"), "unknown workload of bowl 'deap'; did you mean 'deep'"),
         (lambda: make_problem("bowl/deep", space="fest"), "did you mean 'fast'"),
-        (lambda: make_problem("bowl/deep", colour="red"), "does not take these options"),
-        (lambda: make_problem("bowl/deep", workload_options={"n": 1}), "no workload option 'n'"),
+        (lambda: make_problem("bowl/deep", colour="red"), "unknown option of bowl .colour.; known: offset, space"),
+        (lambda: make_problem("bowl/deep", workload_options={"n": 1}), "takes no options; leave .n. out"),
         (lambda: make_problem("bowl/file:nowhere"), "does not exist"),
         (lambda: AGENTS.load("gaa"), "did you mean 'ga'"),
         (lambda: SIMULATORS.register("bowl", "x:y"), "registered already"),

@@ -97,16 +97,21 @@ def test_a_study_cut_short_is_balanced():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("budget: 120", "budget: -1"), "budget of the study is -1; expected a positive whole number"),
+        (("budget: 120", "budget: -1"), "budget of the study is -1; expected a whole number >= 1"),
         (("budget: 120", "budgt: 120"), "did you mean 'budget'"),
         (("agent: ga", "agent: gaa"), "did you mean 'ga'"),
         (("synthetic/separable", "synthetic/separabel"), "did you mean 'separable'"),
         (("ants: [4, 32]", "ants: [0]"), "hyperparameter ants is 0; expected 1..1024"),
         (("chains: [4, 8]", "chain: [4, 8]"), "did you mean 'chains'"),
         (("seeds: 4", "seeds: x"), "seeds of the study is 'x'"),
-        (("agents:", "agents: x\nignored:"), "unknown key"),
+        (("agents:", "agents: x\nignored:"), "agents of the study is 'x'; expected a list"),
         (("name: small", "name: [small"), "is not YAML at line"),
         (("seeds: 4", "seeds: 4\nlog: all"), "unknown log"),
+        (("seeds: 4", "seeds: 4\nseeds: 5"), "holds the key 'seeds' twice"),
+        (("seeds: 4", "seeds: 100000000"), "seeds of the study is 100000000"),
+        (("chains: [4, 8]", "chains: [4, .inf]"), "not finite"),
+        (("chains: [4, 8]", "chains: [4, 8000000]"), "the range of chains of sa"),
+        (("name: small", "name: ../../small"), "name of the study"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(change, sentence):

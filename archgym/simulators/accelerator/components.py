@@ -27,12 +27,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.reading import checked, read_json
 
 QUANTITIES = ("read_pj", "write_pj", "leak_pj", "area_um2")
 _VARIABLES = ("depth", "width", "capped_depth", "capped_width", "address_bits")
@@ -75,8 +77,95 @@ class Law:
 class Family:
     """Storage of one kind: known rows and laws."""
 
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[_Row, ...]
     laws: Mapping[str, Law]
+
+
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e18)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+Power = Annotated[float, msgspec.Meta(ge=-8, le=8)]
+
+
+class _Term(msgspec.Struct, forbid_unknown_fields=True):
+    """coefficient x product of variable ** power."""
+
+    coefficient: Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+    depth: Power | None = None
+    width: Power | None = None
+    capped_depth: Power | None = None
+    capped_width: Power | None = None
+    address_bits: Power | None = None
+
+
+class _LawEntry(msgspec.Struct, forbid_unknown_fields=True):
+    terms: list[_Term]
+    depth_cap: Positive = np.inf
+    width_cap: Positive = np.inf
+    least_depth: Annotated[float, msgspec.Meta(ge=1, le=1e18)] = 1.0
+    note: str = ""
+
+
+class _Laws(msgspec.Struct, forbid_unknown_fields=True):
+    read_pj: _LawEntry
+    write_pj: _LawEntry
+    leak_pj: _LawEntry
+    area_um2: _LawEntry
+
+
+class _Scale(msgspec.Struct, forbid_unknown_fields=True):
+    read_pj: Amount
+    write_pj: Amount
+    leak_pj: Amount
+    area_um2: Amount
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    """What a table says of one size; None where it says nothing."""
+
+    depth: Positive
+    width_bits: Positive
+    read_pj: Amount | None = None
+    write_pj: Amount | None = None
+    leak_pj: Amount | None = None
+    area_um2: Amount | None = None
+    fitted: bool | list[str] = True  # whether the laws were fitted to the row, or which of them
+
+
+class _FamilyEntry(msgspec.Struct, forbid_unknown_fields=True):
+    rows: list[_Row] = []
+    laws: _Laws | None = None
+    scale: _Scale | None = None
+    note: str = ""
+
+
+class _Mac(msgspec.Struct, forbid_unknown_fields=True):
+    compute_pj: Amount
+    area_um2: Amount
+    source: str = ""
+    note: str = ""
+
+
+class _Dram(msgspec.Struct, forbid_unknown_fields=True):
+    read_pj_per_bit: Amount
+    write_pj_per_bit: Amount
+    leak_pj: Amount = 0.0  # not counted, as the area of main memory is not
+    area_um2: Amount = 0.0
+    source: str = ""
+    note: str = ""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """What a technology file holds."""
+
+    name: str
+    node_nm: Positive
+    classes: dict[str, str]
+    families: dict[str, _FamilyEntry]
+    mac: _Mac
+    dram: _Dram
+    source: str = ""
+    base: str | None = None
+    note: str = ""
 
 
 class Technology:
@@ -91,45 +180,33 @@ class Technology:
         dram_read_pj_per_bit, dram_write_pj_per_bit: of main memory, whose area and leakage are not counted.
     """
 
-    def __init__(self, content: Mapping[str, Any], where: str) -> None:
-        def need(mapping: Mapping[str, Any], key: str, place: str) -> Any:
-            if not isinstance(mapping, Mapping) or key not in mapping:
-                raise ArchGymError(
-                    f"the technology file {where} lacks {key!r} in {place}; see the existing files for its form"
-                )
-            return mapping[key]
-
-        text = json.dumps(content, sort_keys=True)
-        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.name = str(need(content, "name", "its top level"))
-        self.source = str(content.get("source", ""))
-        self.node_nm = float(need(content, "node_nm", "its top level"))
-        self.classes: dict[str, str] = dict(need(content, "classes", "its top level"))
-        base = technology(str(content["base"])) if "base" in content else None
+    def __init__(self, content: Any, where: str) -> None:
+        about = f"the technology file {where}"
+        data: _File = checked(content, _File, about)
+        self.fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        self.name, self.source, self.node_nm = data.name, data.source, data.node_nm
+        self.classes: dict[str, str] = data.classes
+        if data.base is not None and data.base not in technologies():
+            raise UnknownNameError(f"base of {about}", data.base, technologies())
+        base = technology(data.base) if data.base is not None else None
         self.families: dict[str, Family] = {}
-        for name, entry in need(content, "families", "its top level").items():
-            if "laws" in entry:
-                laws = {q: _law(need(entry["laws"], q, f"the laws of {name}"), where) for q in QUANTITIES}
-            elif base is not None and name in base.families:
-                scale = need(entry, "scale", f"family {name}")
-                laws = {
-                    q: base.families[name].laws[q].scaled(float(need(scale, q, f"the scale of {name}")))
-                    for q in QUANTITIES
-                }
+        for name, entry in data.families.items():
+            if entry.laws is not None:
+                laws = {quantity: _law(law) for quantity, law in _quantities(entry.laws)}
+            elif base is not None and name in base.families and entry.scale is not None:
+                known = base.families[name].laws
+                laws = {quantity: known[quantity].scaled(factor) for quantity, factor in _quantities(entry.scale)}
             else:
                 raise ArchGymError(
-                    f"family {name!r} of the technology file {where} has no laws; give laws, or a base and a scale"
+                    f"family {quote(name)} of {about} has no laws; give laws, or a base that has it and a scale"
                 )
-            self.families[name] = Family(tuple(entry.get("rows", ())), laws)
+            self.families[name] = Family(tuple(entry.rows), laws)
         for kind, family in self.classes.items():
             if family not in self.families:
-                raise UnknownNameError(f"family of class {kind!r} in {where}:", family, self.families)
-        mac = need(content, "mac", "its top level")
-        self.mac_pj = float(need(mac, "compute_pj", "mac"))
-        self.mac_area_um2 = float(need(mac, "area_um2", "mac"))
-        dram = need(content, "dram", "its top level")
-        self.dram_read_pj_per_bit = float(need(dram, "read_pj_per_bit", "dram"))
-        self.dram_write_pj_per_bit = float(need(dram, "write_pj_per_bit", "dram"))
+                raise UnknownNameError(f"family of class {quote(kind)} in {where}:", family, self.families)
+        self.mac_pj, self.mac_area_um2 = data.mac.compute_pj, data.mac.area_um2
+        self.dram_read_pj_per_bit = data.dram.read_pj_per_bit
+        self.dram_write_pj_per_bit = data.dram.write_pj_per_bit
 
     def storage(self, kind: str, depth: ArrayLike, width_bits: ArrayLike) -> dict[str, NDArray[np.float64]]:
         """Read, write and leakage energy and area of buffers of one class.
@@ -149,29 +226,31 @@ class Technology:
                 f"a {kind} has {depth.min()} rows of {width_bits.min()} bits; expected at least 1 of each"
             )
         family = self.families[self.classes[kind]]
-        result = {quantity: np.array(family.laws[quantity](depth, width_bits)) for quantity in QUANTITIES}
+        with np.errstate(all="ignore"):
+            result = {quantity: np.array(family.laws[quantity](depth, width_bits)) for quantity in QUANTITIES}
+        for quantity, column in result.items():
+            if not ((column >= 0) & np.isfinite(column)).all():
+                raise ArchGymError(
+                    f"technology {quote(self.name)} gives a {kind} a {quantity} below 0 or beyond all numbers"
+                )
         for row in family.rows:
-            same = (depth == row["depth"]) & (width_bits == row["width_bits"])
+            same = (depth == row.depth) & (width_bits == row.width_bits)
             for quantity in QUANTITIES:
-                if same.any() and row.get(quantity) is not None:
-                    result[quantity][same] = row[quantity]
+                if same.any() and getattr(row, quantity) is not None:
+                    result[quantity][same] = getattr(row, quantity)
         return result
 
 
-def _law(entry: Mapping[str, Any], where: str) -> Law:
+def _quantities(values: _Laws | _Scale) -> Iterator[tuple[str, Any]]:
+    return ((quantity, getattr(values, quantity)) for quantity in QUANTITIES)
+
+
+def _law(entry: _LawEntry) -> Law:
     terms = []
-    for term in entry["terms"]:
-        powers = {name: float(power) for name, power in term.items() if name != "coefficient"}
-        for name in powers:
-            if name not in _VARIABLES:
-                raise UnknownNameError(f"variable of a law in {where}:", name, _VARIABLES)
-        terms.append((float(term["coefficient"]), tuple(powers.items())))
-    return Law(
-        tuple(terms),
-        float(entry.get("depth_cap", np.inf)),
-        float(entry.get("width_cap", np.inf)),
-        float(entry.get("least_depth", 1.0)),
-    )
+    for term in entry.terms:
+        powers = {name: float(getattr(term, name)) for name in _VARIABLES if getattr(term, name) is not None}
+        terms.append((term.coefficient, tuple(powers.items())))
+    return Law(tuple(terms), entry.depth_cap, entry.width_cap, entry.least_depth)
 
 
 def technologies() -> tuple[str, ...]:
@@ -185,12 +264,7 @@ def technology(name: str) -> Technology:
     """A technology by name, or ``file:PATH`` for the user's own file."""
     if name.startswith("file:"):
         path = Path(name[len("file:") :])
-        try:
-            return Technology(json.loads(path.read_text(encoding="utf-8")), str(path))
-        except OSError as error:
-            raise ArchGymError(f"cannot read the technology file {path}: {error.strerror}") from None
-        except json.JSONDecodeError as error:
-            raise ArchGymError(f"the technology file {path} is no JSON: {error.msg} in line {error.lineno}") from None
+        return Technology(read_json(path, "technology file", limit=4 << 20), str(path))
     if name not in technologies():
         raise UnknownNameError("technology", name, technologies())
     text = (resources.files(__package__) / "technologies" / f"{name}.json").read_text(encoding="utf-8")
@@ -219,11 +293,11 @@ def fit_errors(names: tuple[str, ...] | None = None) -> Iterator[FitError]:
             for quantity in ("read_pj", "write_pj", "area_um2"):
                 errors: dict[bool, list[float]] = {True: [], False: []}
                 for row in family.rows:
-                    if row.get(quantity):
-                        fitted = row.get("fitted", True)
-                        ours = float(family.laws[quantity](row["depth"], row["width_bits"]))
-                        used = quantity in fitted if isinstance(fitted, list) else bool(fitted)
-                        errors[used].append(abs(ours / row[quantity] - 1.0))
+                    known = getattr(row, quantity)
+                    if known:
+                        ours = float(family.laws[quantity](row.depth, row.width_bits))
+                        used = quantity in row.fitted if isinstance(row.fitted, list) else row.fitted
+                        errors[used].append(abs(ours / known - 1.0))
                 if errors[True]:
                     yield FitError(
                         name,

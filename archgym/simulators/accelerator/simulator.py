@@ -15,7 +15,7 @@ from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import hardware, mapper
-from archgym.simulators.accelerator.components import technology
+from archgym.simulators.accelerator.components import technologies, technology
 from archgym.space import DesignSpace
 
 _OLD_TABLES = "archgym-45nm"
@@ -87,6 +87,10 @@ class AcceleratorSimulator(NetworkSimulator):
         if str(given.get("technology", "")).startswith("file:"):
             given["technology"] = f"sha256:{self.library.fingerprint}"
         return given
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Any]:
+        return {"technology": technologies()}
 
     # --- design space ----------------------------------------------------------------------------------------------
 

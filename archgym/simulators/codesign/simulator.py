@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
+from archgym.options import Option
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.codesign.cost import TERMS, added_words, term_counts, term_networks
 from archgym.simulators.nas.macro import Macro, macro
@@ -79,6 +80,9 @@ class CoDesignSimulator(Simulator):
         if not name.startswith("file:") and name not in self.workloads():
             return super().load_workload(name, **options)
         return self.nas.load_workload(name, **options)
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        return self.nas.workload_options(name)
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         return self.nas.read_workload(path, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.simulators.dram.addressmap import named_map
-from archgym.simulators.dram.devices import Device, device
+from archgym.options import Option, check_given, options_of
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
+from archgym.simulators.dram.addressmap import MAP_NAMES, named_map
+from archgym.simulators.dram.devices import Device, device, devices
 from archgym.simulators.dram.energy import PARTS, energy
 from archgym.simulators.dram.spaces import SPACES, kernel_rows
 from archgym.simulators.dram.trace import Trace
@@ -133,13 +133,23 @@ class DramSimulator(Simulator):
                 requests = DEFAULT_WINDOW
         return trace.window(requests) if requests else trace
 
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        from archgym.simulators.dram.traces import FORMATS, read_trace
+
+        options = {"requests": Option(int | None, None if names_own_file(name) else DEFAULT_WINDOW)}
+        if name.startswith("file:"):
+            values = {"format": FORMATS, "device": devices(), "map": MAP_NAMES, "backwards": ("error", "hold")}
+            options |= options_of(read_trace, ["path"], values)
+        return options
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Any]:
+        return {"device": devices(), "address_map": MAP_NAMES, "order": ORDERS}
+
     def read_workload(self, path: Path, **options: Any) -> Workload:
         from archgym.simulators.dram.traces import read_trace
 
-        known = inspect.signature(read_trace).parameters
-        for option in options:
-            if option not in known or option == "path":
-                raise UnknownNameError(f"workload option of {self.name}", option, [*list(known)[1:], "requests"])
+        check_given(options, self.workload_options("file:"), "a trace file")
         return read_trace(path, **options)
 
     def space(self, workload: Workload) -> DesignSpace:

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.networks.layers import Layer, Network
+from archgym.networks.simulator import network_options
 from archgym.objective import LogRatio, Objective, log_ratio
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.options import Option
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
 from archgym.simulators.mapping.layers import layers as _catalogue
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
 
@@ -227,6 +229,16 @@ class MappingSimulator(Simulator):
         if name not in known:
             raise UnknownNameError("workload of mapping", name, known)
         return _workload(name) if batch == 1 else LayerWorkload(known[name].with_batch(batch), name)
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        options = {"batch": Option(int, 1)}
+        if names_own_file(name):
+            options |= {"layer": Option(str | None), **network_options(name)}
+        return options
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Any]:
+        return {"edges": EDGE_RULES}
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         """A layer of a file that :func:`archgym.networks.readers.read_network` reads; option ``layer``

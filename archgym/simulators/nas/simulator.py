@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
+from archgym.options import Option, options_of
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.nas import cells, darts, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
@@ -256,6 +257,10 @@ class NasSimulator(Simulator):
             workload.name, workload.description, workload.space_kind, workload.macro_name, workload.data,
             workload._load_table, columns[chosen], chosen,
         )  # fmt: skip
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        options = {"latency": Option(str | None), "device": Option(str | None)}
+        return options | (options_of(table.read_neutral, ["path"]) if name.startswith("file:") else {})
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         latency, device = options.pop("latency", None), options.pop("device", None)

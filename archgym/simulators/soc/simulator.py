@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.objective import Objective
+from archgym.options import Option, options_of
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.soc.design import SocDesign
 from archgym.simulators.soc.model import Result, evaluate_design
@@ -87,6 +88,15 @@ class SocSimulator(Simulator):
             return builtin_combination(known)
         own = [read_task_graph(Path(part[len("file:") :])) for part in parts if part.startswith("file:")]
         return combine([*(builtin_combination((part,)) for part in known), *own])
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        from archgym.simulators.soc.generator import generate
+
+        return options_of(generate) if name == "generated" else {}
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Any]:
+        return {"mode": MODES}
 
     def read_workload(self, path: Path, **options: Any) -> TaskGraph:
         return self.load_workload(f"file:{path}", **options)
