@@ -17,9 +17,10 @@ from archgym.registry import AGENTS, SIMULATORS, Registry
 PACKAGE = Path(archgym.__file__).parent
 # A layer imports only from layers before it.
 LAYERS = [
-    ["errors", "deprecation", "measure", "console", "threads"], ["reading"], ["options"], ["space"], ["simulator"], ["objective"], ["registry"], ["problem"], ["datasets"],
-    ["evaluator", "enumeration"], ["networks"], ["simulators"], ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"],
-    ["testing"], ["progress"], ["cli", "__main__", "doctor"],
+    ["errors", "deprecation", "measure", "console", "threads"], ["reading"], ["options"], ["space"], ["simulator"],
+    ["objective"], ["registry"], ["problem"], ["datasets"], ["evaluator", "enumeration"], ["networks"], ["simulators"],
+    ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"], ["testing"], ["progress"],
+    ["cli", "__main__", "doctor"],
 ]  # fmt: skip
 
 
