@@ -18,8 +18,8 @@ PACKAGE = Path(archgym.__file__).parent
 # A layer imports only from layers before it.
 LAYERS = [
     ["errors", "deprecation", "measure", "console", "threads"], ["reading"], ["options"], ["space"], ["simulator"],
-    ["objective"], ["registry"], ["problem"], ["datasets"], ["evaluator", "enumeration"], ["networks"], ["simulators"],
-    ["envs"], ["agents"], ["proxies"], ["studies"], ["reports"], ["testing"], ["progress"],
+    ["objective"], ["registry"], ["problem"], ["datasets"], ["store"], ["evaluator", "enumeration"], ["networks"], ["simulators"],
+    ["envs"], ["agents"], ["proxies"], ["studies"], ["suites"], ["exporting"], ["reports"], ["testing"], ["progress"],
     ["cli", "__main__", "doctor"],
 ]  # fmt: skip
 
