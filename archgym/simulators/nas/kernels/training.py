@@ -475,8 +475,8 @@ def allocate(channels, batch, length):
 @njit(cache=True, nogil=True)
 def parameter_offsets(ops, channels, classes):
     """Where each block begins in the flat parameter vector: stem, six edges, reduction (a, b, shortcut), six edges,
-    last normalisation, classifier, end. Shape (18,)."""
-    at = np.empty(18, dtype=np.int64)
+    last normalisation, classifier, end. Shape (19,)."""
+    at = np.empty(19, dtype=np.int64)
     at[0] = 0
     k = 1
     at[k] = 3 * channels + 2 * channels
@@ -504,15 +504,21 @@ def parameter_offsets(ops, channels, classes):
 
 @njit(cache=True, nogil=True)
 def forward_backward(
-    ops, theta, grad, running, inputs, labels, rows, first, space1, space2, extra, logits, channels, training
+    ops, theta, grad, running, inputs, labels, rows, first, space1, space2, extra, logits, channels, training,
+    targets=None,
 ):
     """One batch: logits, and in training the gradient of the mean cross-entropy added to ``grad``.
+
+    With ``targets`` a second program is compiled, so that the first, which trains the tables, keeps its bits.
 
     Args:
         inputs: float32 (samples, length); labels: int64 (samples,); rows[first:first + batch] is the batch.
         running: float32 (16, 2, 2c): moments of the stem, six edges, reduction a and b, six edges, last.
         extra: work space, see :func:`allocate_extra`; logits: float32 (batch, classes), written.
-    Returns the sum of the samples' losses and the number of correct ones.
+        training: use the moments of the batch, by which ``running`` moves, in place of ``running``.
+        targets: float32 (batch, classes), probabilities that take the place of the labels (distillation, label
+            smoothing); (0, 0) for the labels. A ``grad`` of no elements then leaves the backward pass out.
+    Returns the sum of the samples' losses and the number of samples whose largest logit is the label's.
     """
     x1, r1, g1, y1, dy1, dx1, stat1, share1 = space1
     x2, r2, g2, y2, dy2, dx2, stat2, share2 = space2
@@ -619,8 +625,19 @@ def forward_backward(
             for k in range(classes):
                 dlogit[b, k] = np.exp(logits[b, k] - top) / total / batch
             dlogit[b, label] -= 1.0 / batch
+        if targets is not None:
+            if targets.shape[0]:
+                # The label's terms are replaced by the targets' own.
+                loss -= top + np.log(total) - logits[b, label]
+                dlogit[b, label] += 1.0 / batch
+                for k in range(classes):
+                    loss += targets[b, k] * (top + np.log(total) - logits[b, k])
+                    dlogit[b, k] -= targets[b, k] / batch
     if not training:
         return loss, correct
+    if targets is not None:
+        if grad.shape[0] == 0:
+            return loss, correct
 
     # Backward pass.
     dw_f = grad[at_f : at_f + classes * c2].reshape((classes, c2))
