@@ -231,6 +231,7 @@ def make_problem(
             workload = sim.load_workload(workload_name, **dict(workload_options or {}))
         except TypeError as error:
             raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
+    sim.check_fidelity(workload, fidelity)
     made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
     asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
     asked |= {"workload_options": dict(workload_options)} if workload_options else {}

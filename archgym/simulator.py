@@ -224,6 +224,21 @@ class Simulator(ABC):
         """Evaluate designs (int64 ``(n, d)`` of ``self.space(workload)``); infeasible ones get NaN metrics and the
         name of the broken constraint."""
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        """Raise one sentence for a fidelity that this simulator does not have on ``workload``; called when a problem is
+        made, before anything is evaluated or written. The default checks the name before a colon."""
+        if fidelity is not None and self.fidelities and fidelity.partition(":")[0] not in self.fidelities:
+            raise UnknownNameError(f"fidelity of {self.name}", fidelity, self.fidelities)
+
+    def inherits(self, fidelity: str | None) -> bool:
+        """Whether results under ``fidelity`` depend on a design's parent: ``evaluate`` then takes ``parents``, int64
+        ``(n, d)`` with rows of -1 where there is none."""
+        return False
+
+    def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[np.float64]:
+        """Virtual seconds ``(n,)`` of having ``parents`` ready to be inherited from, where ``inherits``."""
+        raise NotImplementedError
+
     def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         """Boxes of designs with provably equal results: all metrics of a design are those of every design whose
         canonical value indices lie between its row of ``low`` and its row of ``high``, both int64 ``(n, d)`` and

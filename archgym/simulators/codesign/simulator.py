@@ -97,6 +97,11 @@ class CoDesignSimulator(Simulator):
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        self.nas.check_fidelity(workload, fidelity)
+        if self.nas.inherits(fidelity):
+            raise ArchGymError("codesign inherits from no parent design; choose train:inherit=supernet or nas/...")
+
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import click
 
+from archgym.simulators.nas.supernet.cli import supernet
+
 
 @click.group()
 def nas() -> None:
     """Cell-NAS: tables of trained cells and the protocols on them."""
+
+
+nas.add_command(supernet)
 
 
 @nas.command("build-table")

@@ -69,6 +69,7 @@ class Data:
 # The data sets by the name of their workload.
 RECIPES = {
     "mnist1d": DataRecipe(),
+    "mnist1d-v2": DataRecipe(train=1600, corr_noise_scale=0.5),
     "digits": DataRecipe("digits", 797, 500, 500, 0),
     "mnist": DataRecipe("mnist", 3000, 1000, 1000, 0),
 }

@@ -16,7 +16,7 @@ from archgym.errors import ArchGymError, UnknownNameError
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.simulators.nas import cells, darts, nasnet, table
+from archgym.simulators.nas import cells, darts, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
 from archgym.space import DesignSpace, Parameter
 
@@ -79,7 +79,7 @@ class NasWorkload(Workload):
         """The table of results; a sentence where the workload has none."""
         if self._load_table is None:
             raise ArchGymError(
-                f"{self.name} has no table of results; choose the fidelity formula, zero-cost or train for it"
+                f"{self.name} has no table of results; choose the fidelity formula, zero-cost, train or supernet for it"
             )
         result: CellTable = self._load_table()
         return result
@@ -173,7 +173,7 @@ class NasSimulator(Simulator):
     name = "nas"
     version = "1"
     spaces = ("default",)
-    fidelities = ("table", "formula", "zero-cost", "train")
+    fidelities = ("table", "formula", "zero-cost", "train", "supernet")
     default_objective = "accuracy"
     default_workload = "nb201-mnist1d"
     metrics = (_ACCURACY, _SCORE, _SECONDS, _PARAMETERS, _MACS, _DEPTH, _SHORTEST, _PATHS, _LIVE)
@@ -195,6 +195,12 @@ class NasSimulator(Simulator):
                 "NAS-Bench-201's cell space trained by this project on generated mnist1d (never CIFAR-10)",
                 data="mnist1d",
                 load_table=table.own_table,
+            ),
+            "nb201-mnist1d-v2": NasWorkload(
+                "nb201-mnist1d-v2",
+                "the same with four times the steps and twice the noise in the data, three seeds a class",
+                data="mnist1d-v2",
+                load_table=table.own_table_loader("nb201-mnist1d-v2"),
             ),
             "nb201-digits": NasWorkload(
                 "nb201-digits", "the cell space on scikit-learn's digits, live", macro_name="digits-C8S2", data="digits"
@@ -316,9 +322,11 @@ class NasSimulator(Simulator):
             parsed = workload.resolve(parsed)
         elif parsed.source == "train":
             parsed = parsed.filled(split="valid", epochs=self.recipe(workload, parsed).epochs, run="single")
+        elif parsed.source == "supernet":
+            parsed = parsed.filled(split="valid", policy="uniform", steps=live.SUPERNET_STEPS)
         options = ",".join(
             f"{name}={value}"
-            for name in ("epochs", "schedule", "run", "noise", "proxy")
+            for name in ("epochs", "schedule", "run", "noise", "proxy", "policy", "steps", "inherit")
             if (value := getattr(parsed, name)) not in (None, "none")
         )
         kind = {"table": "", "train": "trained_", "supernet": "supernet_"}.get(parsed.source)
@@ -326,9 +334,55 @@ class NasSimulator(Simulator):
             return f"{workload.name}/{parsed}"
         return f"{workload.name}/{kind}{parsed.split or 'valid'}_accuracy_percent[{options}]"
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        """Refuse a fidelity that the workload does not have, before anything is evaluated or written."""
+        assert isinstance(workload, NasWorkload)
+        if fidelity is None:
+            return
+        parsed = parse_fidelity(fidelity)
+        if workload.space_kind != "nb201":
+            if parsed.source != "formula":
+                raise ArchGymError(f"{workload.name} has no level {parsed.source!r}; its level is formula")
+        elif parsed.source == "table":
+            resolved = workload.resolve(parsed)
+            if resolved.noise == "gaussian":
+                workload.table.column(resolved, np.zeros(1, dtype=np.int64), 0)
+        elif parsed.source == "train":
+            self.recipe(workload, parsed)
+            self._can_inherit(workload, parsed)
+        elif parsed.source == "supernet":
+            live.supernet_recipe(workload, parsed.policy or "uniform", parsed.steps or live.SUPERNET_STEPS)
+
+    def _can_inherit(self, workload: NasWorkload, fidelity: Fidelity) -> None:
+        from archgym.simulators.nas.trainer import can_train
+
+        if fidelity.inherit is None:
+            return
+        if not can_train(workload.macro_name):
+            raise ArchGymError(f"{workload.name} has no inherited weights: they are for the one-dimensional networks")
+        if self.device != "cpu":
+            raise ArchGymError(f"inherited weights are trained on the processor; leave device={self.device!r} out")
+
+    def inherits(self, fidelity: str | None) -> bool:
+        return fidelity is not None and parse_fidelity(fidelity).inherit == "parent"
+
+    def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[np.float64]:
+        assert isinstance(workload, NasWorkload)
+        codes = _codes(self.space(workload).check(parents))
+        full = live.base_recipe(workload)
+        return live.train_seconds(full, codes, full.epochs)
+
     def evaluate(
-        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+        self,
+        designs: ArrayLike,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        seed: int | None = None,
+        parents: ArrayLike | None = None,
     ) -> Evaluation:
+        """As :meth:`Simulator.evaluate`; ``parents`` (rows ``(n, 6)``, -1 where there is none) are what
+        ``train:inherit=parent`` inherits from, and change nothing elsewhere."""
         assert isinstance(workload, NasWorkload)
         if workload.has_table:
             packed = self._packed(workload, fidelity)
@@ -338,7 +392,12 @@ class NasSimulator(Simulator):
         if workload.space_kind != "nb201":
             return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
-        return self._evaluate_cells(array, workload, parsed, 0 if seed is None else int(seed))
+        from_codes = None
+        if parents is not None and parsed.inherit == "parent":
+            rows = np.asarray(parents, dtype=np.int64)
+            none = (rows < 0).any(axis=1)
+            from_codes = np.where(none, -1, _codes(self.space(workload).check(np.maximum(rows, 0))))
+        return self._evaluate_cells(array, workload, parsed, 0 if seed is None else int(seed), from_codes)
 
     def _packed(self, workload: NasWorkload, fidelity: str | None) -> NDArray[np.float64] | None:
         """All metrics of all cells ``(15625, metrics)`` under a fidelity whose result does not depend on the seed,
@@ -377,7 +436,12 @@ class NasSimulator(Simulator):
         return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))
 
     def _evaluate_cells(
-        self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int
+        self,
+        array: NDArray[np.int64],
+        workload: NasWorkload,
+        fidelity: Fidelity,
+        seed: int,
+        parents: NDArray[np.int64] | None = None,
     ) -> Evaluation:
         n = len(array)
         codes = _codes(array)
@@ -403,8 +467,11 @@ class NasSimulator(Simulator):
             score, seconds = cell_scores(workload, codes, fidelity.proxy or "naswot", seed, self.device)
             accuracy = np.full(n, np.nan)
         elif fidelity.source == "train":
-            accuracy, seconds = self._train(workload, codes, fidelity, seed)
+            self._can_inherit(workload, fidelity)
+            accuracy, seconds = live.train(workload, codes, fidelity, seed, self.device, self.train_epochs, parents)
             score = accuracy
+        elif fidelity.source == "supernet":
+            accuracy, score, seconds = live.supernet_scores(workload, codes, fidelity, seed)
         else:
             raise UnknownNameError("fidelity of nas", fidelity.source, self.fidelities)
         free = _free_columns()
@@ -428,58 +495,9 @@ class NasSimulator(Simulator):
         return Evaluation(metrics, np.ones(n, dtype=bool), np.full(n, "", dtype=object))
 
     def recipe(self, workload: NasWorkload, fidelity: Fidelity) -> TrainRecipe:
-        """The training recipe behind ``train`` on a workload: the table's own for ``nb201-mnist1d``, so that training
-        at the table's settings gives the table's rows."""
-        from dataclasses import replace
-
-        from archgym.simulators.nas.build_table import TABLE_RECIPE
-        from archgym.simulators.nas.data import RECIPES
-        from archgym.simulators.nas.trainer import TrainRecipe
-
-        if not workload.data:
-            raise ArchGymError(
-                f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist"
-            )
-        if workload.data == "mnist1d":
-            base = TABLE_RECIPE
-        else:
-            base = TrainRecipe(
-                data=RECIPES[workload.data], macro=workload.macro_name, epochs=20, checkpoints=(20,), batch=50
-            )
-        epochs = fidelity.epochs or self.train_epochs or base.epochs
-        if epochs != base.epochs and fidelity.schedule != "full":
-            # A run of its own, annealed to zero at that epoch.
-            return replace(base, epochs=epochs, checkpoints=(epochs,))
-        return base
-
-    def _train(
-        self, workload: NasWorkload, codes: NDArray[np.int64], fidelity: Fidelity, seed: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        from archgym.simulators.nas.data import load_data
-        from archgym.simulators.nas.trainer import can_train, train_cells
-
-        recipe = self.recipe(workload, fidelity)
-        if fidelity.schedule == "full" and fidelity.epochs not in (None, *recipe.checkpoints):
-            raise ArchGymError(
-                f"the training run has checkpoints at epochs {', '.join(map(str, recipe.checkpoints))}; "
-                f"{fidelity.epochs} is none of them (schedule=short trains a run of its own)"
-            )
-        at = recipe.checkpoints.index(fidelity.epochs) if fidelity.epochs in recipe.checkpoints else -1
-        data = load_data(recipe.data)
-        unique, inverse = np.unique(codes, return_inverse=True)
-        dead = cells.is_dead(cells.rows(unique))
-        jobs = [(int(code), seed) for code in unique[~dead]]
-        if self.device == "cpu" and can_train(recipe.macro):
-            results = train_cells(jobs, data, recipe)
-        else:
-            from archgym.simulators.nas.torch_trainer import train_group
-
-            results = train_group(jobs, data, recipe, device=self.device)
-        accuracy, seconds = np.full(len(unique), table.CHANCE), np.zeros(len(unique))
-        split = fidelity.split or "valid"
-        accuracy[~dead] = [float(getattr(result, split)[at]) for result in results]
-        seconds[~dead] = [float(result.seconds[at]) for result in results]
-        return accuracy[inverse.reshape(-1)], seconds[inverse.reshape(-1)]
+        """The training recipe behind ``train`` on a workload: that of its table, so that training at the table's
+        settings gives the table's rows."""
+        return live.recipe(workload, fidelity, self.train_epochs)
 
     def _formula(self, workload: NasWorkload, array: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         if workload.space_kind == "darts":

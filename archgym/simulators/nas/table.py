@@ -9,9 +9,9 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,8 @@ class CellTable:
         seconds_modelled: True where the seconds come from a formula and not from a clock.
         latency: device -> latency in milliseconds ``(15625,)``.
         chance: accuracy of guessing, in percent.
+        cross_entropy: key -> mean cross-entropy of single runs in nats, as ``runs``; empty where the file has none.
+        train_loss: training loss of single runs over their last epochs, as ``runs``; None where there is none.
         metadata: what the file says of itself.
         fingerprint: hash of the content.
         missing: how many cells have no result.
@@ -67,6 +69,8 @@ class CellTable:
     seconds_modelled: bool = False
     latency: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     chance: float = CHANCE
+    cross_entropy: dict[Key, NDArray[np.float64]] = field(default_factory=dict)
+    train_loss: NDArray[np.float64] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     missing: int = 0
@@ -187,14 +191,27 @@ def _normal(seed: int, codes: NDArray[np.int64], epochs: int) -> NDArray[np.floa
 # --- our own table -----------------------------------------------------------------------------------------------------
 
 
+def own_table_path(name: str) -> Path:
+    """Where a table of this project lies in the package."""
+    file = f"{name.replace('-', '_')}.parquet"
+    return Path(str(resources.files("archgym.simulators.nas") / "data" / file))
+
+
+def own_table_loader(name: str) -> Callable[[], CellTable] | None:
+    """What loads a table of this project; None where this installation does not have it."""
+    return partial(own_table, name) if own_table_path(name).is_file() else None
+
+
 @cache
-def own_table() -> CellTable:
-    """``nb201-mnist1d``, trained by this project: function classes of the cell space on the generated mnist1d."""
-    resource = resources.files("archgym.simulators.nas") / "data" / "nb201_mnist1d.parquet"
-    with resources.as_file(resource) as path:
-        if not path.exists():
-            raise ArchGymError("the table nb201-mnist1d is not in this installation; build it with nas build-table")
-        return read_own_table(path)
+def own_table(name: str = "nb201-mnist1d") -> CellTable:
+    """A table trained by this project: the function classes of the cell space on the generated mnist1d.
+
+    ``nb201-mnist1d`` and ``nb201-mnist1d-v2`` differ in recipe and data; never compare their rows.
+    """
+    path = own_table_path(name)
+    if not path.is_file():
+        raise ArchGymError(f"the table {name} is not in this installation; build it with nas build-table")
+    return read_own_table(path)
 
 
 def read_assembled(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -220,7 +237,7 @@ def read_own_table(path: Path) -> CellTable:
     place = np.empty(len(code), dtype=np.int64)
     place[order] = np.arange(len(code)) - np.repeat(np.cumsum(count) - count, count)
     depth = int(count.max())
-    table = CellTable("nb201-mnist1d", {}, {}, metadata=metadata)
+    table = CellTable(str(metadata.get("name", "nb201-mnist1d")), {}, {}, metadata=metadata)
 
     def spread(values: NDArray[Any]) -> NDArray[np.float64]:
         by_class = np.full((depth, len(representatives)), np.nan)
@@ -234,10 +251,16 @@ def read_own_table(path: Path) -> CellTable:
             runs[0, dead] = CHANCE
             key = Key(split, "full", int(epoch))
             table.runs[key], table.mean[key] = runs, _column_mean(runs)
+            entropy = columns.get(f"{split}_cross_entropy_e{epoch}")
+            if entropy is not None:
+                table.cross_entropy[key] = spread(entropy.astype(np.float64))
+                table.cross_entropy[key][0, dead] = np.log(100.0 / CHANCE)
         seconds = spread(columns[f"seconds_e{epoch}"].astype(np.float64))
         seconds[:, dead] = 0.0
         table.seconds["full", int(epoch)] = np.nansum(seconds, axis=0)
         table.run_seconds["full", int(epoch)] = np.where(dead, 0.0, _column_mean(seconds))
+    if "train_loss" in columns:
+        table.train_loss = spread(columns["train_loss"].astype(np.float64))
     any_key = next(iter(table.mean))
     table.missing = int(np.isnan(table.mean[any_key]).sum())
     digest = hashlib.sha256(path.read_bytes())

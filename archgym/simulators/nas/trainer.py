@@ -104,6 +104,7 @@ class TrainResult:
         valid_logits: logits on the validation samples at the end, float32 ``(n, classes)``; None where not asked for.
         valid_cross_entropy, test_cross_entropy: mean cross-entropy in nats at every checkpoint, float64
             ``(checkpoints,)``; None where the trainer did not measure it.
+        parameters, running: the trained network, flat parameters and moments; None where not asked for.
     """
 
     valid: NDArray[np.float64]
@@ -113,6 +114,8 @@ class TrainResult:
     valid_logits: NDArray[np.float32] | None = None
     valid_cross_entropy: NDArray[np.float64] | None = None
     test_cross_entropy: NDArray[np.float64] | None = None
+    parameters: NDArray[np.float32] | None = None
+    running: NDArray[np.float32] | None = None
 
 
 def layer_shapes(ops: Sequence[int], macro_name: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -161,8 +164,18 @@ def can_train(macro_name: str) -> bool:
     return (m.dimensions, m.inputs, m.cells, m.stages) == (1, 1, 1, 2) and m.width % 4 == 0 and m.size % 2 == 0
 
 
-def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits: bool = False) -> TrainResult:
-    """Train one cell in the calling thread."""
+def train_cell(
+    code: int,
+    seed: int,
+    data: Data,
+    recipe: TrainRecipe,
+    *,
+    logits: bool = False,
+    start: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None = None,
+    keep: bool = False,
+) -> TrainResult:
+    """Train one cell in the calling thread; ``logits`` and ``keep`` say whether the result holds the logits, and the
+    trained parameters. ``start``: parameters and moments to begin with, in place of the (cell, seed)'s own."""
     from archgym.simulators.nas.kernels import training as kernels
 
     if not can_train(recipe.macro):
@@ -173,6 +186,9 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
     velocity = np.zeros_like(theta)
     running = np.zeros((16, 2, 2 * m.width), dtype=np.float32)
     running[:, 1] = 1.0
+    if start is not None:
+        theta = start[0].copy()
+        running = running if start[1] is None else start[1].copy()
     steps = recipe.data.train // recipe.batch
     rates = recipe.rates(steps)
     valid: list[float] = []
@@ -227,6 +243,8 @@ def train_cell(code: int, seed: int, data: Data, recipe: TrainRecipe, *, logits:
         last_logits if logits else None,
         np.array(cross_entropies["valid"]),
         np.array(cross_entropies["test"]),
+        theta if keep else None,
+        running if keep else None,
     )
 
 

@@ -504,7 +504,20 @@ def parameter_offsets(ops, channels, classes):
 
 @njit(cache=True, nogil=True)
 def forward_backward(
-    ops, theta, grad, running, inputs, labels, rows, first, space1, space2, extra, logits, channels, training,
+    ops,
+    theta,
+    grad,
+    running,
+    inputs,
+    labels,
+    rows,
+    first,
+    space1,
+    space2,
+    extra,
+    logits,
+    channels,
+    training,
     targets=None,
 ):
     """One batch: logits, and in training the gradient of the mean cross-entropy added to ``grad``.
@@ -625,19 +638,17 @@ def forward_backward(
             for k in range(classes):
                 dlogit[b, k] = np.exp(logits[b, k] - top) / total / batch
             dlogit[b, label] -= 1.0 / batch
-        if targets is not None:
-            if targets.shape[0]:
-                # The label's terms are replaced by the targets' own.
-                loss -= top + np.log(total) - logits[b, label]
-                dlogit[b, label] += 1.0 / batch
-                for k in range(classes):
-                    loss += targets[b, k] * (top + np.log(total) - logits[b, k])
-                    dlogit[b, k] -= targets[b, k] / batch
+        if targets is not None and targets.shape[0] > 0:
+            # The label's terms are replaced by the targets' own.
+            loss -= top + np.log(total) - logits[b, label]
+            dlogit[b, label] += 1.0 / batch
+            for k in range(classes):
+                loss += targets[b, k] * (top + np.log(total) - logits[b, k])
+                dlogit[b, k] -= targets[b, k] / batch
     if not training:
         return loss, correct
-    if targets is not None:
-        if grad.shape[0] == 0:
-            return loss, correct
+    if targets is not None and grad.shape[0] == 0:
+        return loss, correct
 
     # Backward pass.
     dw_f = grad[at_f : at_f + classes * c2].reshape((classes, c2))

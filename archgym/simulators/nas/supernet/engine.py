@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.trainer import can_train
 
 Floats = NDArray[np.float32]
+P = ParamSpec("P")
+T = TypeVar("T")
 _LABELS = np.zeros((0, 0), dtype=np.float32)
 
 
@@ -42,7 +46,7 @@ class KernelEngine:
     """On the compiled kernels; one object a thread (it owns the work space)."""
 
     def __init__(self, data: Data, macro_name: str, batch: int) -> None:
-        from archgym.simulators.nas import kernels
+        from archgym.simulators.nas.kernels import training as kernels
 
         self._kernels, self._data, self._batch = kernels, data, batch
         skeleton = macro(macro_name)
@@ -89,6 +93,24 @@ class KernelEngine:
         return 100.0 * hits / len(y), loss / len(y)
 
 
+def one_torch_thread(call: Callable[P, T]) -> Callable[P, T]:
+    """Run a function with torch on one thread, so that sums have one order on every machine (and small networks are
+    faster on one)."""
+
+    @wraps(call)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            torch.set_num_threads(threads)
+
+    return alone
+
+
 class TorchEngine:
     """In torch, for the skeletons that the kernels do not have."""
 
@@ -113,6 +135,7 @@ class TorchEngine:
         load_flat(network, self._torch.as_tensor(theta))
         return network
 
+    @one_torch_thread
     def gradient(
         self, code: int, theta: Floats, rows: NDArray[np.int64], targets: Floats | None = None
     ) -> tuple[Floats, Floats, float]:
@@ -126,11 +149,13 @@ class TorchEngine:
         flat = [(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in network.parameters()]
         return torch.cat(flat).numpy(), logits.detach().numpy(), float(loss.detach())
 
+    @one_torch_thread
     def loss(self, code: int, theta: Floats, rows: NDArray[np.int64]) -> float:
         with self._torch.no_grad():
             logits = self._network(code, theta).train()(self._x[rows])
             return float(self._torch.nn.functional.cross_entropy(logits, self._y[rows]))
 
+    @one_torch_thread
     def judge(
         self, code: int, theta: Floats, batches: NDArray[np.int64], x: Floats, y: NDArray[np.int64]
     ) -> tuple[float, float]:

@@ -75,6 +75,10 @@ class Store:
         self._index[code] = result
         return result
 
+    def block(self, cell: int, edge: int, op: int) -> tuple[int, int]:
+        """First and last position (exclusive) of a convolution's block: weights, scale, shift."""
+        return self._own[cell, edge, op]
+
     def initial(self, seed: int) -> NDArray[np.float32]:
         """Initial weights, float32 ``(size,)``, distributed as those of single networks: the networks of the cell of
         1x1 and of the cell of 3x3 convolutions, which hold every block between them."""

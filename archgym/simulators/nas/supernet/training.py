@@ -22,7 +22,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.reading import checked, parse_json, quote_path, read_arrays
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.data import Data, DataRecipe, load_data
+from archgym.simulators.nas.fidelity import SUPERNET_POLICIES as POLICIES
 from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.supernet.engine import Engine, make_engine
 from archgym.simulators.nas.supernet.store import Store, draw_cell, live_codes
 
-POLICIES = ("uniform", "fair", "sandwich", "complexity", "shift", "fewshot", "fewshot-random")
 CELLS_AN_UPDATE = {"fair": 5, "sandwich": 4}
 VERSION = "1"
 """Changes whenever a trained supernet can change."""
@@ -52,7 +53,7 @@ class SupernetRecipe:
 
     Attributes:
         data, macro: data set and skeleton.
-        policy: one of ``POLICIES``; steps: cells trained in all.
+        policy: one of ``SUPERNET_POLICIES``; steps: cells trained in all.
         batch, rate, momentum, weight_decay: of stochastic gradient descent with Nesterov momentum; the rate falls to
             zero over the whole run by a cosine.
         recalibration: training batches whose moments a cell's normalisation takes before it is judged.
@@ -104,15 +105,23 @@ class SupernetRecipe:
         """Plain form, as stored in files."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> SupernetRecipe:
-        """Inverse of :meth:`as_dict`."""
-        return cls(**{**plain, "data": DataRecipe(**plain["data"])})
-
     def fingerprint(self, seed: int, data_fingerprint: str) -> str:
         """Hash of everything a trained supernet depends on (first 16 hex digits)."""
         parts = json.dumps([VERSION, self.as_dict(), seed, data_fingerprint], sort_keys=True)
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a file says of its supernet."""
+
+    version: str
+    recipe: SupernetRecipe
+    seed: int
+    update: int
+    seconds: float
+    splits: list[str]
+    data_fingerprint: str
 
 
 @dataclass
@@ -212,7 +221,7 @@ class Supernet:
 
     def _descend(self, leaf: Leaf, index: list[NDArray[np.int64]], gradients: list[NDArray[np.float32]]) -> None:
         """One step of the weights that a gradient was had of; the others, and their momentum, stay."""
-        from archgym.simulators.nas.kernels import nesterov_step
+        from archgym.simulators.nas.kernels.training import nesterov_step
 
         recipe = self.recipe
         rate = recipe.rate * 0.5 * (1.0 + math.cos(math.pi * self.update / recipe.updates))
@@ -254,43 +263,46 @@ class Supernet:
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        arrays: dict[str, Any] = {f"state_{name}": value for name, value in self.state.items()}
+        arrays |= {
+            "about": np.array(json.dumps(about)),
+            "allowed": np.stack([leaf.allowed for leaf in self.leaves]),
+            "weights": np.stack([leaf.weights for leaf in self.leaves]),
+            "velocity": np.stack([leaf.velocity for leaf in self.leaves]),
+        }
         with open(temporary, "wb") as file:
-            np.savez(
-                file,
-                about=np.array(json.dumps(about)),
-                allowed=np.stack([leaf.allowed for leaf in self.leaves]),
-                weights=np.stack([leaf.weights for leaf in self.leaves]),
-                velocity=np.stack([leaf.velocity for leaf in self.leaves]),
-                **{f"state_{name}": value for name, value in self.state.items()},
-            )
+            np.savez(file, **arrays)
         os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path, data: Data | None = None) -> Supernet:
         """Read what :meth:`save` wrote; a sentence where the file is something else or of other data."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-            about = json.loads(str(arrays["about"]))
-            recipe = SupernetRecipe.from_dict(about["recipe"])
-        except FileNotFoundError:
-            raise ArchGymError(f"there is no supernet {str(path)!r}; train one with archgym nas supernet train") from None
-        except (ValueError, KeyError, TypeError, OSError, AttributeError, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ArchGymError(f"{path.name} is not a supernet of archgym ({reason[:80]})") from None
-        if about.get("version") != VERSION:
-            raise ArchGymError(f"{path.name} was made by version {about.get('version')!r} of the supernet, not {VERSION}")
-        supernet = cls(recipe, int(about["seed"]), data)
-        if about["data_fingerprint"] != supernet.data.fingerprint:
-            raise ArchGymError(f"{path.name} was trained on data {about['data_fingerprint']}, not on the data here")
-        size = (len(arrays["allowed"]), supernet.store.size)
-        if arrays["weights"].shape != size or arrays["velocity"].shape != size:
-            raise ArchGymError(f"{path.name} holds weights of shape {arrays['weights'].shape}; expected {size}")
+        if not path.exists():
+            raise ArchGymError(
+                f"there is no supernet {quote_path(path)}; train one with archgym nas supernet train --out FILE"
+            )
+        arrays = read_arrays(path, "supernet")
+        where = f"the supernet {quote_path(path)}"
+        needed = {"about", "allowed", "weights", "velocity"}
+        if not needed <= set(arrays) or arrays["about"].dtype.kind != "U":
+            raise ArchGymError(f"{where} lacks what a supernet of archgym holds: {', '.join(sorted(needed))}")
+        about: _About = checked(parse_json(str(arrays["about"]), where), _About, where)
+        if about.version != VERSION:
+            raise ArchGymError(f"{where} was made by version {about.version} of the supernet, not {VERSION}")
+        supernet = cls(about.recipe, about.seed, data)
+        if about.data_fingerprint != supernet.data.fingerprint:
+            raise ArchGymError(f"{where} was trained on data {about.data_fingerprint}, not on the data made here")
+        leaves = len(arrays["allowed"]) if arrays["allowed"].ndim else 0
+        expected = {"allowed": (leaves, 6, 5), "weights": (leaves, supernet.store.size)}
+        expected["velocity"] = expected["weights"]
+        for name, shape in expected.items():
+            kind = np.bool_ if name == "allowed" else np.float32
+            if not leaves or arrays[name].shape != shape or arrays[name].dtype != kind:
+                raise ArchGymError(f"{where} holds {name} of shape {arrays[name].shape}; expected {shape}")
         supernet.leaves = [
             Leaf(*parts) for parts in zip(arrays["allowed"], arrays["weights"], arrays["velocity"], strict=True)
         ]
-        supernet.update, supernet.seconds = int(about["update"]), float(about["seconds"])
-        supernet.splits = list(about["splits"])
+        supernet.update, supernet.seconds, supernet.splits = about.update, about.seconds, list(about.splits)
         supernet.state = {
             name.removeprefix("state_"): value for name, value in arrays.items() if name.startswith("state_")
         }
@@ -412,7 +424,7 @@ def train_file(
         supernet = Supernet.load(path)
         if (supernet.recipe, supernet.seed) != (recipe, seed):
             raise ArchGymError(
-                f"{path} holds a supernet of another recipe or seed ({supernet.recipe.policy}, "
+                f"{quote_path(path)} holds a supernet of another recipe or seed ({supernet.recipe.policy}, "
                 f"{supernet.recipe.steps} steps, seed {supernet.seed}); choose another file or the same settings"
             )
     else:
@@ -442,5 +454,3 @@ def cached_supernet(recipe: SupernetRecipe, seed: int) -> Supernet:
 
 
 _TRAINED: dict[str, Supernet] = {}
-
-__all__ = ["POLICIES", "Leaf", "Supernet", "SupernetRecipe", "cached_supernet", "levels", "replace", "train_file"]

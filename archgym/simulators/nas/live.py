@@ -1,0 +1,241 @@
+"""Accuracies that are made now: cells that are trained, from scratch or from inherited weights, and cells judged with
+the weights of a supernet."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archgym.errors import ArchGymError
+from archgym.simulators.nas import cells, table
+from archgym.simulators.nas.macro import macro
+from archgym.simulators.nas.trainer import TrainRecipe, TrainResult, can_train, train_cell, train_cells
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from archgym.simulators.nas.data import Data
+    from archgym.simulators.nas.fidelity import Fidelity
+    from archgym.simulators.nas.simulator import NasWorkload
+    from archgym.simulators.nas.supernet.training import SupernetRecipe
+
+# Virtual seconds: a least-squares fit of the processor seconds of the table's trainings (one core, compiled kernels),
+# a sample = constant + slope * MACs; a twentieth of a second judges a cell with a supernet's weights. A formula and
+# not a clock, so that a budget in seconds ends a run at the same design on every machine.
+SECONDS_A_SAMPLE = 5.3e-6
+SECONDS_A_MAC = 1.3e-10
+SUPERNET_SECONDS = 0.05
+
+SUPERNET_STEPS = 10_000
+SUPERNET_SEEDS = 3
+"""Supernets behind ``run=mean`` where the package ships none."""
+PARENTS = 256
+"""Trained parents that are remembered."""
+
+
+def base_recipe(workload: NasWorkload, train_epochs: int | None = None) -> TrainRecipe:
+    """The recipe of a workload's full training: its table's own, so that training at the table's settings gives the
+    table's rows."""
+    from archgym.simulators.nas.build_table import TABLE_RECIPES
+    from archgym.simulators.nas.data import RECIPES
+
+    if not workload.data:
+        raise ArchGymError(
+            f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist"
+        )
+    if workload.name in TABLE_RECIPES:
+        base = TABLE_RECIPES[workload.name]
+    elif workload.data == "mnist1d":
+        base = TABLE_RECIPES["nb201-mnist1d"]
+    else:
+        base = TrainRecipe(
+            data=RECIPES[workload.data], macro=workload.macro_name, epochs=20, checkpoints=(20,), batch=50
+        )
+    return base if train_epochs is None else shortened(base, train_epochs)
+
+
+def shortened(base: TrainRecipe, epochs: int) -> TrainRecipe:
+    """A run of its own, annealed to zero at ``epochs``."""
+    return base if epochs == base.epochs else replace(base, epochs=epochs, checkpoints=(epochs,))
+
+
+def recipe(workload: NasWorkload, fidelity: Fidelity, train_epochs: int | None = None) -> TrainRecipe:
+    """The recipe behind a ``train`` fidelity; a sentence for a checkpoint that the run does not have."""
+    base = base_recipe(workload)
+    if fidelity.inherit is not None:
+        return shortened(base, fidelity.epochs or train_epochs or 1)
+    epochs = fidelity.epochs or train_epochs or base.epochs
+    if fidelity.schedule == "full":
+        if epochs not in base.checkpoints:
+            raise ArchGymError(
+                f"the training run has checkpoints at epochs {', '.join(map(str, base.checkpoints))}; "
+                f"{epochs} is none of them (schedule=short trains a run of its own)"
+            )
+        return base
+    return shortened(base, epochs)
+
+
+def train_seconds(made: TrainRecipe, codes: NDArray[np.int64], epochs: int) -> NDArray[np.float64]:
+    """Virtual seconds of so many epochs of cells ``(n,)``; dead cells are not trained."""
+    samples = epochs * (made.data.train // made.batch) * made.batch
+    seconds = samples * (SECONDS_A_SAMPLE + SECONDS_A_MAC * table.cell_macs(made.macro).take(codes))
+    result: NDArray[np.float64] = np.where(cells.is_dead(cells.rows(codes)), 0.0, seconds)
+    return result
+
+
+def train(
+    workload: NasWorkload,
+    codes: NDArray[np.int64],
+    fidelity: Fidelity,
+    seed: int,
+    device: str = "cpu",
+    train_epochs: int | None = None,
+    parents: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracy in percent and virtual seconds of trained cells, both ``(n,)``.
+
+    ``parents``: codes ``(n,)``, -1 where there is none, for ``inherit=parent``: a cell without a parent (or with a
+    dead one) is trained in full from scratch, and is then what its children inherit from.
+    """
+    from archgym.simulators.nas.data import load_data
+
+    made = recipe(workload, fidelity, train_epochs)
+    data = load_data(made.data)
+    from_nothing = np.full(len(codes), -1) if parents is None else parents
+    has_parent = (from_nothing >= 0) & ~cells.is_dead(cells.rows(np.maximum(from_nothing, 0)))
+    pairs = np.stack([codes, np.where(has_parent, from_nothing, -1)], axis=1)
+    unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
+    at = made.checkpoints.index(fidelity.epochs) if fidelity.epochs in made.checkpoints else -1
+    accuracy, seconds = np.full(len(unique), table.CHANCE), np.zeros(len(unique))
+    dead = cells.is_dead(cells.rows(unique[:, 0]))
+    live = unique[~dead]
+    split = fidelity.split or "valid"
+    if fidelity.inherit is None:
+        results = train_networks([(int(code), seed) for code in live[:, 0]], data, made, device)
+        epochs = np.full(len(live), made.checkpoints[at])
+    else:
+        full = base_recipe(workload)
+        results = [
+            inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit)
+            for code, parent in live
+        ]
+        scratch = (live[:, 1] < 0) & (fidelity.inherit == "parent")
+        epochs = np.where(scratch, full.epochs, made.epochs)
+    accuracy[~dead] = [
+        float(getattr(result, split)[at if len(getattr(result, split)) > 1 else -1]) for result in results
+    ]
+    for count in np.unique(epochs):
+        seconds[np.flatnonzero(~dead)[epochs == count]] = train_seconds(made, live[epochs == count, 0], int(count))
+    inverse = inverse.reshape(-1)
+    return accuracy[inverse], seconds[inverse]
+
+
+def train_networks(
+    jobs: Sequence[tuple[int, int]], data: Data, made: TrainRecipe, device: str = "cpu"
+) -> list[TrainResult]:
+    """Train (code, seed) jobs from scratch: on the compiled kernels where they have the network, else in torch."""
+    if device == "cpu" and can_train(made.macro):
+        return train_cells(jobs, data, made)
+    from archgym.simulators.nas.torch_trainer import train_group
+
+    return train_group(jobs, data, made, device=device)
+
+
+# --- inherited weights -------------------------------------------------------------------------------------------------
+
+
+_PARENTS: OrderedDict[tuple[str, int, int], TrainResult] = OrderedDict()
+_LOCK = Lock()
+
+
+def trained_parent(code: int, seed: int, data: Data, full: TrainRecipe) -> TrainResult:
+    """A cell trained in full from scratch, with its weights; the last ``PARENTS`` are remembered."""
+    key = (full.fingerprint, code, seed)
+    with _LOCK:
+        found = _PARENTS.get(key)
+        if found is not None:
+            _PARENTS.move_to_end(key)
+            return found
+    made = train_cell(code, seed, data, full, keep=True)
+    with _LOCK:
+        _PARENTS[key] = made
+        while len(_PARENTS) > PARENTS:
+            _PARENTS.popitem(last=False)
+    return made
+
+
+def inherited(
+    workload: NasWorkload,
+    code: int,
+    parent: int,
+    seed: int,
+    data: Data,
+    made: TrainRecipe,
+    full: TrainRecipe,
+    kind: str,
+) -> TrainResult:
+    """Train one cell from the weights of a supernet, or of its parent (-1: none, a full training from scratch)."""
+    from archgym.simulators.nas.inherit import child_weights
+
+    if not can_train(made.macro):
+        raise ArchGymError(f"{workload.name} has no inherited weights: they are for the one-dimensional networks")
+    if kind == "supernet":
+        from archgym.simulators.nas.supernet.training import cached_supernet
+
+        supernet = cached_supernet(supernet_recipe(workload, "uniform", SUPERNET_STEPS), seed)
+        weights = supernet.leaf_of(code).weights[supernet.store.index(code)]
+        return train_cell(code, seed, data, made, start=(weights, None))
+    if parent < 0:
+        return trained_parent(code, seed, data, full)
+    given = trained_parent(parent, seed, data, full)
+    assert given.parameters is not None and given.running is not None
+    return train_cell(code, seed, data, made, start=child_weights(parent, code, given.parameters, given.running, seed))
+
+
+# --- supernets ---------------------------------------------------------------------------------------------------------
+
+
+def supernet_recipe(workload: NasWorkload, policy: str, steps: int) -> SupernetRecipe:
+    """The recipe of a workload's supernet."""
+    from archgym.simulators.nas.supernet.training import SupernetRecipe
+
+    base = base_recipe(workload)
+    batch = 100 if can_train(base.macro) else base.batch
+    return SupernetRecipe(data=base.data, macro=base.macro, policy=policy, steps=steps, batch=batch)
+
+
+def supernet_scores(
+    workload: NasWorkload, codes: NDArray[np.int64], fidelity: Fidelity, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Accuracy in percent, score (minus the cross-entropy in nats) and virtual seconds of cells, ``(n,)`` each.
+
+    Cells of a function class share what its representative inherits. Shipped columns answer where there are any for
+    the policy and the steps; else supernets are trained, once, into the cache folder.
+    """
+    from archgym.simulators.nas.supernet.scores import inherited_scores, shipped_scores
+    from archgym.simulators.nas.supernet.training import cached_supernet
+
+    policy, steps, split = fidelity.policy or "uniform", fidelity.steps or SUPERNET_STEPS, fidelity.split or "valid"
+    shipped = shipped_scores(workload.name).get((policy, steps)) if split == "valid" else None
+    run = fidelity.run or ("mean" if shipped is not None else "single")
+    seeds = [seed] if run == "single" else sorted(shipped) if shipped is not None else list(range(SUPERNET_SEEDS))
+    number = cells.classes("function")[codes]
+    unique, inverse = np.unique(cells.representatives("function")[number], return_inverse=True)
+    live = ~cells.is_dead(cells.rows(unique))
+    accuracy = np.full((len(seeds), len(unique)), table.CHANCE)
+    entropy = np.full((len(seeds), len(unique)), np.log(macro(workload.macro_name).classes))
+    for k, one in enumerate(seeds):
+        if shipped is not None and one in shipped:
+            found = tuple(column[unique[live]] for column in shipped[one])
+        else:
+            trained = cached_supernet(supernet_recipe(workload, policy, steps), one)
+            found = inherited_scores(trained, unique[live], split)
+        accuracy[k, live], entropy[k, live] = found
+    inverse = inverse.reshape(-1)
+    seconds = np.where(live, SUPERNET_SECONDS * len(seeds), 0.0)
+    return accuracy.mean(0)[inverse], -entropy.mean(0)[inverse], seconds[inverse]
