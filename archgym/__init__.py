@@ -3,13 +3,12 @@
 ``import archgym`` registers the environments with Gymnasium and imports neither torch nor scikit-learn.
 """
 
+from archgym._version import __version__
 from archgym.envs.registration import register_environments
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
 from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
 from archgym.space import Constraint, DesignSpace, Inactive, Parameter
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AGENTS",

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from archgym import __version__
-from archgym.console import finite, parse_options, print_json
+from archgym._version import __version__
+from archgym.console import parse_options, print_json
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem, make_problem
 from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
+from archgym.writing import finite
 
 out = Console()
 err = Console(stderr=True)
@@ -372,7 +373,7 @@ def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -
 
 def _new_folder(parent: Path, name: str) -> Path:
     """Make ``parent/name``, or ``name-2`` and so on where there is one: runs started in the same second keep apart."""
-    from archgym.datasets.shards import unwritable
+    from archgym.writing import unwritable
 
     for number in itertools.count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")
@@ -391,7 +392,7 @@ def _file_name(problem: str) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from archgym.datasets.shards import unwritable
+    from archgym.writing import unwritable
 
     try:
         path.write_text(text + "\n", encoding="utf-8")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-import numpy as np
 
 from archgym.errors import ArchGymError
+from archgym.writing import finite
 
 
 def print_json(value: Any) -> None:
@@ -25,19 +24,6 @@ def print_result(result: Mapping[str, Any], as_json: bool, lines: Sequence[str])
         print_json(result)
     else:
         click.echo("\n".join(lines))
-
-
-def finite(value: Any) -> Any:
-    """``value`` with what JSON cannot hold (NaN, infinities, NumPy scalars) replaced by None and plain numbers."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
 
 
 def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:

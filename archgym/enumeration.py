@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from archgym.datasets.shards import unwritable
 from archgym.errors import ArchGymError
 from archgym.objective import Objective, make_objective
 from archgym.problem import Optimum, Problem, optimum_key
 from archgym.simulator import Evaluation
+from archgym.writing import unwritable
 
 LARGEST = 200_000_000
 """Designs of the largest space that is enumerated."""

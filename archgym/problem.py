@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, Rewards, make_objective, same_objective
 from archgym.options import Option, check_given, check_options, options_of, takes_any
-from archgym.registry import SIMULATORS
+from archgym.registry import SIMULATORS, STAND_INS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.space import DesignSpace, Value
 
@@ -190,8 +190,8 @@ def make_problem(
         objective: a text (see :mod:`archgym.objective`) or an Objective; the simulator's default where None.
         space: one of the simulator's spaces; its default where None.
         fidelity: one of the simulator's fidelities; its default where None.
-        simulator: a stand-in for the simulator: ``"proxy:FILE"`` (a trained proxy) or the name of a registered
-            simulator that meets the same contract (a real back-end).
+        simulator: a stand-in for the simulator: the name of a registered simulator that meets the same contract (a
+            real back-end), or ``"KIND:WHAT"`` of a registered kind of stand-ins, ``"proxy:FILE"`` for a trained proxy.
         workload: an object of your own in place of the workload's name (a network read from a PyTorch model); the
             problem then cannot be made again from its name alone.
         workload_options: options of the workload (``{"requests": 5000}``), JSON-able.
@@ -207,17 +207,16 @@ def make_problem(
     if space is not None:
         options["space"] = space
     cls = SIMULATORS.load(kind)
-    if simulator is not None and not simulator.startswith("proxy:"):
+    stand_in, colon, what = (simulator or "").partition(":")
+    if simulator is not None and not colon:
         cls = SIMULATORS.load(simulator)
     check_given(options, option_table(cls), kind, open_ended=takes_any(cls))
     try:
         sim: Simulator = cls(**options)
     except TypeError as error:
         raise ArchGymError(f"{kind} does not take these options ({_reason(error)})") from None
-    if simulator is not None and simulator.startswith("proxy:"):
-        from archgym.proxies import load_proxy
-
-        sim = load_proxy(simulator[len("proxy:") :], sim)
+    if colon:
+        sim = STAND_INS.load(stand_in)(what, sim)
     if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
         raise UnknownNameError(f"fidelity of {kind}", fidelity, sim.fidelities)
     if workload is not None:

@@ -1,8 +1,8 @@
-"""Names -> lazily imported simulators, agents and objectives.
+"""Names -> lazily imported simulators, agents, objectives and stand-ins.
 
 What comes with the package is listed here, one line each. Third parties add theirs with an entry point in the group
-``archgym.simulators``, ``archgym.agents`` or ``archgym.objectives`` (name = dotted path ``package.module:attribute``),
-or at run time with ``SIMULATORS.register("name", target)``.
+``archgym.simulators``, ``archgym.agents``, ``archgym.objectives`` or ``archgym.stand_ins`` (name = dotted path
+``package.module:attribute``), or at run time with ``SIMULATORS.register("name", target)``.
 """
 
 from __future__ import annotations
@@ -110,3 +110,6 @@ AGENTS = Registry(
 )
 
 OBJECTIVES = Registry("objective", "archgym.objectives", {})
+
+STAND_INS = Registry("stand-in", "archgym.stand_ins", {"proxy": "archgym.proxies:load_proxy"})
+"""What ``make_problem(simulator="KIND:WHAT")`` calls with WHAT and the true simulator, to get one that answers for it."""

@@ -135,6 +135,8 @@ class Simulator(ABC):
         fidelities: names of the fidelities on offer, the default first; empty where there is only one.
         default_objective: name of the objective a problem gets where none is asked for.
         neutral_options: options that cannot change a result (a number of threads); every other one is taken to.
+        starts_programs: whether evaluating starts a program that does not come with the package; data from elsewhere
+            may not do that.
 
     Args:
         space: one of ``spaces``; the default where None. Further options are keyword arguments of the subclass, JSON-able,
@@ -148,6 +150,7 @@ class Simulator(ABC):
     default_objective: ClassVar[str] = ""
     default_workload: ClassVar[str] = ""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
+    starts_programs: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 

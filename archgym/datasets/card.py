@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.dataset import Dataset, ProblemInfo
+from archgym.datasets.dataset import Dataset
+from archgym.datasets.problems import ProblemInfo
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.verify import _Reservoir, info
 from archgym.errors import MissingExtraError

@@ -96,7 +96,7 @@ def query_command(paths: tuple[Path, ...], sql: str, memory_limit: str, out: Pat
     if out is not None:
         import pyarrow.csv as pacsv
 
-        from archgym.datasets.shards import unwritable
+        from archgym.writing import unwritable
 
         try:
             pacsv.write_csv(table, out)

@@ -14,8 +14,8 @@ import pyarrow.csv as pacsv
 
 from archgym.datasets.card import card
 from archgym.datasets.dataset import Dataset, DatasetWriter
-from archgym.datasets.shards import unwritable
 from archgym.errors import ArchGymError
+from archgym.writing import unwritable
 
 Paths = Path | str | Sequence[Path | str]
 

@@ -13,18 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.dataset import (
-    KEY_COLUMNS,
-    Dataset,
-    DatasetWriter,
-    DesignKeys,
-    ProblemInfo,
-    hash_rows,
-    text_number,
-    value_columns,
-)
+from archgym.datasets.dataset import Dataset, DatasetWriter
+from archgym.datasets.keys import DesignKeys, value_columns
+from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo
 from archgym.datasets.schema import words_and_positions
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.hashing import hash_rows, text_number
 
 
 def scope_of(info: ProblemInfo, across_objectives: bool) -> str:

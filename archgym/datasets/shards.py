@@ -20,6 +20,7 @@ from archgym.datasets.schema import FORMAT
 from archgym.errors import ArchGymError, quote
 from archgym.options import check_options
 from archgym.reading import checked, parse_json, quote_path
+from archgym.writing import unwritable
 
 SUFFIX = ".arrows"
 
@@ -117,11 +118,6 @@ def numbered_shard(folder: Path, stem: str, schema: pa.Schema) -> ShardWriter:
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
-
-
-def unwritable(path: Path, error: OSError) -> ArchGymError:
-    """The sentence for a path that cannot be written."""
-    return ArchGymError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space")
 
 
 Text = Annotated[str, msgspec.Meta(max_length=100_000)]
@@ -255,11 +251,3 @@ def find_shards(path: Path) -> list[Path]:
     if not shards:
         raise ArchGymError(f"{path} holds no trials (*{SUFFIX} or *.parquet); run 'archgym run' first")
     return shards
-
-
-def read_trials(path: Path | str) -> pa.Table:
-    """All trials at ``path`` as one flat table in memory; shards of different problems get the union of their
-    columns. :class:`archgym.datasets.Dataset` reads batch by batch."""
-    from archgym.datasets.dataset import Dataset
-
-    return Dataset(path).table().combine_chunks()

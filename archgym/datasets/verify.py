@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.dataset import Dataset, ProblemInfo, ProblemKey, hash_rows
+from archgym.datasets.dataset import Dataset
 from archgym.datasets.merge import find_duplicates
+from archgym.datasets.problems import ProblemInfo, ProblemKey
 from archgym.datasets.schema import TrialSchema, hyperparameter_hash, words_and_positions
+from archgym.hashing import hash_rows
 from archgym.problem import Problem
 
 

@@ -20,13 +20,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.console import finite
 from archgym.errors import ArchGymError, quote
 from archgym.proxies.features import Encoder
 from archgym.proxies.models import Boosting, Model, check_settings, make_model
 from archgym.reading import checked, parse_json, quote_path, read_arrays
 from archgym.simulator import Metric, Workload
 from archgym.space import Designs, DesignSpace
+from archgym.writing import finite
 
 FORMAT = 1
 SUFFIX = ".proxy.npz"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from archgym.datasets.dataset import hash_rows
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.hashing import hash_rows
 from archgym.proxies.proxy import Proxy, TrainingData, fit, load
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, runs_own_code
 from archgym.space import Designs, DesignSpace

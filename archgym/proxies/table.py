@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from archgym.console import finite
 from archgym.datasets.sampling import distinct
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
@@ -37,6 +36,7 @@ from archgym.proxies.training import (
 )
 from archgym.simulator import Evaluation
 from archgym.space import Designs
+from archgym.writing import finite
 
 LEVEL_DESIGNS = 32
 """Simulated designs of an unseen workload from which ``rescaled_relative_rmse_percent`` takes one factor a metric."""

@@ -67,7 +67,7 @@ def show(
             path.write_text(svg, encoding="utf-8")
             paths.append(str(path))
     except OSError as error:
-        from archgym.datasets.shards import unwritable
+        from archgym.writing import unwritable
 
         raise unwritable(out, error) from None
     click.echo(json.dumps({"pictures": paths}) if as_json else "\n".join(paths))

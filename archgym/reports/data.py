@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.shards import find_shards, read_shard, read_trials, shard_info
+from archgym.datasets.dataset import read_trials
+from archgym.datasets.shards import find_shards, read_shard, shard_info
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.simulator import Metric, runs_own_code

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from archgym import __version__
+from archgym._version import __version__
 from archgym.errors import MissingExtraError
 from archgym.reports import data
 from archgym.reports.data import ProblemReport
@@ -30,7 +30,7 @@ def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = 
 
     ``trust``: see :func:`archgym.reports.data.load_report`.
     """
-    from archgym.datasets.shards import unwritable
+    from archgym.writing import unwritable
 
     folder = Path(folder)
     reports = data.load_report(folder, trust=trust)
@@ -72,7 +72,7 @@ def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Map
     except ModuleNotFoundError:
         raise MissingExtraError("the report", "plot") from None
     library = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
-    files = resources.files("archgym.reports")
+    files = resources.files(__package__)
     parts = {
         "TITLE": html.escape(title),
         "VERSION": __version__,

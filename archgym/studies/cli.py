@@ -172,8 +172,8 @@ def stats(folder: Path, as_json: bool) -> None:
 
 
 def _statistics(folder: Path) -> tuple[dict[str, Any], list[Path]]:
-    from archgym.datasets.shards import unwritable
     from archgym.studies.summary import Results, write_tables
+    from archgym.writing import unwritable
 
     if not folder.is_dir():
         raise ArchGymError(f"{folder} does not exist; give the folder of 'archgym study run'")

@@ -21,19 +21,7 @@ from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
 from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-)
-"""What BLAS libraries, torch and Numba read for their number of threads when they are loaded."""
-
-ATTEMPTS = 3
-"""How often a run is started again that was lost with its process."""
+from archgym.studies.workers import ATTEMPTS, THREAD_VARIABLES, lost_record
 
 
 class Executor(Protocol):
@@ -144,18 +132,6 @@ class ProcessExecutor:
                             yield lost_record(run, name)
                 finally:
                     pool.shutdown(wait=True, cancel_futures=True)
-
-
-def lost_record(run: RunSpec, study: str) -> dict[str, Any]:
-    """The record of a run whose process dies again and again."""
-    return {
-        "run": run.id,
-        "study": study,
-        "problem_key": run.problem_key,
-        **run.as_dict(),
-        "status": "failed",
-        "error": "the process that did it died each time (out of memory?)",
-    }
 
 
 def end_with_parent() -> None:

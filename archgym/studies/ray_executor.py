@@ -15,12 +15,12 @@ from typing import Any
 
 import ray
 
-from archgym.datasets.shards import unwritable
 from archgym.errors import ArchGymError
-from archgym.studies.executors import ATTEMPTS, THREAD_VARIABLES, lost_record
 from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
+from archgym.studies.workers import ATTEMPTS, THREAD_VARIABLES, lost_record
+from archgym.writing import unwritable
 
 
 class _Worker:

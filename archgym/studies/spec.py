@@ -141,7 +141,7 @@ def problem_of(run: RunSpec) -> Problem:
 
 def ready_studies() -> dict[str, Path]:
     """The studies that come with the package: name -> YAML file."""
-    folder = resources.files("archgym.studies") / "ready"
+    folder = resources.files(__package__) / "ready"
     return {
         Path(str(item)).stem: Path(str(item))
         for item in sorted(folder.iterdir(), key=str)

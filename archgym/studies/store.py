@@ -23,11 +23,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from archgym.datasets.shards import SUFFIX, unwritable
+from archgym.datasets.shards import SUFFIX
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
 from archgym.reading import checked, quote_path, read_json_lines
 from archgym.studies.spec import RunSpec, StudySpec, load_spec, problem_of
+from archgym.writing import unwritable
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.console import finite
 from archgym.errors import ArchGymError, quote
 from archgym.problem import Optimum
 from archgym.studies.statistics import (
@@ -34,6 +33,7 @@ from archgym.studies.statistics import (
     stratified_interval,
 )
 from archgym.studies.store import Study
+from archgym.writing import finite
 
 UNTUNED = ("random", "sobol", "walk", "grid")
 """Agents that do not learn from rewards: baselines, not contestants of the lottery."""

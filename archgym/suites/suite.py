@@ -192,7 +192,7 @@ class Suite:
 
 def ready_suites() -> dict[str, Path]:
     """The suites that come with the package: name -> YAML file."""
-    folder = resources.files("archgym.suites") / "ready"
+    folder = resources.files(__package__) / "ready"
     return {
         Path(str(item)).stem: Path(str(item))
         for item in sorted(folder.iterdir(), key=str)

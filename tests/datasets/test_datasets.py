@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from toy import SPACE
 
 from archgym.agents.collect import best_designs, collect
-from archgym.datasets.dataset import Dataset, DatasetWriter, hash_rows
+from archgym.datasets.dataset import Dataset, DatasetWriter, read_trials
 from archgym.datasets.merge import first_of_equals, in_region, merge, parse_region, split
 from archgym.datasets.query import query
 from archgym.datasets.sampling import METHODS, distinct, draw, perturbations
 from archgym.datasets.schema import TrialSchema
-from archgym.datasets.shards import read_trials
 from archgym.datasets.verify import info, verify
 from archgym.errors import ArchGymError
+from archgym.hashing import hash_rows
 from archgym.problem import make_problem
 
 

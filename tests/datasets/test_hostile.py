@@ -212,7 +212,7 @@ def test_data_does_not_choose_what_is_run(merged, tmp_path):
 
 
 def test_a_row_group_that_claims_too_much_is_refused(merged, monkeypatch):
-    import archgym.datasets.dataset as module
+    import archgym.datasets.files as module
 
     monkeypatch.setattr(module, "_LIMIT_ROW_GROUP", 10)
     refuse(merged, "claims")

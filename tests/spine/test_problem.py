@@ -1,52 +1,15 @@
-"""Problems by name, registries, import weight and layers."""
+"""Problems by name, registries and import weight."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import archgym
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
 from archgym.registry import AGENTS, SIMULATORS, Registry
-
-PACKAGE = Path(archgym.__file__).parent
-# A layer imports only from layers before it.
-LAYERS = [
-    ["errors", "deprecation", "measure", "console", "threads"], ["reading"], ["options"], ["space"], ["simulator"],
-    ["objective"], ["registry"], ["problem"], ["datasets"], ["store"], ["evaluator", "enumeration"], ["networks"], ["simulators"],
-    ["envs"], ["agents"], ["proxies"], ["studies"], ["suites"], ["exporting"], ["reports"], ["testing"], ["progress"],
-    ["cli", "__main__", "doctor"],
-]  # fmt: skip
-
-
-def test_no_import_goes_upward():
-    rank = {name: i for i, names in enumerate(LAYERS) for name in names}
-    # The registry is asked by the objective texts, and commands of a layer may stand beside it (cli.py).
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts == ("__init__",) or parts[-1] in ("cli", "bench", "validate", "__main__"):
-            continue
-        layer = rank.get(parts[0])
-        assert layer is not None, f"{path.name} belongs to no layer"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        lazy = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-        for node in ast.walk(tree):
-            if id(node) in lazy:
-                continue
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                names = [node.module]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                inside = name.split(".")
-                if inside[0] == "archgym" and len(inside) > 1:
-                    assert rank[inside[1]] <= layer, f"{'/'.join(parts)} imports {name}, a layer above it"
 
 
 def test_import_is_light():

@@ -18,8 +18,9 @@ from archgym.datasets.schema import CLOCK_COLUMNS
 from archgym.datasets.shards import read_shard
 from archgym.errors import ArchGymError
 from archgym.studies import Study, load_spec, parse_spec, ready_studies, run_study
-from archgym.studies.executors import THREAD_VARIABLES, ProcessExecutor, make_executor, thread_limit
+from archgym.studies.executors import ProcessExecutor, make_executor, thread_limit
 from archgym.studies.summary import Results
+from archgym.studies.workers import THREAD_VARIABLES
 
 SPEC = """
 name: small

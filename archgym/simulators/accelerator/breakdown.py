@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archgym.errors import MissingExtraError
+from archgym.svg import new_figure, svg
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#F0E442", "#000000")
 HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++", "oo", "**")
@@ -14,13 +13,6 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "--", "++", "oo", "**")
 
 def draw(details: Sequence[Mapping[str, Any]]) -> str:
     """SVG of the energy of each layer (all its repeats) in uJ, from the simulator's ``layer_details``."""
-    try:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise MissingExtraError("the energy breakdown", "plot") from None
-    import matplotlib
-
     names = [str(row["layer"]) for row in details]
     places = list(details[0]["energy_uj_by_place"])
     parts: dict[str, list[float]] = {
@@ -28,7 +20,7 @@ def draw(details: Sequence[Mapping[str, Any]]) -> str:
     }
     parts["MAC"] = [row["mac_uj"] * row["count"] for row in details]
     parts["leakage"] = [row["leakage_uj"] * row["count"] for row in details]
-    figure = Figure(figsize=(11, 0.3 * len(names) + 1.8), layout="constrained")
+    figure = new_figure("the energy breakdown", (11, 0.3 * len(names) + 1.8))
     axes = figure.add_subplot()
     left = [0.0] * len(names)
     for i, (place, values) in enumerate(parts.items()):
@@ -42,7 +34,4 @@ def draw(details: Sequence[Mapping[str, Any]]) -> str:
     axes.invert_yaxis()
     axes.set_xlabel("energy in uJ, all repeats of the layer")
     figure.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False)
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "archgym", "svg.fonttype": "none"}):
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
-    return text.getvalue()
+    return svg(figure)

@@ -15,7 +15,8 @@ from archgym.options import Option
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.codesign.cost import TERMS, added_words, term_counts, term_networks
 from archgym.simulators.nas.macro import Macro, macro
-from archgym.simulators.nas.simulator import NasSimulator, NasWorkload
+from archgym.simulators.nas.simulator import NasSimulator
+from archgym.simulators.nas.workload import NasWorkload
 from archgym.simulators.systolic.simulator import SystolicSimulator, array_parameters
 from archgym.space import Constraint, Designs, DesignSpace, Mask, SubSpace
 

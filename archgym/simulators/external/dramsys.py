@@ -96,6 +96,7 @@ class DramsysSimulator(DramSimulator):
 
     name: ClassVar[str] = "dramsys"
     version: ClassVar[str] = "4.0"
+    starts_programs: ClassVar[bool] = True
     spaces: ClassVar[tuple[str, ...]] = ("archgym", "archgym-rl")
     metrics = METRICS
 

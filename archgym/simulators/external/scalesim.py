@@ -75,6 +75,7 @@ class ScaleSimSimulator(SystolicSimulator):
 
     name = "scalesim"
     version = "1"
+    starts_programs = True
 
     def __init__(
         self,

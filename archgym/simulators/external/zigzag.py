@@ -75,6 +75,7 @@ class ZigZagSimulator(NetworkSimulator):
 
     name = "zigzag"
     version = "1"
+    starts_programs = True
     spaces = ("default",)
     default_objective = "edp"
     default_workload = "resnet18"

@@ -95,7 +95,7 @@ def catalogue() -> Mapping[str, Device]:
 
 @cache
 def _rows() -> dict[str, dict[str, object]]:
-    text = resources.files("archgym.simulators.llm").joinpath("data/devices.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("data/devices.json").read_text(encoding="utf-8")
     rows: dict[str, dict[str, object]] = json.loads(text)
     return rows
 

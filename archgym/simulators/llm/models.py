@@ -240,7 +240,7 @@ def _needed(known: Iterable[Any]) -> list[str]:
 @cache
 def catalogue() -> Mapping[str, Model]:
     """The models that come with the package, by name."""
-    text = resources.files("archgym.simulators.llm").joinpath("data/models.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("data/models.json").read_text(encoding="utf-8")
     return {name: from_fields(Model, name, row, "model") for name, row in json.loads(text).items()}
 
 

@@ -40,7 +40,7 @@ NIC_SHARE = 0.85
 @cache
 def constants() -> Mapping[str, Any]:
     """The fitted constants: operator -> ``device/type`` (collectives: ``device/impl/op``) -> constants and errors."""
-    text = resources.files("archgym.simulators.llm").joinpath("data/operators.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("data/operators.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
 

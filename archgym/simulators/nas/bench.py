@@ -58,9 +58,9 @@ def bench(threads: int) -> Iterable[Figure]:
 
 def _training() -> Iterable[Figure]:
     from archgym.simulators.nas import cells
-    from archgym.simulators.nas.build_table import TABLE_RECIPE
     from archgym.simulators.nas.kernels import training as kernels
     from archgym.simulators.nas.macro import macro
+    from archgym.simulators.nas.recipes import TABLE_RECIPE
     from archgym.simulators.nas.trainer import initial_parameters
 
     # A cell with one edge of every kind and a second 3x3 edge: close to the mean cost of the space.

@@ -30,31 +30,14 @@ import numpy as np
 
 from archgym.errors import ArchGymError
 from archgym.simulators.nas import cells
-from archgym.simulators.nas.data import DataRecipe, load_data
+from archgym.simulators.nas.data import load_data
+from archgym.simulators.nas.recipes import TABLE_RECIPE, TABLE_RECIPES
 from archgym.simulators.nas.table import read_assembled
 from archgym.simulators.nas.trainer import TrainRecipe, TrainResult, train_cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The recipes of the shipped tables by name. The second takes four times as many steps at the same cost (the first is
-# undertrained: its seeds disagree) on data with twice the noise, so that the cells do not crowd at a ceiling.
-TABLE_RECIPES = {
-    "nb201-mnist1d": TrainRecipe(
-        data=DataRecipe(train=1600, valid=5000, test=5000),
-        epochs=20,
-        checkpoints=(4, 8, 12, 20),
-        intermediate_samples=2000,
-    ),
-    "nb201-mnist1d-v2": TrainRecipe(
-        data=DataRecipe(train=1600, valid=5000, test=5000, corr_noise_scale=0.5),
-        epochs=20,
-        checkpoints=(3, 6, 12, 20),
-        batch=25,
-        intermediate_samples=1000,
-    ),
-}
-TABLE_RECIPE = TABLE_RECIPES["nb201-mnist1d"]
 SHARD_CLASSES = 64
 NOISE_SHARDS = 4  # so many shards of the first seed are trained with the second seed early
 NOISE_AFTER = 8  # after so many shards of the first seed

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
+from archgym.hashing import GOLDEN, mix
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
@@ -283,12 +284,9 @@ CLASS_RULES = {
 
 
 def scatter(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64's finalizer: a fixed bijection of 64-bit numbers that scatters them."""
+    """One step of SplitMix64: a fixed bijection of 64-bit numbers that scatters them."""
     with np.errstate(over="ignore"):
-        values = values + np.uint64(0x9E3779B97F4A7C15)
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+        return mix(values + GOLDEN)
 
 
 def _function_hashes(pool_linear: bool) -> NDArray[np.uint64]:

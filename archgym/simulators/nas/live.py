@@ -41,7 +41,7 @@ PARENTS = 256
 def base_recipe(workload: NasWorkload, train_epochs: int | None = None) -> TrainRecipe:
     """The recipe of a workload's full training: its table's own, so that training at the table's settings gives the
     table's rows."""
-    from archgym.simulators.nas.build_table import TABLE_RECIPES
+    from archgym.simulators.nas.recipes import TABLE_RECIPES
     from archgym.simulators.nas.data import RECIPES
 
     if not workload.data:

@@ -194,7 +194,7 @@ def _normal(seed: int, codes: NDArray[np.int64], epochs: int) -> NDArray[np.floa
 def own_table_path(name: str) -> Path:
     """Where a table of this project lies in the package."""
     file = f"{name.replace('-', '_')}.parquet"
-    return Path(str(resources.files("archgym.simulators.nas") / "data" / file))
+    return Path(str(resources.files(__package__) / "data" / file))
 
 
 def own_table_loader(name: str) -> Callable[[], CellTable] | None:

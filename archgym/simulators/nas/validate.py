@@ -235,7 +235,7 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
     )
     from importlib import resources
 
-    with resources.as_file(resources.files("archgym.simulators.nas") / "data" / "nb201_mnist1d.parquet") as path:
+    with resources.as_file(resources.files(__package__) / "data" / "nb201_mnist1d.parquet") as path:
         columns, _ = read_assembled(path)
     noise = table.noise_deviation(Key("test", "full", recipe.epochs))
     rng = np.random.default_rng(20)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from archgym.simulators.nas.macro import Macro
-    from archgym.simulators.nas.simulator import NasWorkload
+    from archgym.simulators.nas.workload import NasWorkload
 
 BATCH = 32
 SCORE_BLOCK = 32
@@ -225,7 +225,7 @@ def fill_missing(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def own_scores_path() -> Path:
     """Where the shipped scores lie in the package."""
-    return Path(str(resources.files("archgym.simulators.nas") / "data" / "nb201_mnist1d_zerocost.parquet"))
+    return Path(str(resources.files(__package__) / "data" / "nb201_mnist1d_zerocost.parquet"))
 
 
 @cache

@@ -18,6 +18,7 @@ from archgym.simulators.soc.model import Result, evaluate_design
 from archgym.simulators.soc.physical import physical_constants
 from archgym.simulators.soc.spaces import FullSpace, LimitedSpace
 from archgym.simulators.soc.task_graph import BUILTIN, TaskGraph, builtin_combination, combine, read_task_graph
+from archgym.svg import svg
 
 MODES = ("farsi", "physical")
 COMBINATIONS = tuple(tuple(name for k, name in enumerate(BUILTIN) if mask >> k & 1) for mask in (1, 2, 4, 3, 5, 6, 7))
@@ -234,12 +235,14 @@ class SocSimulator(Simulator):
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         """Block diagram and schedule of a design for reports: title, sentence and SVG of each."""
-        from archgym.simulators.soc.show import show, svg
+        from archgym.simulators.soc.pictures import draw
 
-        assert isinstance(workload, TaskGraph)
+        graph = _task_graph(workload)
         row = self.space(workload).check(design)[0]
         if not self.evaluate(row, workload).feasible[0]:
             return []
+        explicit = self.explicit(row, graph)
+        result = self.trace(explicit, graph)
         drawn = []
         for title, sentence, parts in (
             (
@@ -249,7 +252,7 @@ class SocSimulator(Simulator):
             ),
             ("Schedule", "Tasks over processing elements; the lines are the phases of the simulation.", (False, True)),
         ):
-            figure = show(row, workload, simulator=self, diagram=parts[0], gantt=parts[1])
+            figure = draw(explicit, graph, result, diagram=parts[0], gantt=parts[1])
             drawn.append((title, sentence, svg(figure)))
         return drawn
 

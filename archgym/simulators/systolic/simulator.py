@@ -24,7 +24,7 @@ DATAFLOWS = ("ws", "os", "is")
 @cache
 def technology() -> dict[str, Any]:
     """Energies, areas and word sizes, from the package's ``technology.json``."""
-    text = resources.files("archgym.simulators.systolic").joinpath("technology.json").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("technology.json").read_text(encoding="utf-8")
     table: dict[str, Any] = json.loads(text)
     return table
 

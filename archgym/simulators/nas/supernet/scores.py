@@ -106,7 +106,7 @@ def evaluate_file(
 def shipped_path(workload: str) -> Path:
     """Where the shipped scores of a workload lie in the package."""
     file = f"{workload.replace('-', '_')}_supernet.parquet"
-    return Path(str(resources.files("archgym.simulators.nas") / "data" / file))
+    return Path(str(resources.files(__package__) / "data" / file))
 
 
 @cache

@@ -1,0 +1,119 @@
+"""What trials say of the problems they are of, and how such a problem is made again without trusting the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archgym.errors import ArchGymError
+from archgym.problem import Problem, problem_of_options
+from archgym.registry import SIMULATORS
+from archgym.simulator import names_own_file
+
+KEY_COLUMNS = ("problem", "space", "objective", "simulator_version", "fidelity", "options")
+"""The run columns that together say which problem a row belongs to."""
+
+ProblemKey = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProblemInfo:
+    """What a dataset says of one of its problems.
+
+    Attributes:
+        key: the values of KEY_COLUMNS.
+        workload: name of the workload.
+        parameters, metrics: the names of its columns.
+    """
+
+    key: ProblemKey
+    workload: str
+    parameters: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+    @property
+    def problem(self) -> str:
+        return self.key[0]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``make_problem`` was given beyond the name."""
+        return options_of(self.key[5])
+
+    def as_json(self) -> dict[str, Any]:
+        """The form that a Parquet file's metadata holds."""
+        about = dict(zip(KEY_COLUMNS, self.key, strict=True))
+        return {**about, "workload": self.workload, "parameters": self.parameters, "metrics": self.metrics}
+
+    @classmethod
+    def from_json(cls, about: Mapping[str, Any], path: Path) -> ProblemInfo:
+        """Inverse of :meth:`as_json`; refuses anything else."""
+        try:
+            key = tuple(about[name] for name in KEY_COLUMNS)
+            info = cls(key, about["workload"], tuple(about["parameters"]), tuple(about["metrics"]))
+        except (KeyError, TypeError):
+            raise unusable(path, "its list of problems is malformed") from None
+        texts = (*info.key, info.workload, *info.parameters, *info.metrics)
+        if not all(isinstance(text, str) for text in texts):
+            raise unusable(path, "its list of problems is malformed")
+        return info
+
+    def make(self, *, trust: bool = False) -> Problem:
+        """The problem itself, to canonicalise designs and to simulate again.
+
+        A dataset is data from anywhere, so by default only simulators that come with archgym are made, without
+        stand-ins, files or external programs; ``trust=True`` lifts that.
+        """
+        options = self.options
+        if not trust:
+            _refuse_untrusted(self.problem, options)
+        problem = problem_of_options(self.problem, options)
+        if problem.simulator.version != self.key[3]:
+            raise ArchGymError(
+                f"the trials of {self.problem} come from simulator version {self.key[3]!r}, installed is "
+                f"{problem.simulator.version!r}; install that version to compare them"
+            )
+        if problem.space.names != self.parameters:
+            raise ArchGymError(
+                f"the trials of {self.problem} have the parameters {', '.join(self.parameters)}, the installed space "
+                f"has {', '.join(problem.space.names)}"
+            )
+        return problem
+
+
+def options_of(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text) if text else {}
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise ArchGymError(f"the trials hold the problem options {text[:80]!r}; expected a JSON object")
+    return options
+
+
+def _refuse_untrusted(problem: str, options: Mapping[str, Any]) -> None:
+    kind, _, workload = problem.partition("/")
+    if kind in SIMULATORS and getattr(SIMULATORS.load(kind), "starts_programs", False):
+        raise ArchGymError(
+            f"{problem} would start an external program; add --trust if you trust where the data is from"
+        )
+    if (
+        options.get("simulator")
+        or names_own_file(workload)
+        # Names of devices, rules and objectives hold no path.
+        or any(mark in str(value) for value in options.values() for mark in ("file:", "torch:", "/", "\\"))
+    ):
+        raise ArchGymError(
+            f"{problem} needs a file that the data names; add --trust if you trust where the data is from"
+        )
+
+
+def unusable(path: Path, why: str) -> ArchGymError:
+    return ArchGymError(f"{path} cannot be used: {why}; give a folder or file that archgym wrote")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,68 @@
+"""Write files so that a killed process leaves either the old file or the new one whole, and JSON that every reader reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archgym.errors import ArchGymError
+
+
+def unwritable(path: Path, error: OSError) -> ArchGymError:
+    """The sentence for a path that cannot be written."""
+    return ArchGymError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to, which takes ``path``'s name when the block ends well.
+
+    Its name is this process's own, so that several may write the same file; the last one stays. ``path``'s folder is
+    made where it is missing. What raises leaves ``path`` as it was.
+
+    Raises:
+        ArchGymError: where the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Replace ``path`` by ``text`` as a whole; returns ``path``."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> Path:
+    """Replace ``path`` by ``value`` as JSON (see :func:`finite`), with an end of line; returns ``path``."""
+    return write_text(path, json.dumps(finite(value), indent=indent) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """``value`` with what JSON cannot hold (NaN, infinities, NumPy scalars) replaced by None and plain numbers."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
