@@ -23,6 +23,7 @@ from rich.table import Table
 from archgym._version import __version__
 from archgym.console import parse_options, print_json
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.measure import default_reference
 from archgym.problem import Problem, make_problem
 from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
 from archgym.writing import finite
@@ -539,12 +540,6 @@ def _module_of(name: str, part: str) -> Any:
 def _is_package(module: str) -> bool:
     spec = importlib.util.find_spec(module)
     return spec is not None and spec.submodule_search_locations is not None
-
-
-def default_reference(name: str) -> Path:
-    """Where the reference data of a simulator is by default: ``../shared/ref/NAME`` from the working folder, or
-    under the folder that the environment variable ARCHGYM_REF names."""
-    return Path(os.environ.get("ARCHGYM_REF", Path("..") / "shared" / "ref")) / name
 
 
 @main.command()

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,9 @@ def machine() -> str:
     except OSError:
         pass
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def default_reference(name: str) -> Path:
+    """Where the reference data of a simulator is by default: ``../shared/ref/NAME`` from the working folder, or
+    under the folder that the environment variable ARCHGYM_REF names."""
+    return Path(os.environ.get("ARCHGYM_REF", Path("..") / "shared" / "ref")) / name

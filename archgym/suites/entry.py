@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-import archgym
+from archgym._version import __version__
 from archgym.errors import ArchGymError
 from archgym.reading import checked, read_json
 from archgym.studies.executors import Executor
@@ -30,6 +30,9 @@ from archgym.studies.spec import RunSpec, StudySpec, parse_spec
 from archgym.studies.store import Study
 from archgym.studies.study import StudyResult, run_study
 from archgym.suites.suite import Scalar, Suite
+
+VARIABLE = "ARCHGYM_SUITE_ENTRY"
+"""Names the folder of the entry to a program that ``archgym suite run --command`` starts."""
 
 FILE = "entry.json"
 FORMAT = 1
@@ -114,7 +117,7 @@ def new_entry(suite: Suite, agent: str, hyperparameters: Mapping[str, Any], comm
     if not _NAME.match(agent):
         raise ArchGymError(f"an agent is called {agent[:80]!r}; expected letters, digits and _ . : - (at most 80)")
     return Entry(
-        suite.name, suite.version, suite.fingerprint, agent, dict(hyperparameters), command, archgym.__version__,
+        suite.name, suite.version, suite.fingerprint, agent, dict(hyperparameters), command, __version__,
         platform.python_version(), machine(), time.time(),
     )  # fmt: skip
 
@@ -207,15 +210,13 @@ def run_command(suite: Suite, folder: Path | str, command: str, name: str, *, re
     Raises:
         ArchGymError: the program ended with another exit code than 0.
     """
-    from archgym.suites.session import VARIABLE
-
     folder = Path(folder)
     entry = _open(folder, new_entry(suite, name, {}, command), suite, resume)
     Study.create(folder, study_spec(suite, entry), resume=True)
     (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
     environment = {**os.environ, VARIABLE: str(folder.resolve())}
     # The program must find the archgym that started it.
-    package = Path(archgym.__file__).parents[1]
+    package = Path(__file__).parents[2]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), environment.get("PYTHONPATH", "")]))
     code = subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL).returncode
     if code:

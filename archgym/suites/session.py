@@ -29,10 +29,8 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 from archgym.studies.spec import RunSpec, problem_of
 from archgym.studies.store import Study
-from archgym.suites.entry import Entry
+from archgym.suites.entry import VARIABLE, Entry
 from archgym.suites.suite import Suite, parse_suite
-
-VARIABLE = "ARCHGYM_SUITE_ENTRY"
 
 __all__ = ["BudgetExhausted", "GivenRun", "given_runs"]
 

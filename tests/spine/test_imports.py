@@ -1,7 +1,8 @@
 """The rooms of the package: a layer imports only from layers above it, and no module is its own ancestor.
 
-Imports inside functions and under TYPE_CHECKING count, and so do modules named by text (``"archgym.a.b:Name"``), but for
-the registry's and for the old names of what has moved: a table of names is there to point down.
+Imports inside functions count (those under TYPE_CHECKING name types and run nothing), and so do modules named by text
+(``"archgym.a.b:Name"``), but for the registry's and the old names of what has moved: a table of names is there to point
+down.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ LAYERS = (
         "writing",
         "console",
     ),
+    ("reading", "options"),
     ("space",),
     ("simulator",),
     ("registry",),
@@ -79,7 +81,15 @@ def imports_of(module: str, source: str) -> set[str]:
     tree = ast.parse(source)
     found: set[str | None] = set()
     docstrings = set()
+    types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(tree):
+        if node in types:
+            continue
         if isinstance(node, ast.Import):
             found |= {module_of(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,9 @@ from archgym.simulators.dram.commands import (
     WRA,
     WRITES,
 )
-from archgym.simulators.dram.devices import Device
+
+if TYPE_CHECKING:
+    from archgym.simulators.dram.devices import Device
 
 Times = Mapping[str, int]
 """JEDEC name without the leading t -> cycles."""

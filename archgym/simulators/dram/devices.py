@@ -13,15 +13,13 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.reading import checked, parse_json, quote_path, read_json, read_yaml
-
-if TYPE_CHECKING:
-    from archgym.simulators.dram.constraints import Standard
+from archgym.simulators.dram.constraints import constraints, standard
+from archgym.simulators.dram.timing import power_cycles
 
 
 @dataclass(frozen=True)
@@ -86,12 +84,12 @@ class Device:
     @property
     def supports_per_bank_refresh(self) -> bool:
         """True where the standard has a refresh of single banks."""
-        return bool(_standard(self).per_bank_interval)
+        return bool(standard(self).per_bank_interval)
 
     @property
     def supports_power_down(self) -> bool:
         """True where all times of power-down and self refresh are modelled (DDR3 and DDR4)."""
-        return _standard(self).power_down
+        return standard(self).power_down
 
     @property
     def has_energy(self) -> bool:
@@ -162,9 +160,6 @@ def _device(name: str, preset: Preset) -> Device:
 
 def _check(dev: Device, where: str) -> None:
     """A device of the user's own: numbers within their ranges, all times that the family's constraints name."""
-    from archgym.simulators.dram.constraints import constraints
-    from archgym.simulators.dram.timing import power_cycles
-
     powers = ("burst_length", "data_rate", "width_bits", "devices", "bank_groups", "banks", "rows", "columns", "ranks")
     for field_name in powers:
         value = getattr(dev, field_name)
@@ -198,9 +193,3 @@ def _check(dev: Device, where: str) -> None:
         ) from None
     if table.interval < 1:
         raise ArchGymError(f"{where} has a refresh interval REFI of {table.interval} cycles; expected at least 1")
-
-
-def _standard(dev: Device) -> Standard:
-    from archgym.simulators.dram.constraints import standard
-
-    return standard(dev)

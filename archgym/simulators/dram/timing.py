@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,9 @@ from archgym.simulators.dram.commands import (
     WRA,
 )
 from archgym.simulators.dram.constraints import Constraints, constraints, standard
-from archgym.simulators.dram.devices import Device
+
+if TYPE_CHECKING:
+    from archgym.simulators.dram.devices import Device
 
 NEVER = -(1 << 40)
 """Stands for "no constraint"."""

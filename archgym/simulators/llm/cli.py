@@ -24,9 +24,9 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.cli import default_reference
     from archgym.console import print_json
     from archgym.errors import UnknownNameError
+    from archgym.measure import default_reference
     from archgym.simulators.llm.fit import fit_all, write_constants
     from archgym.simulators.llm.operators import TABLES
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from archgym.errors import ArchGymError
 from archgym.reading import quote_path
-from archgym.simulators.llm.models import Model
 
 _PLAIN = {
     "hidden": "hidden_size",
@@ -53,8 +52,8 @@ TYPES: dict[str, tuple[dict[str, str], bool, bool]] = {
 _LATENT = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 
 
-def from_config(config: Mapping[str, Any], path: Path) -> Model:
-    """The model that a ``config.json`` describes; a sentence where a field is missing or the architecture is another."""
+def fields_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The fields of the model that a ``config.json`` describes; a sentence where a field is missing or the architecture is another."""
     architectures = config.get("architectures")
     kind = config.get("model_type")
     if kind is None and isinstance(architectures, list) and architectures:
@@ -104,10 +103,10 @@ def from_config(config: Mapping[str, Any], path: Path) -> Model:
     if kind in ("gpt_oss", "gemma2"):
         values["sliding_window"] = number("sliding_window")
     name = str(config.get("_name_or_path") or path.parent.name or path.stem)[-80:]
-    return Model(
-        name=name,
-        gated=gated,
-        tied=bool(config.get("tie_word_embeddings", tied)),
-        source=f"Hugging Face config.json, type {kind}",
+    return {
+        "name": name,
+        "gated": gated,
+        "tied": bool(config.get("tie_word_embeddings", tied)),
+        "source": f"Hugging Face config.json, type {kind}",
         **values,
-    )
+    }

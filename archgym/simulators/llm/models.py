@@ -19,6 +19,7 @@ from typing import Any
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.reading import quote_path, read_json
+from archgym.simulators.llm.huggingface import fields_of
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,5 @@ def read_model(path: Path) -> Model:
     """A user's model: a JSON object of :class:`Model`'s fields, or a Hugging Face ``config.json``."""
     found = read_object(path, "model")
     if "model_type" in found or "architectures" in found:
-        from archgym.simulators.llm.huggingface import from_config
-
-        return from_config(found, path)
+        return Model(**fields_of(found, path))
     return from_fields(Model, str(found.get("name", path.stem))[:80], found, "model")  # type: ignore[no-any-return]
