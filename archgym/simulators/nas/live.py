@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from archgym.simulators.nas.data import Data
     from archgym.simulators.nas.fidelity import Fidelity
-    from archgym.simulators.nas.simulator import NasWorkload
     from archgym.simulators.nas.supernet.training import SupernetRecipe
+    from archgym.simulators.nas.workload import NasWorkload
 
 # Virtual seconds: a least-squares fit of the processor seconds of the table's trainings (one core, compiled kernels),
 # a sample = constant + slope * MACs; a twentieth of a second judges a cell with a supernet's weights. A formula and
@@ -41,8 +41,8 @@ PARENTS = 256
 def base_recipe(workload: NasWorkload, train_epochs: int | None = None) -> TrainRecipe:
     """The recipe of a workload's full training: its table's own, so that training at the table's settings gives the
     table's rows."""
-    from archgym.simulators.nas.recipes import TABLE_RECIPES
     from archgym.simulators.nas.data import RECIPES
+    from archgym.simulators.nas.recipes import TABLE_RECIPES
 
     if not workload.data:
         raise ArchGymError(

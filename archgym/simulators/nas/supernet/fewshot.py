@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.nas import cells
-from archgym.simulators.nas.supernet.store import draw_cell
+from archgym.simulators.nas.supernet.store import Leaf, draw_cell
 
 if TYPE_CHECKING:
     from archgym.simulators.nas.supernet.engine import Engine
-    from archgym.simulators.nas.supernet.training import Leaf, Supernet
+    from archgym.simulators.nas.supernet.training import Supernet
 
 
 def matching_distances(
@@ -65,8 +65,6 @@ def bipartition(distance: NDArray[np.float64]) -> tuple[tuple[int, ...], float]:
 
 def split_leaves(supernet: Supernet, engine: Engine) -> None:
     """Split every sub-supernet in two, by gradient matching or at random; the children inherit its weights."""
-    from archgym.simulators.nas.supernet.training import Leaf
-
     children: list[Leaf] = []
     for number, leaf in enumerate(supernet.leaves):
         whole = [edge for edge in range(6) if leaf.allowed[edge].all()]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,3 +112,22 @@ def draw_cell(allowed: Sequence[Sequence[int]], rng: np.random.Generator) -> int
         row = np.array([ops[int(rng.integers(len(ops)))] for ops in allowed])
         if not cells.is_dead(row):
             return int(cells.codes(row))
+
+
+@dataclass
+class Leaf:
+    """One (sub-)supernet: the operations it holds, bool ``(6, 5)``, its weights and their momentum ``(size,)``."""
+
+    allowed: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+    velocity: NDArray[np.float32]
+
+    @cached_property
+    def choices(self) -> list[list[int]]:
+        """Allowed operations of every edge."""
+        return [np.flatnonzero(row).tolist() for row in self.allowed]
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """Its live cells."""
+        return live_codes(self.allowed)

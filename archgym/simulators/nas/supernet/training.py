@@ -37,7 +37,8 @@ from archgym.simulators.nas.data import Data, DataRecipe, load_data
 from archgym.simulators.nas.fidelity import SUPERNET_POLICIES as POLICIES
 from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.supernet.engine import Engine, make_engine
-from archgym.simulators.nas.supernet.store import Store, draw_cell, live_codes
+from archgym.simulators.nas.supernet.fewshot import split_leaves
+from archgym.simulators.nas.supernet.store import Leaf, Store, draw_cell, live_codes
 
 CELLS_AN_UPDATE = {"fair": 5, "sandwich": 4}
 VERSION = "1"
@@ -124,25 +125,6 @@ class _About:
     data_fingerprint: str
 
 
-@dataclass
-class Leaf:
-    """One (sub-)supernet: the operations it holds, bool ``(6, 5)``, its weights and their momentum ``(size,)``."""
-
-    allowed: NDArray[np.bool_]
-    weights: NDArray[np.float32]
-    velocity: NDArray[np.float32]
-
-    @cached_property
-    def choices(self) -> list[list[int]]:
-        """Allowed operations of every edge."""
-        return [np.flatnonzero(row).tolist() for row in self.allowed]
-
-    @cached_property
-    def codes(self) -> NDArray[np.int64]:
-        """Its live cells."""
-        return live_codes(self.allowed)
-
-
 class Supernet:
     """A supernet in training or trained.
 
@@ -192,8 +174,6 @@ class Supernet:
         split_at = [int(share * self.recipe.updates) for share in SPLITS_AT]
         while self.update < last:
             if self.recipe.policy.startswith("fewshot") and self.update in split_at:
-                from archgym.simulators.nas.supernet.fewshot import split_leaves
-
                 split_leaves(self, engine)
             self._one_update(engine)
         self.seconds += time.process_time() - begin
