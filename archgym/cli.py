@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym._version import __version__
-from archgym.console import parse_options, print_json
+from archgym.console import parse_choices, parse_options, print_json
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.measure import default_reference
 from archgym.problem import Problem, make_problem
@@ -96,6 +96,8 @@ def problem_options(command: Any) -> Any:
         click.option("--requests", type=int, help="window of a memory trace: its first N requests (0 = all)"),
         click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload"),
         click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator"),
+        click.option("--fix", multiple=True, metavar="NAME=VALUE", help="parameter with the one value that it takes"),
+        click.option("--only", multiple=True, metavar="NAME=A,B,C", help="parameter with the values that it may take"),
     ):
         command = option(command)
     return command
@@ -110,6 +112,8 @@ def chosen_problem(
     requests: int | None,
     workload_option: tuple[str, ...],
     option: tuple[str, ...],
+    fix: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
 ) -> Problem:
     """The problem that the shared options describe."""
     workload_options = parse_options(workload_option)
@@ -122,6 +126,8 @@ def chosen_problem(
         fidelity=fidelity,
         simulator=simulator,
         workload_options=workload_options,
+        fix=parse_choices(fix, "--fix"),
+        only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
         **parse_options(option),
     )
 

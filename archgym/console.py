@@ -38,3 +38,16 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
         except ValueError:
             options[name.replace("-", "_")] = text
     return options
+
+
+def parse_choices(pairs: tuple[str, ...], flag: str) -> dict[str, str]:
+    """``("PagePolicy=Open",)`` as a dictionary of texts: names and values are taken as they stand."""
+    choices: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name or not text:
+            raise ArchGymError(f"cannot read {flag} {pair!r}; write {flag} NAME=VALUE")
+        if name in choices:
+            raise ArchGymError(f"{flag} names {name} twice; name it once")
+        choices[name] = text
+    return choices

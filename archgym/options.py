@@ -107,7 +107,8 @@ def check_options(options: Any, where: str) -> dict[str, Any]:
     for key in ("objective", "space", "fidelity", "simulator"):
         if not isinstance(given.get(key), str | None):
             raise ArchGymError(f"the {key} of {where} is {quote(given[key], 60)}; expected a text")
-    checked(given.get("workload_options"), dict[str, Any] | None, f"the workload_options of {where}")
+    for key in ("workload_options", "fix", "only"):
+        checked(given.get(key), dict[str, Any] | None, f"the {key} of {where}")
     return given
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
 from archgym.options import Option, check_given, check_options, options_of, takes_any
 from archgym.registry import SIMULATORS, STAND_INS
@@ -149,7 +150,12 @@ def optimum_key(problem: Problem) -> dict[str, Any]:
 
 def known_optimum(problem: Problem) -> Optimum | None:
     """Look the problem up in the table ``optima.json`` of its simulator's package. None where its objective is another
-    one than its name means."""
+    one than its name means. The optimum of a whole space is that of a part of it that holds its design."""
+    if isinstance(problem.simulator, Narrowed):
+        whole = Problem(
+            problem.name, problem.simulator.whole, problem.workload, problem.objective, problem.fidelity, {}
+        )
+        return _within(known_optimum(whole), problem)
     simulator = getattr(problem.simulator, "stands_for", problem.simulator)
     path = inspect.getfile(type(simulator))
     table = Path(path).with_name("optima.json")
@@ -162,6 +168,18 @@ def known_optimum(problem: Problem) -> Optimum | None:
             same = same_objective(problem.objective, meant)
             return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__}) if same else None
     return None
+
+
+def _within(optimum: Optimum | None, problem: Problem) -> Optimum | None:
+    """The optimum, where its design (or one equal to it) lies in the problem's narrowed space."""
+    if optimum is None:
+        return None
+    try:
+        problem.space.encode(optimum.design)
+    except ArchGymError:
+        return None
+    # The quantiles are those of the whole space.
+    return replace(optimum, quantiles={}, designs=problem.space.size if optimum.exhaustive else optimum.designs)
 
 
 def parse_name(name: str) -> tuple[str, str]:
@@ -180,6 +198,8 @@ def make_problem(
     simulator: str | None = None,
     workload: Workload | None = None,
     workload_options: Mapping[str, Any] | None = None,
+    fix: Mapping[str, Any] | None = None,
+    only: Mapping[str, Any] | None = None,
     **simulator_options: Any,
 ) -> Problem:
     """Make a problem by name.
@@ -195,6 +215,8 @@ def make_problem(
         workload: an object of your own in place of the workload's name (a network read from a PyTorch model); the
             problem then cannot be made again from its name alone.
         workload_options: options of the workload (``{"requests": 5000}``), JSON-able.
+        fix: parameter -> the one value that it takes: the search is over the rest of the space.
+        only: parameter -> the values that it may take.
         simulator_options: options of the simulator (``mode="physical"``), JSON-able.
 
     Raises:
@@ -231,9 +253,13 @@ def make_problem(
         except TypeError as error:
             raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
     sim.check_fidelity(workload, fidelity)
+    if fix or only:
+        allowed_values(sim.space(workload), fix, only)
+        sim = Narrowed(sim, fix, only)
     made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
     asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
-    asked |= {"workload_options": dict(workload_options)} if workload_options else {}
+    for key, given in (("workload_options", workload_options), ("fix", fix), ("only", only)):
+        asked |= {key: dict(given)} if given else {}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
 

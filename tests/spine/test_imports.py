@@ -35,6 +35,7 @@ LAYERS = (
     ("reading", "options"),
     ("space",),
     ("simulator",),
+    ("narrowing",),
     ("registry",),
     ("objective",),
     ("problem",),
