@@ -603,6 +603,7 @@ def _percent(share: float) -> str:
 def bench(name: str, threads: int | None, as_json: bool) -> None:
     """Measure speed after compilation."""
     from archgym.measure import machine
+    from archgym.threads import limit_threads
 
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     threads = threads or available
@@ -614,7 +615,7 @@ def bench(name: str, threads: int | None, as_json: bool) -> None:
     table = Table(title=f"{name} on {machine()}")
     for column in ("figure", "value", "unit", "threads"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
-    with err.status(f"measuring {name}") if not as_json else nullcontext():
+    with limit_threads(threads), err.status(f"measuring {name}") if not as_json else nullcontext():
         for figure in module.bench(threads):
             figures.append(vars(figure))
             value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.4g}"

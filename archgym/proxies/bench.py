@@ -20,17 +20,6 @@ DRAMSYS_CPU_S = 0.06
 
 def bench(threads: int, designs: int = DESIGNS) -> Iterable[Figure]:
     """Train on at most ``designs`` designs a shipped trace and test on held-out uniform ones (some minutes)."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    try:
-        yield from _figures(threads, designs)
-    finally:
-        numba.set_num_threads(before)
-
-
-def _figures(threads: int, designs: int) -> Iterable[Figure]:
     from archgym.simulators.dram.traces import shipped_traces
 
     worst, coverages = 0.0, []

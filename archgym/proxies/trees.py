@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
+from archgym.threads import run_blocks
 
 JOINT = 64
 BLOCK_TREES = 256
@@ -171,10 +172,10 @@ def from_sklearn(forest: Any) -> TreeEnsemble:
 # --- walking -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, parallel=True, nogil=True)
-def _walk(rows, feature, threshold, left, right, root, value, base, out):  # type: ignore[no-untyped-def]
-    n, outputs = out.shape
-    for i in prange(n):
+@njit(cache=True, nogil=True)
+def _walk(first, last, rows, feature, threshold, left, right, root, value, base, out):  # type: ignore[no-untyped-def]
+    outputs = out.shape[1]
+    for i in range(first, last):
         for o in range(outputs):
             out[i, o] = base[o]
         for t in range(len(root)):
@@ -189,7 +190,10 @@ def walk(ensemble: TreeEnsemble, rows: NDArray[np.float64]) -> NDArray[np.float6
     """Predictions ``(n, outputs)`` for feature rows ``(n, f)``, node by node."""
     out = np.empty((len(rows), ensemble.outputs))
     e = ensemble
-    _walk(np.ascontiguousarray(rows), e.feature, e.threshold, e.left, e.right, e.root, e.value, e.base, out)
+    run_blocks(
+        _walk, len(rows), BLOCK_DESIGNS,
+        np.ascontiguousarray(rows), e.feature, e.threshold, e.left, e.right, e.root, e.value, e.base, out,
+    )  # fmt: skip
     return out
 
 
@@ -207,18 +211,16 @@ def _lowest_bit(typingctx, mask):  # type: ignore[no-untyped-def]
     return types.uint64(mask), codegen
 
 
-@njit(cache=True, parallel=True, nogil=True)
-def _score(designs, group_of, stride, offset, masks, first, leaves, value, base, out):  # type: ignore[no-untyped-def]
-    n, d = designs.shape
+@njit(cache=True, nogil=True)
+def _score(begin, end, designs, group_of, stride, offset, masks, first, leaves, value, base, out):  # type: ignore[no-untyped-def]
+    d = designs.shape[1]
     groups = len(offset)
     outputs = len(first) - 1
     width = np.uint64(leaves)
-    blocks = (n + BLOCK_DESIGNS - 1) // BLOCK_DESIGNS
-    for b in prange(blocks):
-        start = b * BLOCK_DESIGNS
-        stop = min(start + BLOCK_DESIGNS, n)
-        row = np.empty((BLOCK_DESIGNS, groups), np.int64)
-        word = np.empty(BLOCK_TREES, masks.dtype)
+    row = np.empty((BLOCK_DESIGNS, groups), np.int64)
+    word = np.empty(BLOCK_TREES, masks.dtype)
+    for start in range(begin, end, BLOCK_DESIGNS):
+        stop = min(start + BLOCK_DESIGNS, end)
         for i in range(start, stop):
             for g in range(groups):
                 row[i - start, g] = offset[g]
@@ -314,7 +316,8 @@ class MaskedEnsembles:
     def __call__(self, designs: NDArray[np.int64]) -> NDArray[np.float64]:
         """Predictions ``(n, outputs)`` for (canonical) designs ``(n, d)``; indices must be in range."""
         out = np.empty((len(designs), len(self._base)))
-        _score(
+        run_blocks(
+            _score, len(designs), BLOCK_DESIGNS,
             np.ascontiguousarray(designs), self._group_of, self._stride, self._offset, self._masks, self._first,
             self._leaves, self._value, self._base, out,
         )  # fmt: skip

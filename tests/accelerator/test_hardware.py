@@ -12,6 +12,7 @@ from archgym.simulators.accelerator import hardware, mapper
 from archgym.simulators.accelerator.components import fit_errors, technologies, technology
 from archgym.simulators.accelerator.loopnest import Batch, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
+from archgym.threads import limit_threads
 
 
 @pytest.fixture(scope="module")
@@ -195,20 +196,14 @@ def test_the_mapper_is_near_the_exhaustive_optimum():
 
 
 def test_results_do_not_depend_on_batch_or_threads(simulator, small):
-    import numba
-
     designs = simulator.space(small).sample(12, 0)
     whole = simulator.evaluate(designs, small)
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with limit_threads(1):
         fresh = AcceleratorSimulator()
         for i in (11, 3, 0):
             single = fresh.evaluate(designs[i], small)
             for name, column in whole.metrics.items():
                 assert single.metrics[name][0] == column[i], name
-    finally:
-        numba.set_num_threads(threads)
 
 
 def test_layer_details_add_up_to_the_metrics(simulator, small):

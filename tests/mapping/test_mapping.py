@@ -15,6 +15,7 @@ from archgym.simulators.mapping.layers import layers, shapes
 from archgym.simulators.mapping.simulator import order_rank, permutations
 from archgym.simulators.mapping.validate import validate
 from archgym.testing.checks import check_simulator
+from archgym.threads import limit_threads
 
 
 def test_layer_tables_equal_gammas(ref):
@@ -141,17 +142,11 @@ def test_canonical_orders_join_equivalent_designs():
 
 
 def test_threads_and_order_do_not_change_a_bit():
-    import numba
-
     simulator = MappingSimulator("archgym17")
     workload = simulator.load_workload("mobilenet_v2-2")
     designs = simulator.space(workload).sample(301, 1)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with limit_threads(1):
         one = simulator.evaluate(designs, workload)
-    finally:
-        numba.set_num_threads(before)
     many = simulator.evaluate(designs[::-1], workload)
     assert all(np.array_equal(one.metrics[k][::-1], many.metrics[k], equal_nan=True) for k in one.metrics)
 

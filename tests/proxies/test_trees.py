@@ -10,6 +10,7 @@ from archgym.errors import ArchGymError
 from archgym.proxies.features import Encoder
 from archgym.proxies.trees import MaskedEnsembles, TreeEnsemble, _groups, from_lightgbm, from_sklearn, most_leaves, walk
 from archgym.space import DesignSpace, Parameter
+from archgym.threads import limit_threads
 
 
 def random_ensemble(rng, features, trees, depth, values):
@@ -98,19 +99,13 @@ def test_batches_and_order_do_not_matter():
 
 
 def test_the_number_of_threads_does_not_matter():
-    import numba
-
     rng = np.random.default_rng(3)
     encoder = Encoder(SPACE)
     ensembles = [random_ensemble(rng, len(encoder.names), 300, 5, [0.0, 0.2, 0.5])]
     masked = MaskedEnsembles(ensembles, encoder.levels, np.zeros(len(encoder.names)), encoder.owner)
     designs = SPACE.sample(5000, rng)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with limit_threads(1):
         one = masked(designs)
-    finally:
-        numba.set_num_threads(before)
     assert np.array_equal(one, masked(designs))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,6 +20,7 @@ from archgym.simulators.soc.design import CONSTRAINTS, SocDesign
 from archgym.simulators.soc.simulator import COMBINATIONS
 from archgym.simulators.soc.validate import encode_limited
 from archgym.testing import checks
+from archgym.threads import limit_threads
 
 SINGLES = ("audio_decoder", "edge_detection", "hpvm_cava")
 
@@ -131,14 +131,9 @@ def test_same_bits_on_any_number_of_threads(mode):
     simulator = SocSimulator(mode=mode)
     graph = simulator.load_workload("all")
     rows = simulator.space(graph).sample(300, 5)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with limit_threads(1):
         one = simulator.evaluate(rows, graph)
-        numba.set_num_threads(before)
-        many = simulator.evaluate(rows, graph)
-    finally:
-        numba.set_num_threads(before)
+    many = simulator.evaluate(rows, graph)
     alone = simulator.evaluate(rows[137], graph)
     assert checks.same_evaluation(one, many)
     assert checks.same_evaluation(one.take(slice(137, 138)), alone)

@@ -13,6 +13,7 @@ from archgym.simulators.systolic import SystolicSimulator
 from archgym.simulators.systolic.kernels import array
 from archgym.simulators.systolic.validate import validate
 from archgym.testing.checks import check_simulator
+from archgym.threads import limit_threads
 
 
 def test_reference_holds(ref):
@@ -144,17 +145,11 @@ def test_contract(space, workload):
 
 
 def test_threads_do_not_change_a_bit():
-    import numba
-
     simulator = SystolicSimulator()
     network = simulator.load_workload("resnet50")
     designs = simulator.space(network).sample(999, 1)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with limit_threads(1):
         one = simulator.evaluate(designs, network)
-    finally:
-        numba.set_num_threads(before)
     many = simulator.evaluate(designs, network)
     assert all(np.array_equal(one.metrics[k], many.metrics[k], equal_nan=True) for k in one.metrics)
 

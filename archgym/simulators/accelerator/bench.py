@@ -66,38 +66,31 @@ def bench(threads: int) -> Iterable[Figure]:
     """``mappings_per_s``: random mappings of ResNet-18's convolutions on three levels, through ``evaluate_batch``.
     ``hardware_designs_per_s/NETWORK``: random designs on the whole network, mapping search included, with the spatial
     options of all meshes ranked already (the first pass over them is ``.../NETWORK/cold``). Systolic arrays follow."""
-    import numba
+    layers = [layer for layer in networks.network("resnet18").layers if layer.op == "conv"]
+    problems = [Problem.from_layer(layer) for layer in layers]
+    batch, problem_of, architecture = random_batch(problems, 4096, 0)
+    dim, count, level, axis = (np.tile(v, (16, 1)) for v in (batch.dim, batch.count, batch.level, batch.axis))
+    big = Batch(dim, count, level, axis)
+    of = np.tile(problem_of, 16)
+    keeps = np.ones((1, 3, 3), dtype=bool)
 
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        layers = [layer for layer in networks.network("resnet18").layers if layer.op == "conv"]
-        problems = [Problem.from_layer(layer) for layer in layers]
-        batch, problem_of, architecture = random_batch(problems, 4096, 0)
-        dim, count, level, axis = (np.tile(v, (16, 1)) for v in (batch.dim, batch.count, batch.level, batch.axis))
-        big = Batch(dim, count, level, axis)
-        of = np.tile(problem_of, 16)
-        keeps = np.ones((1, 3, 3), dtype=bool)
+    def mappings() -> int:
+        return len(evaluate_batch(problems, [architecture], big, keeps, problem_of=of).cycles)
 
-        def mappings() -> int:
-            return len(evaluate_batch(problems, [architecture], big, keeps, problem_of=of).cycles)
+    yield Figure("mappings_per_s", _rate(mappings), "(mapping, layer)/s", threads)
+    for name in ("alexnet", "resnet18"):
+        simulator = AcceleratorSimulator()
+        network = simulator.load_workload(name)
+        designs = simulator.space(network).sample(256, 0)
+        simulator.evaluate(designs[:1], networks.network("bert_base_s128"))
+        start = time.perf_counter()
+        simulator.evaluate(designs, network)
+        cold = len(designs) / (time.perf_counter() - start)
 
-        yield Figure("mappings_per_s", _rate(mappings), "(mapping, layer)/s", threads)
-        for name in ("alexnet", "resnet18"):
-            simulator = AcceleratorSimulator()
-            network = simulator.load_workload(name)
-            designs = simulator.space(network).sample(256, 0)
-            simulator.evaluate(designs[:1], networks.network("bert_base_s128"))
-            start = time.perf_counter()
-            simulator.evaluate(designs, network)
-            cold = len(designs) / (time.perf_counter() - start)
+        def search(simulator=simulator, designs=designs, network=network) -> int:  # type: ignore[no-untyped-def]
+            return len(simulator.evaluate(designs, network))
 
-            def search(simulator=simulator, designs=designs, network=network) -> int:  # type: ignore[no-untyped-def]
-                return len(simulator.evaluate(designs, network))
-
-            yield Figure(f"hardware_designs_per_s/{name}", _rate(search), "designs/s", threads)
-            yield Figure(f"hardware_designs_per_s/{name}/cold", cold, "designs/s", threads)
-    finally:
-        numba.set_num_threads(before)
+        yield Figure(f"hardware_designs_per_s/{name}", _rate(search), "designs/s", threads)
+        yield Figure(f"hardware_designs_per_s/{name}/cold", cold, "designs/s", threads)
     if importlib.util.find_spec("archgym.simulators.systolic.bench"):
         yield from importlib.import_module("archgym.simulators.systolic.bench").bench(threads)

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads
 from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
@@ -24,7 +23,7 @@ from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.kernels import fast as c
 from archgym.simulators.dram.timing import distances, fast_times, fits_fast, power_cycles
 from archgym.simulators.dram.trace import Trace
-from archgym.threads import on_threads
+from archgym.threads import on_threads, thread_count
 
 Rows = NDArray[np.int64]
 Columns = dict[str, NDArray[np.int64]]
@@ -256,7 +255,7 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
 
 
 def _workers(threads: int | None, work: int) -> int:
-    return max(1, min(threads or get_num_threads(), len(os.sched_getaffinity(0)), work))
+    return max(1, min(threads or thread_count(), len(os.sched_getaffinity(0)), work))
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

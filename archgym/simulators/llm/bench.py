@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-import numba
-
 from archgym.measure import Figure
 
 SUBJECTS: tuple[str, ...] = ()
@@ -15,10 +13,5 @@ SUBJECTS: tuple[str, ...] = ()
 
 def bench(threads: int) -> Iterable[Figure]:
     """The figures of every subject, after compilation."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        for module in SUBJECTS:
-            yield from importlib.import_module(module).figures(threads)
-    finally:
-        numba.set_num_threads(before)
+    for module in SUBJECTS:
+        yield from importlib.import_module(module).figures(threads)

@@ -28,30 +28,21 @@ def bench(threads: int) -> Iterable[Figure]:
     """``lookups_per_s``: full evaluations (validation of the designs, all metrics) of batches of 16,384 random cells;
     ``lookups_per_s/256``, ``/1``: batches of that size; ``first_lookup_ms``: read the table and answer once;
     ``train_gflop_per_s`` and ``train_s``: one network with the compiled trainer, whole recipe."""
-    import numba
-
     from archgym.simulators.nas.simulator import NasSimulator
     from archgym.simulators.nas.table import own_table
 
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, before))
-    try:
-        own_table.cache_clear()
-        simulator = NasSimulator()
-        workload = simulator.load_workload("nb201-mnist1d")
-        designs = simulator.space(workload).sample(16384, 0)
-        begin = time.perf_counter()
-        simulator.evaluate(designs[:1], workload)
-        first = 1e3 * (time.perf_counter() - begin)
-        yield Figure(
-            "lookups_per_s", _rate(lambda: simulator.evaluate(designs, workload), len(designs)), "1/s", threads
-        )
-        for count in (256, 1):
-            rate = _rate(partial(simulator.evaluate, designs[:count], workload), count)
-            yield Figure(f"lookups_per_s/{count}", rate, "1/s", 1)
-        yield Figure("first_lookup_ms", first, "ms", 1)
-    finally:
-        numba.set_num_threads(before)
+    own_table.cache_clear()
+    simulator = NasSimulator()
+    workload = simulator.load_workload("nb201-mnist1d")
+    designs = simulator.space(workload).sample(16384, 0)
+    begin = time.perf_counter()
+    simulator.evaluate(designs[:1], workload)
+    first = 1e3 * (time.perf_counter() - begin)
+    yield Figure("lookups_per_s", _rate(lambda: simulator.evaluate(designs, workload), len(designs)), "1/s", threads)
+    for count in (256, 1):
+        rate = _rate(partial(simulator.evaluate, designs[:count], workload), count)
+        yield Figure(f"lookups_per_s/{count}", rate, "1/s", 1)
+    yield Figure("first_lookup_ms", first, "ms", 1)
     yield from _training()
     yield _environment_steps(threads)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import numba
 import numpy as np
 
 from archgym.measure import Figure
@@ -22,19 +21,14 @@ def bench(threads: int) -> Iterable[Figure]:
     """Designs a second of ``evaluate`` after compilation, random designs of up to ten processing elements, in batches
     of 8192: each single workload, the slowest of them (``designs_per_s/single``) and the three together
     (``designs_per_s/three``), in ``farsi`` mode; the same in physical mode; and the time of one design alone."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        for mode, prefix in (("farsi", "designs_per_s"), ("physical", "physical_designs_per_s")):
-            singles = []
-            for name in BUILTIN:
-                singles.append(_rate(SocSimulator(mode=mode), name))
-                yield Figure(f"{prefix}/{name}", singles[-1], "designs/s", threads)
-            yield Figure(f"{prefix}/single", min(singles), "designs/s", threads)
-            yield Figure(f"{prefix}/three", _rate(SocSimulator(mode=mode), "all"), "designs/s", threads)
-        yield Figure("one_design_ms", _single(), "ms", threads)
-    finally:
-        numba.set_num_threads(before)
+    for mode, prefix in (("farsi", "designs_per_s"), ("physical", "physical_designs_per_s")):
+        singles = []
+        for name in BUILTIN:
+            singles.append(_rate(SocSimulator(mode=mode), name))
+            yield Figure(f"{prefix}/{name}", singles[-1], "designs/s", threads)
+        yield Figure(f"{prefix}/single", min(singles), "designs/s", threads)
+        yield Figure(f"{prefix}/three", _rate(SocSimulator(mode=mode), "all"), "designs/s", threads)
+    yield Figure("one_design_ms", _single(), "ms", threads)
 
 
 def _designs(simulator: SocSimulator, name: str, count: int) -> Designs:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import numba
-
 from archgym.measure import Figure
 from archgym.simulators.systolic.simulator import SystolicSimulator
 
@@ -14,18 +12,13 @@ from archgym.simulators.systolic.simulator import SystolicSimulator
 def bench(threads: int) -> Iterable[Figure]:
     """``systolic_per_s``: (design, layer) evaluations of random designs on ResNet-50's 30 layer shapes, through
     ``evaluate``, after compilation."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        simulator = SystolicSimulator()
-        network = simulator.load_workload("resnet50")
-        shapes = len(network.merged().layers)  # type: ignore[attr-defined]
-        designs = simulator.space(network).sample(65536, 0)
+    simulator = SystolicSimulator()
+    network = simulator.load_workload("resnet50")
+    shapes = len(network.merged().layers)  # type: ignore[attr-defined]
+    designs = simulator.space(network).sample(65536, 0)
+    simulator.evaluate(designs, network)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 1.5:
         simulator.evaluate(designs, network)
-        count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < 1.5:
-            simulator.evaluate(designs, network)
-            count += len(designs) * shapes
-        yield Figure("systolic_per_s", count / (time.perf_counter() - start), "(design, layer)/s", threads)
-    finally:
-        numba.set_num_threads(before)
+        count += len(designs) * shapes
+    yield Figure("systolic_per_s", count / (time.perf_counter() - start), "(design, layer)/s", threads)

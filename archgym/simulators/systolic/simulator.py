@@ -66,7 +66,7 @@ class SystolicSimulator(NetworkSimulator):
         self.clock_ghz = float(clock_ghz)
         self._space = _make_space(self.space_name)
         self._references: dict[str, dict[str, float]] = {}
-        self._shapes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = {}
+        self._shapes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     # --- design space ----------------------------------------------------------------------------------------------
 
@@ -84,11 +84,11 @@ class SystolicSimulator(NetworkSimulator):
         rows = self._space.check(designs)
         violation = self._space.violations(rows)
         arrays = array_parameters(self._space, rows)
-        layers, repeats, macs = self._layer_arrays(network)
-        sums = array.totals(arrays, layers, repeats, macs)
+        layers, repeats = self._layer_arrays(network)
+        sums = array.totals(arrays, layers, repeats)
         return Evaluation.build(self.metrics_of(arrays, sums, float(network.macs)), violation)
 
-    def _layer_arrays(self, network: Network) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def _layer_arrays(self, network: Network) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         key = network.fingerprint
         if key not in self._shapes:
             self._shapes[key] = layer_parameters(network)
@@ -213,12 +213,12 @@ def array_parameters(space: DesignSpace, designs: Designs) -> NDArray[np.int64]:
     return result
 
 
-def layer_parameters(network: Network) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Layers as the kernel takes them: ``(m, 4)``, and repeats and multiply-accumulates of a run, each ``(m,)``."""
+def layer_parameters(network: Network) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Layers as the kernel takes them: ``(m, 4)``, and repeats ``(m,)``."""
     network = network.merged()
     column = {name: network.array[:, i] for i, name in enumerate((*DIMS, "sp", "sq", "dr", "ds", "count"))}
     pixels = column["N"] * column["P"] * column["Q"]
     products = column["R"] * column["S"] * column["C"]
     inputs = np.array([layer.input_words // layer.G for layer in network.layers], dtype=np.int64)
     layers = np.stack([pixels, products, column["K"], inputs], axis=1)
-    return layers, column["G"] * column["count"], pixels * products * column["K"]
+    return layers, column["G"] * column["count"]

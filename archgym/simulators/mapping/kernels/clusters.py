@@ -32,7 +32,10 @@ multiply-accumulates are told apart by the ``macs`` column.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+from numpy.typing import NDArray
+
+from archgym.threads import run_blocks
 
 K, C, P, Q, R, S = range(6)
 #: Columns of the result of :func:`evaluate`.
@@ -491,8 +494,19 @@ def _next_level(
             )
 
 
-@njit(cache=True, parallel=True)
-def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
+BLOCK = 32
+"""Mappings that a thread evaluates at a time."""
+
+
+def evaluate(
+    layer: NDArray[np.int64],
+    tiles: NDArray[np.int64],
+    orders: NDArray[np.int64],
+    spreads: NDArray[np.int64],
+    units: NDArray[np.int64],
+    bandwidths: NDArray[np.int64],
+    maestro: bool,
+) -> NDArray[np.int64]:
     """Evaluate n mappings of one layer.
 
     Args:
@@ -511,11 +525,17 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         int64 (n, 8): run time in cycles, L2 reads of I and W, L2 writes of O in words, multiply-accumulates counted,
         words of L2 and of L1 a PE (double-buffered), words of I and W that enter PEs.
     """
-    n, levels = tiles.shape[0], tiles.shape[1]
-    results = np.zeros((n, COLUMNS), np.int64)
+    results = np.zeros((len(tiles), COLUMNS), np.int64)
+    run_blocks(_rows, len(tiles), BLOCK, layer, tiles, orders, spreads, units, bandwidths, maestro, results)
+    return results
+
+
+@njit(cache=True, nogil=True)
+def _rows(first, last, layer, tiles, orders, spreads, units, bandwidths, maestro, results):
+    levels = tiles.shape[1]
     depthwise = layer[10] == 1
     bounds = layer[:6]
-    for row in prange(n):
+    for row in range(first, last):
         known = np.zeros(64, np.int64)
         fills = np.zeros(64, np.int64)
         result = results[row]
@@ -563,4 +583,3 @@ def evaluate(layer, tiles, orders, spreads, units, bandwidths, maestro):
         # The tool sizes the output buffer by input rows; the covering rule by outputs.
         outputs = (size[C] if depthwise else size[K]) * (rows * columns if maestro else size[P] * size[Q])
         result[L1_WORDS] = 2 * (size[C] * rows * columns + weights + outputs)
-    return results

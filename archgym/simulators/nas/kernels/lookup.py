@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from numba import njit, prange
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from archgym.threads import run_blocks
+
+BLOCK = 8192
+"""Designs that a thread looks up at a time."""
 
 
-@njit(cache=True, parallel=True)
-def gather(designs, table, out):
+def gather(designs: NDArray[np.int64], table: NDArray[np.float64], out: NDArray[np.float64]) -> bool:
     """Write ``out[m, i] = table[code of designs[i], m]``.
 
     Args:
         designs: int64 ``(n, 6)``; table: float64 ``(15625, metrics)``; out: float64 ``(metrics, n)``, written.
     Returns False where an index lies outside 0..4 (then ``out`` is incomplete).
     """
-    n, metrics = designs.shape[0], table.shape[1]
-    bad = 0
-    for i in prange(n):
+    n = len(designs)
+    bad = np.zeros(-(-n // BLOCK), dtype=np.bool_)
+    run_blocks(_gather, n, BLOCK, designs, table, out, bad)
+    return not bad.any()
+
+
+@njit(cache=True, nogil=True)
+def _gather(first, last, designs, table, out, bad):
+    metrics = table.shape[1]
+    for i in range(first, last):
         code = 0
         good = True
         for e in range(6):
@@ -26,5 +39,4 @@ def gather(designs, table, out):
             for m in range(metrics):
                 out[m, i] = table[code, m]
         else:
-            bad += 1
-    return bad == 0
+            bad[first // BLOCK] = True

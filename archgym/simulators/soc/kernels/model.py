@@ -992,7 +992,7 @@ def evaluate_rows(
     out: F,
 ) -> None:
     """Evaluate the ``valid`` rows of either space: int64 ``(n, d)`` -> ``out`` float64 ``(n, parts + 6)``; the others
-    become NaN. Slices of the batch go to as many threads as ``numba.get_num_threads()`` says; they hold no lock. A
+    become NaN. Slices of the batch go to as many threads as :func:`archgym.threads.thread_count` says; they hold no lock. A
     batch of one slice, a single design above all, needs no other thread."""
 
     def work(start: int) -> None:
