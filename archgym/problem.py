@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archgym.combining import Combined, parse_parts
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
@@ -164,7 +165,7 @@ def known_optimum(problem: Problem) -> Optimum | None:
     key = optimum_key(problem)
     for row in json.loads(table.read_text(encoding="utf-8")):
         if {name: {"settings": {}, **row}.get(name) for name in key} == key:
-            meant = make_objective(problem.objective.name, problem.simulator, problem.workload)
+            meant = _objective(problem.objective.name, problem.simulator, problem.workload)
             same = same_objective(problem.objective, meant)
             return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__}) if same else None
     return None
@@ -205,8 +206,9 @@ def make_problem(
     """Make a problem by name.
 
     Args:
-        name: ``"<simulator>/<workload>"``; ``file:PATH`` in place of the workload for a user's own, for networks also
-            ``torch:FILE.py:NAME``; the simulator's default workload where it is left out.
+        name: ``"<simulator>/<workload>"``; ``A+B`` for several workloads at once; ``file:PATH`` in place of the workload
+            for a user's own, for networks also ``torch:FILE.py:NAME``; the simulator's default workload where it is left
+            out.
         objective: a text (see :mod:`archgym.objective`) or an Objective; the simulator's default where None.
         space: one of the simulator's spaces; its default where None.
         fidelity: one of the simulator's fidelities; its default where None.
@@ -248,20 +250,32 @@ def make_problem(
         known = sim.workload_options(workload_name)
         if known is not None:
             check_given(workload_options or {}, known, f"the workload {quote(workload_name)}")
+        parts = parse_parts(workload_name, sim)
         try:
-            workload = sim.load_workload(workload_name, **dict(workload_options or {}))
+            if parts is None:
+                workload = sim.load_workload(workload_name, **dict(workload_options or {}))
+            else:
+                sim = Combined(sim)
+                workload = sim.combine(workload_name, parts, **dict(workload_options or {}))
         except TypeError as error:
             raise ArchGymError(f"{kind} does not take these workload options ({_reason(error)})") from None
     sim.check_fidelity(workload, fidelity)
     if fix or only:
         allowed_values(sim.space(workload), fix, only)
         sim = Narrowed(sim, fix, only)
-    made = objective if isinstance(objective, Objective) else make_objective(objective, sim, workload)
+    made = objective if isinstance(objective, Objective) else _objective(objective, sim, workload)
     asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
     for key, given in (("workload_options", workload_options), ("fix", fix), ("only", only)):
         asked |= {key: dict(given)} if given else {}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
+
+
+def _objective(text: str | None, simulator: Simulator, workload: Workload) -> Objective:
+    whole = simulator.whole if isinstance(simulator, Narrowed) else simulator
+    if isinstance(whole, Combined):
+        return whole.objective_of(text, workload)
+    return make_objective(text, simulator, workload)
 
 
 def problem_of_options(name: Any, options: Any) -> Problem:

@@ -135,6 +135,8 @@ class Simulator(ABC):
         fidelities: names of the fidelities on offer, the default first; empty where there is only one.
         default_objective: name of the objective a problem gets where none is asked for.
         neutral_options: options that cannot change a result (a number of threads); every other one is taken to.
+        combines_workloads: whether ``A+B`` is a workload of the simulator's own; otherwise several workloads are simulated
+            one after the other (:mod:`archgym.combining`).
         starts_programs: whether evaluating starts a program that does not come with the package; data from elsewhere
             may not do that.
 
@@ -151,6 +153,7 @@ class Simulator(ABC):
     default_workload: ClassVar[str] = ""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     starts_programs: ClassVar[bool] = False
+    combines_workloads: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -185,6 +188,13 @@ class Simulator(ABC):
     @abstractmethod
     def workloads(self) -> Mapping[str, Workload]:
         """The workloads that come with the package; values may be loaded on first access."""
+
+    def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Names for several workloads at once: ``all``, and a fixed split in ``train`` and ``test`` (every fourth, in the
+        order of :meth:`workloads`), on which policies and proxies that carry over are compared."""
+        names = tuple(self.workloads())
+        test = names[3::4]
+        return {"all": names, "train": tuple(name for name in names if name not in test), "test": test}
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, or ``file:PATH`` for a user's own; ``options`` are the simulator's (a window, a batch

@@ -38,6 +38,7 @@ LAYERS = (
     ("narrowing",),
     ("registry",),
     ("objective",),
+    ("combining",),
     ("problem",),
     ("datasets",),
     ("evaluator", "enumeration", "progress"),

@@ -37,6 +37,7 @@ class SocSimulator(Simulator):
     name = "soc"
     version = "2"
     spaces = ("full", "archgym-limited")
+    combines_workloads = True
     default_objective = "farsi-distance"
     default_workload = "edge_detection"
     pareto = ("deadline_ratio", "power_w", "area_mm2")
