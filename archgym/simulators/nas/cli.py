@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from archgym.simulators.nas.differentiable.cli import search
 from archgym.simulators.nas.supernet.cli import supernet
 
 
@@ -17,6 +18,7 @@ def nas() -> None:
 
 
 nas.add_command(supernet)
+nas.add_command(search)
 
 
 @nas.command("build-table")

@@ -184,7 +184,7 @@ class NasSimulator(Simulator):
         from archgym.simulators.nas.latency import read_latency
 
         columns = read_latency(Path(latency))
-        chosen = _choose_device(device, columns, Path(latency).name)
+        chosen = choose_device(device, columns, Path(latency).name)
         return NasWorkload(
             workload.name, workload.description, workload.space_kind, workload.macro_name, workload.data,
             workload._load_table, columns[chosen], chosen,
@@ -204,7 +204,7 @@ class NasSimulator(Simulator):
             from archgym.simulators.nas.latency import read_latency
 
             columns |= read_latency(Path(latency))
-        chosen = _choose_device(device, columns, path.name) if device is not None or latency is not None else ""
+        chosen = choose_device(device, columns, path.name) if device is not None or latency is not None else ""
         return NasWorkload(
             f"file:{path}",
             f"the cell space with the results in {path.name} ({found.name})",
@@ -509,7 +509,8 @@ def _free_columns() -> list[NDArray[np.float64]]:
     return _FREE
 
 
-def _choose_device(device: str | None, columns: Mapping[str, Any], file: str) -> str:
+def choose_device(device: str | None, columns: Mapping[str, Any], file: str) -> str:
+    """The latency column that is asked for, or the only one; a sentence names the columns of ``file``."""
     if not columns:
         raise ArchGymError(f"{file} has no latency column such as 'latency_ms_<device>'")
     if device is None:
