@@ -200,6 +200,9 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 },
                 "objective": {"name": problem.objective.name, "description": problem.objective.description},
                 "objectives": list(problem.simulator.objectives(workload)),
+                "default_objective": dict(
+                    zip(("name", "rule"), problem.simulator.objective_for(workload), strict=True)
+                ),
                 "space": {
                     "name": problem.simulator.space_name,
                     "designs": space.size,
@@ -211,11 +214,17 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 },
                 "metrics": [vars(metric) for metric in problem.metrics],
                 "optimum": None if optimum is None else vars(optimum),
+                "remarks": [] if optimum is None else list(problem.simulator.remarks(optimum.design)),
+                "account": workload.account(),
             }
         )  # fmt: skip
         return
     out.print(f"[bold]{escape(problem.name)}[/bold]  {escape(workload.description)}")
     out.print(f"objective [bold]{escape(problem.objective.name)}[/bold]: {escape(problem.objective.description)}")
+    default, because = problem.simulator.objective_for(workload)
+    if because:
+        chosen = "the default here" if default == problem.objective.name else f"the default here is {default}"
+        out.print(escape(f"{chosen}: {because}"))
     own = list(problem.simulator.objectives(workload))
     if own:
         out.print("other objectives: " + escape(", ".join(own)))
@@ -244,6 +253,20 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
     if optimum is not None:
         what = "known optimum (exhaustive)" if optimum.exhaustive else "best known"
         out.print(f"{what}: reward {optimum.reward:.6f} with " + escape(str(dict(optimum.design))))
+        _print_remarks(problem, optimum.design)
+    account = workload.account()
+    if account:
+        table = Table()
+        for column in ("workload", "value"):
+            table.add_column(column, overflow="fold")
+        for quantity, value in account.items():
+            table.add_row(quantity, escape(value))
+        out.print(table)
+
+
+def _print_remarks(problem: Problem, design: Mapping[str, Any]) -> None:
+    for remark in problem.simulator.remarks(design):
+        out.print(f"[yellow]note:[/yellow] {escape(remark)}")
 
 
 def _describe_agent(name: str, as_json: bool) -> None:
@@ -424,6 +447,7 @@ def _summary(problem: Problem, results: list[Any], budget: int, folder: Path) ->
                 "trials": result.trials,
                 "best_found_after": best.evaluations,
                 "design": problem.space.decode(best.design)[0],
+                "remarks": list(problem.simulator.remarks(problem.space.decode(best.design)[0])),
                 "metrics": best.metrics,
                 "simulation_s": result.simulation_s,
                 "agent_s": result.agent_s,
@@ -470,6 +494,7 @@ def _print_results(problem: Problem, results: list[Any]) -> None:
         if metric.direction != "none":
             table.add_row(metric.name, f"{best.best.metrics[metric.name]:.6g}")
     out.print(table)
+    _print_remarks(problem, problem.space.decode(best.best.design)[0])
 
 
 @main.command("enumerate")

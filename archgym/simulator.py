@@ -121,6 +121,10 @@ class Workload:
         """Numbers that describe the workload, for policies that carry over to unseen ones; all finite, order 1."""
         return {}
 
+    def account(self) -> dict[str, str]:
+        """What a person wants to know of the workload before a search: quantity -> value with its unit."""
+        return {}
+
 
 class Simulator(ABC):
     """A cost model.
@@ -263,6 +267,15 @@ class Simulator(ABC):
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
         """Objectives of this simulator by name, beside the general ones: name -> archgym.objective.Objective."""
         return {}
+
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        """The objective of a problem on ``workload`` where none is asked for, and by which rule (may be empty)."""
+        return self.default_objective, ""
+
+    def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
+        """Sentences that a person must read beside a design (value a parameter name): what no hardware can do, or what a
+        metric leaves out. Tables, reports and descriptions show them."""
+        return ()
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The

@@ -154,6 +154,12 @@ class ProxySimulator(Simulator):
             if set(objective.needs) <= known
         }
 
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        return self.stands_for.objective_for(workload)
+
+    def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.stands_for.remarks(design)
+
     def references(self, workload: Workload) -> Mapping[str, float]:
         true = self.stands_for.references(workload)
         return {metric.name: true.get(metric.name, 1.0) for metric in self.metrics}

@@ -82,6 +82,7 @@ def prepare(
     channels: int = 1,
     split: bool = True,
     ignore_high_bits: bool = False,
+    clock_mhz: float | None = None,
 ) -> Prepared:
     """Decode a trace for a memory. Addresses are aligned down to the burst.
 
@@ -90,11 +91,16 @@ def prepare(
         device, address_map, ranks, channels: the memory.
         split: a request is a line of 64 bytes, so that a memory with shorter bursts takes several bursts for it, all
             with the request's arrival; False makes every request one burst, as DRAMSys does.
+        clock_mhz: clock that the times of a trace count which names none; the memory's own where None.
         ignore_high_bits: drop address bits beyond the memory, as DRAMSys does, instead of refusing them.
     """
     if not ignore_high_bits:
         check_addresses(trace, address_map.capacity, f"{device.name} ({ranks} ranks, {channels} channels)")
-    arrival, address, is_write = trace.arrival(device.clock_mhz), trace.address, trace.is_write.astype(np.uint8)
+    arrival, address, is_write = (
+        trace.arrival(device.clock_mhz, clock_mhz),
+        trace.address,
+        trace.is_write.astype(np.uint8),
+    )
     parts = LINE_BYTES // device.burst_bytes if split else 1
     if parts > 1:
         address = address & ~np.int64(LINE_BYTES - 1)
