@@ -68,7 +68,9 @@ def test_a_memory_of_ones_own_is_one_file(tmp_path: Path) -> None:
     same = DramSimulator(device=f"file:{tmp_path / 'same.json'}").evaluate(designs, trace)
     assert all(np.array_equal(by_name.metrics[m], same.metrics[m]) for m in by_name.metrics)
     other = DramSimulator(device=f"file:{tmp_path / 'quick.yaml'}")
-    assert other.device.name == "quick"
+    assert other.device.name == "quick" and other.settings["device"].startswith("file ")
+    (tmp_path / "moved.json").write_text(json.dumps(quick))
+    assert DramSimulator(device=f"file:{tmp_path / 'moved.json'}").settings == other.settings
     faster = other.evaluate(designs, trace).metrics["latency_mean_ns"]
     assert (faster < by_name.metrics["latency_mean_ns"]).mean() > 0.9
     for change, words in {

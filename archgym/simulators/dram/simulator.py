@@ -109,6 +109,8 @@ class DramSimulator(Simulator):
         given = super().settings
         if self.ranks == self.device.ranks:
             given.pop("ranks", None)
+        if str(given.get("device", "")).startswith("file:"):  # known by what the file says, not by where it lies
+            given["device"] = f"file {self.device.digest}"
         return given
 
     # --- workloads ---------------------------------------------------------------------------------------------
@@ -206,6 +208,11 @@ class DramSimulator(Simulator):
                 for name, column in self._run(rows[good[members]], memory).items():
                     metrics[name][good[members]] = column
         return Evaluation.build(metrics, violation)
+
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        super().check_fidelity(workload, fidelity)
+        if self.fidelities:
+            self._at(_trace(workload), fidelity)
 
     def _at(self, trace: Trace, fidelity: str | None) -> Trace:
         """The part of a trace that a fidelity simulates: all of it (``full``), or ``requests:N``, the first N."""
