@@ -77,7 +77,7 @@ def test_a_memory_of_ones_own_is_one_file(tmp_path: Path) -> None:
         "family": ({"family": "DDR9"}, "unknown family"),
         "time": ({"timing": {k: v for k, v in preset["timing"].items() if k != "FAW"}}, "lacks the time FAW"),
         "field": ({"colour": "red"}, "unknown key of the DRAM device .* .colour."),
-        "type": ({"banks": "many"}, "banks: expected int"),
+        "type": ({"banks": "many"}, "expected a whole number"),
         "power of two": ({"rows": 1000}, "rows 1000; expected a power of two"),
         "burst": ({"burst_length": 16}, "moves 128 bytes"),
         "negative": ({"timing": {**preset["timing"], "RP": -1}}, "RP of -1 cycles"),
