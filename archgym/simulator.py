@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,11 +127,32 @@ class Workload:
         return {}
 
 
+def _remade(cls: type[Simulator], args: tuple[Any, ...], options: dict[str, Any]) -> Simulator:
+    return cls(*args, **options)
+
+
+def _space_of(simulator: Simulator, workload: Workload) -> DesignSpace:
+    return simulator.space(workload)
+
+
+def _with_origin(space: Callable[[Any, Workload], DesignSpace]) -> Callable[[Any, Workload], DesignSpace]:
+    """A simulator's ``space`` that notes in each space where it came from, so that it pickles."""
+
+    @wraps(space)
+    def marked(self: Any, workload: Workload) -> DesignSpace:
+        made = space(self, workload)
+        if made.origin is None:
+            made.origin = (_space_of, (self, workload))
+        return made
+
+    return marked
+
+
 class Simulator(ABC):
     """A cost model.
 
     Deterministic: same designs, workload, fidelity and seed, same bits, on any number of threads. No global state,
-    no files written, no printing.
+    no files written, no printing. Copies and pickles hold its class and options, and make it again from them.
 
     Attributes:
         name: ``"dram"``; also the first part of a problem's name.
@@ -160,6 +182,15 @@ class Simulator(ABC):
     combines_workloads: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "space" in cls.__dict__:
+            cls.space = _with_origin(cls.__dict__["space"])  # type: ignore[assignment]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # It has no state but its options (and caches): a copy is made anew from them.
+        return _remade, (type(self), *self._arguments)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         made = super().__new__(cls)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -124,7 +124,14 @@ class DesignSpace:
         canonicalize: further vectorised step of :meth:`canonical` for equivalences that are not "inactive given
             others" (interchangeable blocks, say); must be idempotent and map designs ``(n, d)`` to designs.
         repair: optional vectorised map to the nearest feasible designs.
+
+    Attributes:
+        origin: a function and its arguments that make an equal space, None for a space made by hand. With it a space
+            pickles whatever its rules are made of; without, they must be picklable themselves. Copies are the space itself,
+            which never changes.
     """
+
+    origin: tuple[Callable[..., DesignSpace], tuple[Any, ...]] | None = None
 
     def __init__(
         self,
@@ -171,6 +178,15 @@ class DesignSpace:
 
     def __len__(self) -> int:
         return self.dimension
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return self.origin if self.origin is not None else super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> DesignSpace:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DesignSpace:
+        return self
 
     def __repr__(self) -> str:
         return f"DesignSpace({self.dimension} parameters, {self.size:.4g} designs)"
@@ -392,6 +408,7 @@ class SubSpace(DesignSpace):
         constraints = [Constraint(c.name, c.sentence, self._lifted(c.satisfied)) for c in parent.constraints]
         inactive = [Inactive(rule.parameter, self._lifted(rule.when), rule.sentence) for rule in parent.inactive]
         super().__init__(parameters, constraints, inactive)
+        self.origin = (SubSpace, (parent, allowed))
 
     def _lifted(self, rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
         return lambda designs: rule(self.lift(designs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -123,6 +123,10 @@ class ProxySimulator(Simulator):
             filter(None, [proxy.about["predicted_violation"]])
         )
         self.metrics = (*proxy.metrics, *EXTRA)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # Unlike other simulators it learns as it goes, so that a copy needs its state.
+        return object.__reduce_ex__(self, protocol)
 
     @classmethod
     def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:
