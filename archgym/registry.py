@@ -77,6 +77,7 @@ SIMULATORS = Registry(
         "systolic": "archgym.simulators.systolic:SystolicSimulator",
         "soc": "archgym.simulators.soc:SocSimulator",
         "nas": "archgym.simulators.nas:NasSimulator",
+        "llm-serving": "archgym.simulators.llm.serving:LlmServing",
         "codesign": "archgym.simulators.codesign:CoDesignSimulator",
         "synthetic": "archgym.simulators.synthetic:Synthetic",
     },

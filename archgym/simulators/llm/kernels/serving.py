@@ -85,12 +85,14 @@ class Cost(NamedTuple):
     ``kind`` LAW: (c0 + c1*T + c2*Q + c3*K)/stages, + c4 with several stages, with T tokens of the batch, Q the sum
     over prompt pieces t of t*(2*done + t), K the sum of done over decodes.
 
-    CLOSED: ``dense`` (at ``tokens`` of the batch) + ``head`` (at ``emitting`` requests that emit) + q*Q + k*K, of which
-    the share ``windowed`` of layers sees at most ``window`` tokens; then / stages and + hand-over c4 + c5*T.
+    CLOSED: ``dense`` (at ``tokens`` of the batch) + ``head`` (at ``emitting`` requests that emit) + attention, then
+    / stages and + hand-over c4 + c5*T. Attention over prompt pieces takes c0 + c1*(context + c2)*(tokens + c3), over
+    decodes the table ``attention`` on the axes ``decodes`` and ``context`` (their mean).
 
-    TABLE: as CLOSED, but attention from the four-dimensional table ``attention`` on the axes ``chunk`` (prompt tokens
-    of the batch), ``prefix`` (their context, weighted by tokens), ``decodes``, ``context`` (mean of the decodes).
+    TABLE: as CLOSED, but all attention from a table with the axes ``chunk`` (prompt tokens of the batch), ``prefix``
+    (their context, weighted by tokens), ``decodes`` and ``context``.
 
+    ``window``: tokens of context that the share ``windowed`` of the layers sees (of prompt pieces under CLOSED).
     ``traffic``: bytes of weights that a step of so many ``tokens`` reads; ``cache_bytes``: of one cached token.
     """
 
@@ -150,6 +152,17 @@ def _interpolated(grid: Floats, values: Floats, x: float) -> float:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _bilinear(rows: Floats, columns: Floats, values: Floats, x: float, y: float) -> float:
+    """Linear in x and y between the nodes of a table (flat, row by row), the outer cells continued."""
+    i, j, n = _cell(rows, x), _cell(columns, y), len(columns)
+    u = (x - rows[i]) / (rows[i + 1] - rows[i])
+    v = (y - columns[j]) / (columns[j + 1] - columns[j])
+    low = values[i * n + j] + v * (values[i * n + j + 1] - values[i * n + j])
+    high = values[(i + 1) * n + j] + v * (values[(i + 1) * n + j + 1] - values[(i + 1) * n + j])
+    return low + u * (high - low)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _attention(cost: Cost, chunk: float, prefix: float, decodes: float, context: float) -> float:
     """Multilinear interpolation of the attention table."""
     axes = (cost.chunk, cost.prefix, cost.decodes, cost.context)
@@ -200,10 +213,13 @@ def batch_seconds(
     if emitting > 0:
         seconds += _interpolated(cost.emitting, cost.head, float(emitting))
     if cost.kind == CLOSED:
-        context = float(k)
-        if cost.windowed > 0.0:
-            context = (1.0 - cost.windowed) * k + cost.windowed * min(float(k), decodes * cost.window)
-        seconds += law[2] * q + law[3] * context
+        if chunk > 0:
+            context = 0.5 * q / chunk
+            if cost.windowed > 0.0:
+                context += cost.windowed * (min(context, cost.window) - context)
+            seconds += law[0] + law[1] * (context + law[2]) * (chunk + law[3])
+        if decodes > 0:
+            seconds += _bilinear(cost.decodes, cost.context, cost.attention, float(decodes), k / decodes)
     else:
         mean = k / decodes if decodes > 0 else 0.0
         before = prefix / chunk if chunk > 0 else 0.0
@@ -216,8 +232,6 @@ def batch_seconds(
 @njit(cache=True, nogil=True, error_model="numpy")
 def _next_knot(cost: Cost, context: float) -> float:
     """The next mean context at which a decode step's time stops being linear in it."""
-    if cost.kind == CLOSED:
-        return cost.window if cost.windowed > 0.0 and context < cost.window else np.inf
     grid = cost.context
     if len(grid) < 3:
         return np.inf
