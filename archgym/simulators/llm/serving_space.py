@@ -129,7 +129,7 @@ class ServingSpace(DesignSpace):
                 d.bf16_flops, d.fp8_flops, d.fp4_flops, d.mem_bytes_per_s, d.mem_bytes, d.link_bytes_per_s,
                 d.domain_devices, d.nic_bytes_per_s, self.devices_given,
             )  # fmt: skip
-            return {name: np.full(n, float(x)) for name, x in zip(DEVICE_COLUMNS, given, strict=True)}
+            return {name: np.broadcast_to(np.float64(x), n) for name, x in zip(DEVICE_COLUMNS, given, strict=True)}
         peak = self.values(designs, "peak_pflops") * 1e15
         factor = self.values(designs, "fp8_factor")
         return {

@@ -231,7 +231,7 @@ def batch_seconds(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _next_knot(cost: Cost, context: float) -> float:
-    """The next mean context at which a decode step's time stops being linear in it."""
+    """The next mean context at which a decode step's time stops being linear in it (TABLE)."""
     grid = cost.context
     if len(grid) < 3:
         return np.inf
@@ -251,34 +251,67 @@ def _stretch(cost: Cost, now: float, most: int, n: int, k: int, arrival: float) 
             if time >= arrival:
                 break
         return steps, time
+    context = k / n
+    if cost.kind == CLOSED:
+        # All but the decodes' attention stays the same; between two nodes of its table a step adds the same.
+        fixed = _interpolated(cost.tokens, cost.dense, float(n)) + _interpolated(cost.emitting, cost.head, float(n))
+        columns, values, width = cost.context, cost.attention, len(cost.context)
+        i, j = _cell(cost.decodes, float(n)), _cell(columns, context)
+        share = (n - cost.decodes[i]) / (cost.decodes[i + 1] - cost.decodes[i])
+        row = i * width
+        while steps < most and (steps == 0 or time < arrival):
+            while j + 2 < width and columns[j + 1] <= context:
+                j += 1
+            low = values[row + j] + share * (values[row + width + j] - values[row + j])
+            high = values[row + j + 1] + share * (values[row + width + j + 1] - values[row + j + 1])
+            slope = (high - low) / (columns[j + 1] - columns[j])
+            begin = fixed + low + slope * (context - columns[j])
+            count = most - steps
+            if j + 2 < width:
+                count = min(count, int(columns[j + 1] - context) + 1)
+            count, total = _until(begin, slope, count, arrival - time)
+            time += total
+            steps += count
+            context += count
+        return steps, time
     while steps < most and (steps == 0 or time < arrival):
         context = (k + steps * n) / n
         begin = batch_seconds(cost, 1, n, 0, k + steps * n, n, 0, 0, n)
-        length = min(float(most - steps), np.floor(_next_knot(cost, context) - context) + 1.0)
-        count = int(length)
-        if count < 2:
-            time += begin
-            steps += 1
-            continue
-        slope = batch_seconds(cost, 1, n, 0, k + (steps + 1) * n, n, 0, 0, n) - begin
-        total = count * begin + slope * (0.5 * count * (count - 1.0))
-        if time + total > arrival:
-            # The smallest count whose sum reaches the arrival.
-            gap = arrival - time
-            if abs(slope) * gap > 1e-9 * begin * begin:
-                b = begin - 0.5 * slope
-                root = (np.sqrt(max(b * b + 2.0 * slope * gap, 0.0)) - b) / slope
-            else:
-                root = gap / begin
-            count = max(1, min(count, int(root)))
-            while count > 1 and (count - 1) * begin + slope * (0.5 * (count - 1.0) * (count - 2.0)) >= gap:
-                count -= 1
-            while count * begin + slope * (0.5 * count * (count - 1.0)) < gap:
-                count += 1
-            total = count * begin + slope * (0.5 * count * (count - 1.0))
+        count = int(min(float(most - steps), np.floor(_next_knot(cost, context) - context) + 1.0))
+        slope = 0.0
+        if count > 1:
+            slope = batch_seconds(cost, 1, n, 0, k + (steps + 1) * n, n, 0, 0, n) - begin
+        count, total = _until(begin, slope, count, arrival - time)
         time += total
         steps += count
     return steps, time
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _until(begin: float, slope: float, count: int, gap: float) -> tuple[int, float]:
+    """The first of up to ``count`` steps of begin, begin + slope, ... seconds whose sum reaches ``gap`` (all where none
+    does), and the sum."""
+    total = count * begin + slope * (0.5 * count * (count - 1.0))
+    if count < 2 or total <= gap:
+        return count, total
+    if abs(slope) * gap > 1e-9 * begin * begin:
+        b = begin - 0.5 * slope
+        root = (np.sqrt(max(b * b + 2.0 * slope * gap, 0.0)) - b) / slope
+    else:
+        root = gap / begin
+    count = max(1, min(count, int(root)))
+    while count > 1 and (count - 1) * begin + slope * (0.5 * (count - 1.0) * (count - 2.0)) >= gap:
+        count -= 1
+    while count * begin + slope * (0.5 * count * (count - 1.0)) < gap:
+        count += 1
+    return count, count * begin + slope * (0.5 * count * (count - 1.0))
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _blocks(tokens: int, inverse: float) -> int:
+    """Blocks that ``tokens`` take, from the inverse of a block's tokens: several times as fast as dividing, and exact,
+    because a half keeps every quotient away from whole numbers by more than its rounding."""
+    return int((tokens - 0.5) * inverse) + 1 if tokens > 0 else 0
 
 
 # --- queues and memory ---------------------------------------------------------------------------------------------
@@ -572,13 +605,14 @@ def _form_mixed(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int)
     """One budget of tokens for running requests, in order of admission, and then for new ones; a piece takes the
     blocks it needs, and where none is free the last running request is preempted."""
     budget = c.budget
+    inverse = 1.0 / c.block
     begin, end = 0, p.at[r].count
     preempted = False
     while begin < end and budget > 0:
         i = p.running[r, begin]
         piece = min(1 if s[i].complete == 1 else s[i].prompt - s[i].done, budget)
         # Tokens computed after the piece; the newest output token has no cache yet.
-        need = -(-(s[i].done - s[i].complete + piece) // c.block) - s[i].blocks
+        need = _blocks(s[i].done - s[i].complete + piece, inverse) - s[i].blocks
         while need > p.at[r].free and end > begin:
             end -= 1
             _evict(s, p, c, r, p.running[r, end])
@@ -634,11 +668,12 @@ def _steady_steps(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: in
     if c.policy == ORCA:
         return most
     spare = p.at[r].free - (0 if c.policy == MIXED else 1)
+    inverse = 1.0 / c.block
     while most > 1:
         growth = 0
         for a in range(b.at[slot].size):
             i = b.piece[slot, a, 0]
-            growth += max(0, -(-(s[i].done + most - 1) // c.block) - s[i].blocks)
+            growth += max(0, _blocks(s[i].done + most - 1, inverse) - s[i].blocks)
         if growth <= spare:
             return most
         # At least one step in growth's place needs a block: halve towards what fits.
@@ -783,9 +818,10 @@ def _measure(
         if most > 1:
             steps, end = _stretch(cost, now, most, decodes, k, arrival)
             if c.policy != ORCA:
+                inverse = 1.0 / c.block
                 for a in range(b.at[slot].size):
                     i = b.piece[slot, a, 0]
-                    grown = -(-(s[i].done + steps - 1) // c.block) - s[i].blocks
+                    grown = _blocks(s[i].done + steps - 1, inverse) - s[i].blocks
                     if grown > 0:
                         _take(s, p, r, i, grown)
             seconds = end - now

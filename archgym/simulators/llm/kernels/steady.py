@@ -83,14 +83,32 @@ def closed_loops(tables, index, server, columns, out):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _load(cost, policy, stages, budget, most, rate, prompt, output, prompts_here):
-    """Requests decoding on an instance at ``rate`` arrivals a second (Little's law), at most ``most``, and TPOT."""
-    d = min(1.0, most)
-    between = 0.0
+def _load(cost, policy, stages, budget, most, full, rate, prompt, output, prompts_here):
+    """Requests decoding on an instance at ``rate`` arrivals a second, at most ``most``, and TPOT: Little's law,
+    d = rate * output * TPOT(d), by the Illinois form of the secant rule. ``full`` is TPOT(most)."""
+    low, high = 0.0, most
+    above = rate * output * full - most
+    if above >= 0.0:
+        return most, full
+    between, _ = tpot(cost, policy, stages, budget, min(1e-3, most), prompt, output, prompts_here)
+    below = rate * output * between
+    d, side = 0.0, 0
     for _ in range(ROUNDS):
+        d = high - above * (high - low) / (above - below)
         between, _ = tpot(cost, policy, stages, budget, d, prompt, output, prompts_here)
-        d = min(0.5 * (d + rate * output * between), most)
-    between, _ = tpot(cost, policy, stages, budget, d, prompt, output, prompts_here)
+        off = rate * output * between - d
+        if abs(off) <= 1e-10 * d:
+            break
+        if off > 0.0:
+            low, below = d, off
+            if side == 1:
+                above *= 0.5
+            side = 1
+        else:
+            high, above = d, off
+            if side == -1:
+                below *= 0.5
+            side = -1
     return d, between
 
 
@@ -138,10 +156,10 @@ def evaluate(first, last, tables, index, servers, floats, workload, prompts, out
         split = feeders > 0
         own = rate / replicas
         most = max(1.0, min(float(cap), floats[i, 0] / (prompt + 0.5 * output)))
-        d, between = _load(cost, policy, stages, budget, most, own, prompt, output, not split)
         # What the instance can at most finish, from its full batch.
         full, _ = tpot(cost, policy, stages, budget, most, prompt, output, not split)
         capacity = most / (output * full)
+        d, between = _load(cost, policy, stages, budget, most, full, own, prompt, output, not split)
         _, iteration = tpot(cost, policy, stages, budget, d, prompt, output, not split)
         transfer = 0.0
         if split:
