@@ -90,7 +90,7 @@ def _no_violations(count: int) -> NDArray[np.object_]:
 def names_own_file(workload: str) -> bool:
     """Whether a workload's name stands for a file of a user's own: ``file:PATH``, ``torch:FILE.py:NAME``, or a
     combination that holds one (``audio_decoder+file:PATH``)."""
-    return re.search(r"(^|\+)(file|torch):", workload) is not None
+    return re.search(r"(^|\+|@\d+x)(file|torch):", workload) is not None
 
 
 def runs_own_code(workload: str) -> bool:

@@ -131,7 +131,7 @@ def shape(model: Model, layout: Layout, device: Device) -> Any:
 
     tp, devices = layout.tp, layout.tp * layout.ranks
     dense = model.layers - model.moe_layers
-    rows = [(n, k, model.layers) for n, k in model.attention_matrices(tp)]
+    rows: list[tuple[float, float, int]] = [(n, k, model.layers) for n, k in model.attention_matrices(tp)]
     if dense:
         rows += [(n, k, dense) for n, k in model.ffn_matrices(tp)]
     if model.moe_layers:
@@ -229,5 +229,3 @@ def _linear(made: Tables) -> None:
     made.linear[:, 2] = 0.5 * made.law[:, 1]
     made.linear[:, 3] = slope / (DECODES[n] * (CONTEXT[far] - CONTEXT[near]))
     made.linear[:, 4] = made.law[:, 4] + 64.0 * made.law[:, 5]
-
-

@@ -200,8 +200,8 @@ def profile_cost(run: Run) -> Any:
     width = ELEMENT_BYTES["bf16"]
     token = layers * float(cache_bytes(run.model, tp, width))
     return Cost(
-        TABLE, np.zeros(6), tokens, seconds, np.zeros(len(tokens)), emitting, head, *axes, layers * attention.ravel(),
-        token, 0.0, 0.0,
+        TABLE, np.zeros(6), tokens, seconds, np.zeros(len(tokens)), emitting, head, axes[0], axes[1], axes[2], axes[3],
+        layers * attention.ravel(), token, 0.0, 0.0,
     )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ read: vidur's CSV (``arrived_at,num_prefill_tokens,num_decode_tokens``), Azure's
 GeneratedTokens``) and Mooncake's JSON lines (``timestamp`` ms, ``input_length``, ``output_length``, ``hash_ids`` of
 blocks of 512 tokens).
 
-A generator draws a Gaussian copula: gap to the previous arrival, prompt and output tokens are three correlated series,
-each with a slowly varying part (burstiness, drifting lengths), whose ranks are mapped to the fitted quantiles. So the
-marginal distributions are met exactly for any length of trace. ``archgym llm fit-traces`` fits them.
+A generator draws Gaussian copulas: the gap between moments of arrival with the requests that come at a moment, and prompt
+with output tokens, are pairs of correlated series, each with a slowly varying part (burstiness, drifting lengths), whose
+ranks are mapped to the fitted quantiles. So the marginal distributions are met for any length of trace. ``archgym llm
+fit-traces`` fits them.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ MAX_REQUESTS = 1_000_000
 MAX_TOKENS = 10_000_000
 MOONCAKE_BLOCK = 512
 LARGEST_FILE = 128 << 20
-KNOTS = 65
-"""Quantiles that a fitted generator keeps of each marginal distribution."""
-SERIES = ("gap_s", "prompt_tokens", "output_tokens")
+PAIRS = (("gap_s", "together"), ("prompt_tokens", "output_tokens"))
+"""Series of a generator, those that are drawn together: of moments of arrival, of requests."""
+SERIES = (*PAIRS[0], *PAIRS[1])
+LEVELS = np.round((1.0 - np.cos(np.linspace(0.0, np.pi, 65))) / 2.0, 12)
+"""Probabilities of the quantiles that a fitted generator keeps of each series, denser towards both ends."""
 FORMS = {
     ("arrived_s", "prompt_tokens", "output_tokens"): "ours",
     ("arrived_at", "num_prefill_tokens", "num_decode_tokens"): "vidur",
@@ -113,9 +116,7 @@ class RequestTrace:
 
     def first(self, count: int) -> RequestTrace:
         """The first ``count`` requests."""
-        result = RequestTrace(
-            self.name, self.arrived_s[:count], self.prompt_tokens[:count], self.output_tokens[:count]
-        )
+        result = RequestTrace(self.name, self.arrived_s[:count], self.prompt_tokens[:count], self.output_tokens[:count])
         result.shared_with, result.shared_tokens = self.shared_with[:count], self.shared_tokens[:count]
         return result
 
@@ -214,7 +215,9 @@ def _timestamp(text: str, line: str) -> float:
         moment = datetime.fromisoformat(stem.removesuffix("Z"))
         return (moment.replace(tzinfo=None) - datetime(2000, 1, 1)).total_seconds() + float(f"0.{fraction or 0}")
     except ValueError:
-        raise ArchGymError(f"{line}, has the time {quote(text)}; expected one like 2023-11-16 18:15:46.6805900") from None
+        raise ArchGymError(
+            f"{line}, has the time {quote(text)}; expected one like 2023-11-16 18:15:46.6805900"
+        ) from None
 
 
 def _whole(text: str, line: str, what: str, low: int, high: int) -> int:
@@ -234,7 +237,9 @@ def _tokens(text: str, line: str, what: str) -> int:
 def _read_mooncake(path: Path, where: str) -> RequestTrace:
     if not path.is_file():
         raise ArchGymError(f"there is no request trace {quote_path(path)}; give the path of a file that exists")
-    arrived, prompt, output = [], [], []
+    arrived: list[float] = []
+    prompt: list[int] = []
+    output: list[int] = []
     with_: list[int] = []
     shared: list[int] = []
     latest: dict[tuple[int, int], int] = {}  # (position, hash) -> the last request with it there
@@ -313,19 +318,13 @@ def generate(
             raise ArchGymError(f"{what} is {quote(value, 40)}; expected a whole number from {low} to {high}")
     n = requests or int(parameters["requests"])
     rng = np.random.default_rng(int(parameters["seed"]) if seed is None else seed)
-    ranks = _copula(n, parameters, rng)
-    columns = []
-    for j, series in enumerate(SERIES):
-        knots = np.asarray(parameters["quantiles"][series], dtype=np.float64)
-        columns.append(np.interp(ranks[j], np.linspace(0.0, 1.0, len(knots)), knots))
-    gaps = columns[0]
-    # The quantiles are drawn by linear pieces: their mean is put back to that of the trace.
-    gaps = gaps * (float(parameters["mean"]["gap_s"]) / max(gaps.mean(), 1e-300))
-    arrived = np.cumsum(gaps) - gaps[0]
-    lengths = []
-    for column, series in zip(columns[1:], SERIES[1:], strict=True):
-        exact = column * (float(parameters["mean"][series]) / column.mean())
-        lengths.append(np.maximum(np.rint(exact), 1).astype(np.int64))
+    moments = max(1, round(n / float(parameters["mean"]["together"])))
+    gaps, together = _drawn(PAIRS[0], moments, parameters, rng)
+    counts = np.maximum(np.rint(together), 1).astype(np.int64)
+    moment = np.minimum(np.repeat(np.arange(moments), counts)[:n], moments - 1)
+    moment = np.append(moment, np.full(n - len(moment), moments - 1))  # rounding left some over
+    arrived = (np.cumsum(gaps) - gaps[0])[moment]
+    lengths = [np.maximum(np.rint(x), 1).astype(np.int64) for x in _drawn(PAIRS[1], n, parameters, rng)]
     with_ = tokens = None
     if prefix_tokens:
         weight = 1.0 / np.arange(1, prefix_groups + 1)
@@ -334,20 +333,27 @@ def generate(
     return RequestTrace(name, arrived, lengths[0], lengths[1], with_, tokens)
 
 
-def _copula(n: int, parameters: Mapping[str, Any], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ranks in (0, 1) of three correlated series with slow parts, ``(3, n)``; each row holds every (i + 1/2)/n."""
-    correlation = np.asarray(parameters["correlation"], dtype=np.float64)
-    root = np.linalg.cholesky(correlation + 1e-9 * np.eye(3))
-    noise, slow = root @ rng.standard_normal((3, n)), root @ rng.standard_normal((3, n))
-    ranks = np.empty((3, n))
-    for j, series in enumerate(SERIES):
+def _drawn(
+    pair: Sequence[str], n: int, parameters: Mapping[str, Any], rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Values of two correlated series with slow parts, ``(n,)`` each. Their ranks are spread evenly and mapped to the
+    quantiles; as these are joined by straight lines, the mean is put back to the fitted one."""
+    correlation = float(parameters["correlation"][pair[1]])
+    root = np.array([[1.0, 0.0], [correlation, math.sqrt(max(0.0, 1.0 - correlation**2))]])
+    noise, slow = root @ rng.standard_normal((2, n)), root @ rng.standard_normal((2, n))
+    found = []
+    for j, series in enumerate(pair):
         share, memory = parameters["slow_share"][series], parameters["slow_memory"][series]
         walk = slow[j]
         for i in range(1, n):
             walk[i] = memory * walk[i - 1] + math.sqrt(1 - memory**2) * walk[i]
         latent = math.sqrt(share) * walk + math.sqrt(1 - share) * noise[j]
-        ranks[j, np.argsort(latent, kind="stable")] = (np.arange(n) + 0.5) / n
-    return ranks
+        ranks = np.empty(n)
+        ranks[np.argsort(latent, kind="stable")] = (np.arange(n) + 0.5) / n
+        values = np.interp(ranks, LEVELS, np.asarray(parameters["quantiles"][series], dtype=np.float64))
+        mean = float(values.mean())
+        found.append(values * (float(parameters["mean"][series]) / mean) if mean > 0 else values)
+    return found
 
 
 def _share(
@@ -365,34 +371,37 @@ def _share(
 
 
 def fit_generator(given: RequestTrace, seed: int = 0) -> dict[str, Any]:
-    """Parameters of a generator from a trace: quantiles of gaps and lengths, correlations of their normal scores, and
-    for each the share and memory of a slowly varying part, from the autocorrelation of the scores."""
+    """Parameters of a generator from a trace: quantiles of its series, correlations of their normal scores, and for
+    each the share and memory of a slowly varying part, from the autocorrelation of the scores."""
     from scipy.stats import norm, rankdata
 
-    gaps = np.diff(given.arrived_s, prepend=given.arrived_s[0])
-    gaps[0] = gaps[1:].mean() if len(gaps) > 1 else 0.0
-    columns = (gaps, given.prompt_tokens.astype(np.float64), given.output_tokens.astype(np.float64))
-    n = len(given)
-    scores = np.stack([norm.ppf((rankdata(column) - 0.5) / n) for column in columns])
-    with np.errstate(invalid="ignore"):
-        correlation = np.nan_to_num(np.corrcoef(scores))
-    np.fill_diagonal(correlation, 1.0)
-    share, memory = {}, {}
-    for series, score in zip(SERIES, scores, strict=True):
+    columns = series_of(given)
+    scores = {s: norm.ppf((rankdata(c) - 0.5) / len(c)) for s, c in columns.items()}
+    share, memory, correlation = {}, {}, {}
+    for series, score in scores.items():
         share[series], memory[series] = _slow_part(score)
-    grid = np.linspace(0.0, 1.0, KNOTS)
+    for one, other in PAIRS:
+        varies = np.ptp(scores[one]) > 0 and np.ptp(scores[other]) > 0
+        correlation[other] = round(float(np.corrcoef(scores[one], scores[other])[0, 1]), 4) if varies else 0.0
     return {
-        "requests": n,
+        "requests": len(given),
         "seed": seed,
-        "mean": {s: float(f"{c.mean():.6g}") for s, c in zip(SERIES, columns, strict=True)},
-        "quantiles": {
-            s: [float(f"{value:.5g}") for value in np.quantile(c, grid)]
-            for s, c in zip(SERIES, columns, strict=True)
-        },
-        "correlation": [[round(float(value), 4) for value in row] for row in correlation],
+        "mean": {s: float(f"{c.mean():.6g}") for s, c in columns.items()},
+        "quantiles": {s: [float(f"{value:.5g}") for value in np.quantile(c, LEVELS)] for s, c in columns.items()},
+        "correlation": correlation,
         "slow_share": share,
         "slow_memory": memory,
     }
+
+
+def series_of(given: RequestTrace) -> dict[str, NDArray[np.float64]]:
+    """The series of a generator in a trace: gaps between moments of arrival (the first is the mean gap), requests at
+    each, prompt and output tokens."""
+    moments, together = np.unique(given.arrived_s, return_counts=True)
+    gaps = np.diff(moments, prepend=moments[0])
+    gaps[0] = gaps[1:].mean() if len(gaps) > 1 else 0.0
+    columns = (gaps, together, given.prompt_tokens, given.output_tokens)
+    return {s: np.asarray(c, dtype=np.float64) for s, c in zip(SERIES, columns, strict=True)}
 
 
 def autocorrelation(values: ArrayLike, lags: Sequence[int]) -> list[float]:
@@ -410,6 +419,8 @@ def _slow_part(score: NDArray[np.float64]) -> tuple[float, float]:
 
     lags = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
     found = autocorrelation(score, lags)
+    if len(score) < 40 or not np.ptp(score):
+        return 0.0, 0.0
     noise = 2.0 / math.sqrt(len(score))
     if max(np.mean(found[:4]), np.mean(found)) < noise / 2:
         return 0.0, 0.0

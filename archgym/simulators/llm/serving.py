@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -16,21 +15,37 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
-from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
+from archgym.measure import default_reference
+from archgym.objective import Budget, Constrained, LogRatio, Objective, log_ratio
+from archgym.options import Option, options_of
 from archgym.reading import parse_json, read_json
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.llm import costs as pricing
-from archgym.simulators.llm import devices, models, requests
-from archgym.simulators.llm.devices import Device
+from archgym.simulators.llm import devices, models
+from archgym.simulators.llm import requests as traces
+from archgym.simulators.llm.devices import ELEMENT_BYTES, Device
 from archgym.simulators.llm.iteration import (
-    CONTEXT, DECODES, EMITTING, TOKENS, Layout, Tables, build, cache_bytes, engine,
+    CONTEXT,
+    DECODES,
+    EMITTING,
+    TOKENS,
+    Layout,
+    Tables,
+    build,
+    cache_bytes,
+    engine,
+    engines,
 )  # fmt: skip
-from archgym.simulators.llm.devices import ELEMENT_BYTES
 from archgym.simulators.llm.models import Model
-from archgym.simulators.llm.operators import HOP_S
+from archgym.simulators.llm.operators import HOP_S, table_folder
 from archgym.simulators.llm.requests import RequestTrace
 from archgym.simulators.llm.serving_space import (
-    CACHES, DEVICE_COLUMNS, WATERMARK, WEIGHTS, ServingSpace, best_device,
+    CACHES,
+    DEVICE_COLUMNS,
+    WATERMARK,
+    WEIGHTS,
+    ServingSpace,
+    best_device,
 )  # fmt: skip
 from archgym.space import Designs
 from archgym.threads import run_blocks
@@ -49,7 +64,6 @@ NAMED = tuple(
     for trace in ("azure_conv_2023", "azure_code_2023", "mooncake_conversation", "sharegpt_300", "arxiv_summarization")
 )
 """Workloads that are listed; any other model, trace, number and device is taken as well."""
-POLICY_CODES = (0, 1, 2, 3)
 
 
 def decode_power_share(bandwidth_share: ArrayLike) -> NDArray[np.float64]:
@@ -141,7 +155,7 @@ def parse_workload(name: str) -> tuple[str, str, int, str]:
     match = _POOL.match(pool)
     cuts = [i for i, c in enumerate(left) if c == "+"]
     # A path may hold a plus: the trace begins where a known name or file: does.
-    known = [i for i in cuts if left[i + 1 :].startswith("file:") or left[i + 1 :] in requests.fitted()]
+    known = [i for i in cuts if left[i + 1 :].startswith("file:") or left[i + 1 :] in traces.fitted()]
     cut = known[0] if known else (cuts[-1] if cuts else -1)
     if not at or match is None or cut < 1 or not int(match[1]):
         raise ArchGymError(
@@ -192,7 +206,9 @@ class LlmServing(Simulator):
         Metric("utilisation", "", "none", "share of the time that instances work"),
         Metric("preemptions", "", "min", "restarts of requests whose memory was taken"),
         Metric("energy_per_token_j", "J", "min", "energy of all devices an output token"),
-        Metric("cost_per_mtoken_usd", "USD", "min", "devices and energy for a million output tokens, at assumed prices"),
+        Metric(
+            "cost_per_mtoken_usd", "USD", "min", "devices and energy for a million output tokens, at assumed prices"
+        ),
         Metric("price_usd", "USD", "min", "price of all devices, assumed"),
         Metric("tokens_per_s_per_usd", "1/(s*USD)", "max", "output tokens a second for a USD of devices, assumed"),
         Metric("tokens_per_s_per_w", "1/J", "max", "output tokens a second for a W of the devices' limits"),
@@ -221,51 +237,78 @@ class LlmServing(Simulator):
         self.table_folder = _table_folder(tables)
         self.costs = pricing.costs(costs)
         self.budget_usd, self.budget_w, self.slo = budget_usd, budget_w, slo
-        changed = [engine, tables, vars(self.costs), budget_usd, budget_w, slo]
-        plain = ["vllm", None, vars(pricing.costs()), None, None, False]
-        if changed != plain:
-            # Results depend on the options: so must what identifies them.
-            digest = blake2b(json.dumps(changed).encode(), digest_size=4).hexdigest()
-            self.version = f"{type(self).version}-{digest}"  # type: ignore[misc]
         self._spaces: dict[str, ServingSpace] = {}
         self._parts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._quantiles: dict[str, Any] = {}
         self._references: dict[str, dict[str, float]] = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As for any simulator; what a file says stands in place of the file's name."""
+        found = dict(super().settings)
+        if self.costs == pricing.costs():
+            found.pop("costs", None)
+        else:
+            shipped = vars(pricing.costs())
+            found["costs"] = {name: value for name, value in vars(self.costs).items() if value != shipped[name]}
+        if self.table_folder is not None:
+            found["tables"] = _folder_digest(self.table_folder)
+        return found
+
+    @classmethod
+    def option_values(cls) -> Mapping[str, Any]:
+        return {"engine": tuple(engines())}
 
     # --- workloads -------------------------------------------------------------------------------------------------
 
     def workloads(self) -> Mapping[str, Workload]:
         return _Named(self)
 
-    def load_workload(self, name: str, **options: Any) -> Serving:
+    def load_workload(  # type: ignore[override]
+        self,
+        name: str,
+        *,
+        rate: float = 1.0,
+        levels: str | Mapping[str, Any] | None = None,
+        requests: int = 0,
+        seed: int | None = None,
+        prefix_tokens: int = 0,
+        prefix_groups: int = 1,
+    ) -> Serving:
         """``MODEL+TRACE@NxDEVICE``.
 
         Args:
             name: a model of the catalogue, a fitted trace and a device, or ``file:PATH`` in the place of any of them.
-            options: ``rate`` (factor on the arrival rate), ``levels`` (name, ``file:PATH`` or a mapping), ``requests``
-                (the first N of a file; how many to draw), and of generated traces ``seed``, ``prefix_tokens``,
-                ``prefix_groups``.
+            rate: factor on the arrival rate.
+            levels: service levels by name, ``file:PATH`` or as a mapping of ``ttft_s`` and ``tpot_s``.
+            requests: how many to draw, or the first so many of a file; all where 0.
+            seed: of the draw; the fitted one where None.
+            prefix_tokens, prefix_groups: first tokens of a prompt that the requests of a group share, and how many groups
+                there are; of generated traces.
         """
         model, trace, count, device = parse_workload(name)
-        known = ("rate", "levels", "requests", "seed", "prefix_tokens", "prefix_groups")
-        for key in options:
-            if key not in known:
-                raise UnknownNameError("workload option of llm-serving", key, known)
-        rate, levels = options.pop("rate", 1.0), options.pop("levels", None)
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e9:
             raise ArchGymError(f"rate is {quote(rate)}; expected a positive factor on the arrival rate")
         if trace.startswith("file:"):
-            first = options.pop("requests", 0)
-            if not isinstance(first, int) or isinstance(first, bool) or first < 0:
-                raise ArchGymError(f"requests is {quote(first)}; expected a whole number from 0")
-            loaded = requests.trace(trace, **options)
-            loaded = loaded.first(first) if first else loaded
+            if seed is not None or prefix_tokens or prefix_groups != 1:
+                raise ArchGymError(
+                    "seed, prefix_tokens and prefix_groups are options of generated traces, not of a file"
+                )
+            if not isinstance(requests, int) or isinstance(requests, bool) or requests < 0:
+                raise ArchGymError(f"requests is {quote(requests)}; expected a whole number from 0")
+            loaded = traces.read_trace(Path(trace[len("file:") :]))
+            loaded = loaded.first(requests) if requests else loaded
         else:
-            loaded = requests.trace(trace, **options)
+            loaded = traces.trace(
+                trace, requests=requests, seed=seed, prefix_tokens=prefix_tokens, prefix_groups=prefix_groups
+            )
         loaded = loaded.scaled(float(rate)) if rate != 1 else loaded
         return Serving(
             name, models.model(model), loaded, devices.device(device), count, *service_levels(levels, loaded)
         )
+
+    def workload_options(self, name: str) -> Mapping[str, Option]:
+        return options_of(self.load_workload, ("name",))
 
     def read_workload(self, path: Path, **options: Any) -> Serving:
         raise ArchGymError("a trace of your own is a part of the workload: llama3.1-8b+file:PATH@8xh100")
@@ -444,7 +487,9 @@ class LlmServing(Simulator):
             span = served.trace.output_tokens.sum() / out[:, 12]
             used = out[:, 18] / (out[:, 17] * setup["hardware"]["bandwidth"])
             decode = np.where(out[:, 17] > 0, decode_power_share(used), 0.0)
-            stages = setup["stage_devices"] * (out[:, 17] * decode + out[:, 19] * PROMPT_POWER + out[:, 20] * IDLE_POWER)
+            stages = setup["stage_devices"] * (
+                out[:, 17] * decode + out[:, 19] * PROMPT_POWER + out[:, 20] * IDLE_POWER
+            )
             # Replicas that the simulation left out are idle.
             idle = (setup["decoding"] - setup["servers"]["replicas"]) * setup["size"] * span
             idle = idle + (setup["feeding"] - setup["feeders"]["replicas"]) * setup["feeder_size"] * span
@@ -565,9 +610,14 @@ class LlmServing(Simulator):
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         """Timeline and latency distributions of a design for reports: title, sentence and SVG of each."""
-        from archgym.simulators.llm.serving_show import pictures
+        from archgym.simulators.llm.serving_pictures import draw
 
-        return pictures(self, design, _serving(workload))
+        served = _serving(workload)
+        space = self.space(served)
+        if space.violations(space.check(design))[0]:
+            return []
+        rows, batches = self.timeline(design, served)
+        return draw(rows, served.trace.output_tokens, batches, served.ttft_s, served.tpot_s)
 
 
 def trace_arrays(trace: RequestTrace) -> tuple[NDArray[Any], ...]:
@@ -616,7 +666,14 @@ def _table_folder(given: str | None) -> Path | None:
         return None
     if given != "ref":
         return Path(given)
-    return Path(os.environ.get("ARCHGYM_REF", Path("..") / "shared" / "ref")) / "llm"
+    return default_reference("llm")
+
+
+def _folder_digest(folder: Path) -> str:
+    digest = blake2b(digest_size=8)
+    for path in sorted(table_folder(folder).glob("*.csv.gz")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _serving(workload: Workload) -> Serving:

@@ -27,7 +27,17 @@ DEFAULTS: dict[str, Any] = {
     "prefix_cache": True, "dp_attention": 1, "ep": 1,
 }  # fmt: skip
 """What a space takes for the parameters that it leaves out."""
-DEVICE_COLUMNS = ("bf16_flops", "fp8_flops", "fp4_flops", "bandwidth", "memory", "link", "node_devices", "nic", "devices")
+DEVICE_COLUMNS = (
+    "bf16_flops",
+    "fp8_flops",
+    "fp4_flops",
+    "bandwidth",
+    "memory",
+    "link",
+    "node_devices",
+    "nic",
+    "devices",
+)
 
 
 def _parameters() -> list[Parameter]:

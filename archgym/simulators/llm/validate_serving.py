@@ -66,7 +66,11 @@ def schedules(folder: Path) -> Iterator[Group]:
         if known is not None:
             mine = known["run"] == run["run"]
             ids = known["id"][mine].astype(np.int64)
-            for name, field in (("first_scheduled_s", "scheduled"), ("first_token_s", "first"), ("finished_s", "finished")):
+            for name, field in (
+                ("first_scheduled_s", "scheduled"),
+                ("first_token_s", "first"),
+                ("finished_s", "finished"),
+            ):
                 times.append(np.stack([rows[field][ids], known[name][mine]]))
             restarts.append(np.stack([rows["restarts"][ids], known["restarts"][mine]]))
     exact = {"exact": 1.0}
@@ -114,7 +118,9 @@ def law_cost(law: Any) -> Any:
     from archgym.simulators.llm.kernels.serving import LAW, Cost
 
     none = np.zeros(2)
-    return Cost(LAW, np.array(law, dtype=np.float64), *(none,) * 10, 0.0, 0.0, 0.0)
+    return Cost(
+        LAW, np.array(law, dtype=np.float64), none, none, none, none, none, none, none, none, none, none, 0.0, 0.0, 0.0
+    )  # fmt: skip
 
 
 def _lines(batches: NDArray[np.float64], pieces: NDArray[np.int64]) -> str:
@@ -219,9 +225,7 @@ def steady(path: Path) -> Iterator[Group]:
         name = f"serving.steady/{backend}/{device}" + ("" if fitted else f"/{model}")
         described = [{key: row[key] for key in ("model", "tp", "isl", "osl", "concurrency")} for row in rows]
         truth = np.array([row["tpot_ms"] for row in rows]) * 1e-3
-        yield compare(
-            name, found[:, 0], truth, required={"mean_error": 0.10} if fitted else {}, rows=described
-        )
+        yield compare(name, found[:, 0], truth, required={"mean_error": 0.10} if fitted else {}, rows=described)
         first = np.array([float(row.get("ttft_ms") or "nan") for row in rows]) * 1e-3
         have = first > 0
         if have.any():

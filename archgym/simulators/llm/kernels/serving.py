@@ -113,9 +113,7 @@ class Cost(NamedTuple):
     windowed: float
 
 
-def fresh(
-    arrived: Floats, prompt: Ints, output: Ints, parent: Ints | None = None, shared: Ints | None = None
-) -> Any:
+def fresh(arrived: Floats, prompt: Ints, output: Ints, parent: Ints | None = None, shared: Ints | None = None) -> Any:
     """Requests at the start, an array of REQUEST."""
     rows = np.zeros(len(arrived), REQUEST)
     rows["arrived"], rows["prompt"], rows["output"], rows["asked"] = arrived, prompt, output, prompt
@@ -329,7 +327,10 @@ REPLICA = np.dtype(
 blocks, requests that hold some, batches in flight, blocks taken so far, prompt tokens of unfinished requests given to
 it, admissions and restarts so far."""
 BATCH = np.dtype(
-    [*((name, np.float64) for name in ("seconds", "end")), *((n, np.int64) for n in ("size", "steps", "record", "busy"))]
+    [
+        *((name, np.float64) for name in ("seconds", "end")),
+        *((n, np.int64) for n in ("size", "steps", "record", "busy")),
+    ]
 )
 """A batch in flight: seconds in a stage, when it ends (one stage), requests, steps, row of the record, slot in use."""
 
@@ -659,7 +660,7 @@ def _form(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> No
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _steady_steps(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> int:
+def _steady_steps(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> Any:
     """Steps that a batch of decodes can repeat until the first of its requests ends or memory runs short."""
     most = np.int64(1) << 62
     for a in range(b.at[slot].size):

@@ -51,7 +51,11 @@ def _percentile(ordered, share):
 def _summary(values, row, at):
     ordered = np.sort(values)
     row[at] = values.mean()
-    row[at + 1], row[at + 2], row[at + 3] = _percentile(ordered, 0.5), _percentile(ordered, 0.9), _percentile(ordered, 0.99)
+    row[at + 1], row[at + 2], row[at + 3] = (
+        _percentile(ordered, 0.5),
+        _percentile(ordered, 0.9),
+        _percentile(ordered, 0.99),
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

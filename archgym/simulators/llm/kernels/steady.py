@@ -212,6 +212,8 @@ def evaluate(first, last, tables, index, servers, floats, workload, prompts, out
         row[15] = 1.0 if load >= 1.0 else 1.0 - np.exp(-d)
         mixed = 0.0 if split else min(1.0, d / stages / output * prompt / chunk)
         row[16] = mixed * iteration / (mixed * iteration + (1.0 - mixed) * alone_step(cost, stages, d, prompt, output))
-        row[17] = (traffic + cost.cache_bytes * d * (prompt + 0.5 * output)) / alone_step(cost, stages, d, prompt, output)
+        row[17] = (traffic + cost.cache_bytes * d * (prompt + 0.5 * output)) / alone_step(
+            cost, stages, d, prompt, output
+        )
         row[18] = min(1.0, busy) if split else 0.0
         row[19] = load
