@@ -7,7 +7,6 @@ limits that stay out of touch have the same result bit by bit, so that one simul
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +22,7 @@ from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.kernels import fast as c
 from archgym.simulators.dram.timing import distances, fast_times, fits_fast, power_cycles
 from archgym.simulators.dram.trace import Trace
-from archgym.threads import on_threads, thread_count
+from archgym.threads import on_threads, thread_count, usable_cores
 
 Rows = NDArray[np.int64]
 Columns = dict[str, NDArray[np.int64]]
@@ -261,7 +260,7 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
 
 
 def _workers(threads: int | None, work: int) -> int:
-    return max(1, min(threads or thread_count(), len(os.sched_getaffinity(0)), work))
+    return max(1, min(threads or thread_count(), usable_cores(), work))
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -28,6 +28,7 @@ from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces import write_trace
 from archgym.simulators.external.process import ToolError, run_tool
 from archgym.space import DesignSpace
+from archgym.threads import usable_cores
 
 BINARY_VARIABLE = "ARCHGYM_DRAMSYS"
 """Environment variable that names the binary where the option does not."""
@@ -120,7 +121,7 @@ class DramsysSimulator(DramSimulator):
             raise ArchGymError(f"time_limit_s is {time_limit_s}; expected more than 0 seconds")
         self.address_map = named_map(address_map, self.device, self.ranks, self.channels)
         self.binary = binary
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or usable_cores()
         self.time_limit_s = time_limit_s
 
     def objective_for(self, workload: Workload) -> tuple[str, str]:

@@ -13,7 +13,7 @@ def llm() -> None:
 
 
 @llm.command()
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/llm]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of constants to update [default: print only]"
 )
@@ -24,7 +24,7 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json
+    from archgym.console import print_json, print_table
     from archgym.errors import UnknownNameError
     from archgym.measure import default_reference
     from archgym.simulators.llm.fit import fit_all, write_constants
@@ -44,11 +44,11 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     for operator, key, found in fits:
         shares = [f"{100 * found[c]:.1f} %" for c in ("mean_error", "not_fitted_mean_error", "not_fitted_p90_error")]
         table.add_row(operator, key, str(found["rows"]), *shares)
-    Console().print(table)
+    print_table(Console(), table)
 
 
 @llm.command("fit-traces")
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of traces [default: ../shared/ref/llm/traces]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of traces [default: $ARCHGYM_REF/llm/traces]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of generators to update [default: print only]"
 )
@@ -58,7 +58,7 @@ def fit_traces_command(ref: Path | None, out: Path | None, as_json: bool) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json
+    from archgym.console import print_json, print_table
     from archgym.measure import default_reference
     from archgym.simulators.llm.fit_serving import fit_traces
     from archgym.simulators.llm.requests import write_generators
@@ -75,11 +75,11 @@ def fit_traces_command(ref: Path | None, out: Path | None, as_json: bool) -> Non
             table.add_column(column, justify="left" if column == "what" else "right")
         for row in rows:
             table.add_row(row["what"], f"{row['trace']:.4g}", f"{row['generated']:.4g}")
-        Console().print(table)
+        print_table(Console(), table)
 
 
 @llm.command("fit-engine")
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/llm]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
 @click.option("--backend", default="vllm", show_default=True, help="engine whose rows are fitted")
 @click.option("--model", default="llama3.1-70b", show_default=True, help="model whose rows are fitted")
 @click.option(

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from archgym.measure import Group
 
-REFERENCE = "llm"
 SUBJECTS = ("archgym.simulators.llm.validate_operators", "archgym.simulators.llm.validate_serving")
 """Modules with a function ``groups(ref)``, in the order of the report."""
 
