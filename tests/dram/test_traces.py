@@ -360,7 +360,9 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
     assert columns(read_trace(packed, requests=1000)) == columns(trace)
     with pytest.raises(ArchGymError, match="line 150002"):
         read_trace(path)
-    commented = written(tmp_path, "c.stl", "# long comment\n" * 20_000 + "".join(f"{i}: read 0x40\n" for i in range(20)))
+    commented = written(
+        tmp_path, "c.stl", "# long comment\n" * 20_000 + "".join(f"{i}: read 0x40\n" for i in range(20))
+    )
     assert len(read_trace(commented, requests=3)) == 3
     assert len(read_trace(commented, requests=50)) == 20
 

@@ -24,7 +24,6 @@ from archgym.reading import checked, parse_json, quote_path, read_json, read_yam
 from archgym.simulators.dram.constraints import constraints, standard
 from archgym.simulators.dram.timing import power_cycles
 
-
 _WORDS = ("name", "description", "source")
 
 
