@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class LazyTraces(Mapping[str, Trace]):
 @cache
 def shipped_traces() -> Mapping[str, Trace]:
     """Recordings of real programs by name, behind a last-level cache; ``tools/traces/record.py`` made them."""
-    folder = resources.files("archgym.simulators.dram").joinpath("data/traces")
+    folder = Path(__file__).parents[1] / "data" / "traces"
     index = parse_json(folder.joinpath("index.json").read_text(encoding="utf-8"))
 
     def load(name: str, entry: Mapping[str, Any]) -> Trace:
