@@ -303,7 +303,8 @@ def _rows_by_columns(recorder: Recorder, left: Any, result: Any) -> None:
 
 
 def _stacked(recorder: Recorder, left: Any, result: Any) -> None:
-    recorder.product(*result.shape[-2:], left.shape[-1], math.prod(result.shape[:-2]))
+    rows, columns = result.shape[-2:]
+    recorder.product(rows, columns, left.shape[-1], math.prod(result.shape[:-2]))
 
 
 def _attention(recorder: Recorder, given: dict[str, Any], _result: Any) -> None:
@@ -316,7 +317,7 @@ def _attention(recorder: Recorder, given: dict[str, Any], _result: Any) -> None:
 def _grouped(recorder: Recorder, given: dict[str, Any], result: Any) -> None:
     """Products of groups: of stacked matrices, or of one matrix cut at ``offs`` along its rows, columns or the summed dim.
     The cuts of tensors without content (the meta device) are not known: all rows then stand in one group."""
-    left = given.get("self", given.get("input"))
+    left = given["self"] if "self" in given else given["input"]
     right, offsets = given["mat2"], given.get("offs")
     if left.dim() == 3 and right.dim() == 3:
         return _stacked(recorder, left, result)
@@ -340,10 +341,12 @@ def _affine_grid(recorder: Recorder, given: dict[str, Any], result: Any) -> None
 _ATEN: dict[str, Count] = {
     "bmm": lambda r, given, result: _stacked(r, given["self"], result),
     "baddbmm": lambda r, given, result: _stacked(r, given["batch1"], result),
-    "addbmm": lambda r, given, result: r.product(*result.shape, given["batch1"].shape[2], given["batch1"].shape[0]),
+    "addbmm": lambda r, given, result: r.product(
+        result.shape[0], result.shape[1], given["batch1"].shape[2], given["batch1"].shape[0]
+    ),
     "mv": lambda r, given, result: r.product(result.shape[0], 1, given["vec"].shape[0]),
     "addmv": lambda r, given, result: r.product(result.shape[0], 1, given["vec"].shape[0]),
-    "addr": lambda r, given, result: r.product(*result.shape, 1),
+    "addr": lambda r, given, result: r.product(result.shape[0], result.shape[1], 1),
     "dot": lambda r, given, result: r.product(1, 1, given["self"].shape[0]),
     "vdot": lambda r, given, result: r.product(1, 1, given["self"].shape[0]),
     "_grouped_mm": _grouped,
