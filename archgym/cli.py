@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -306,6 +307,9 @@ def positive(ctx: click.Context, parameter: click.Parameter, value: int | None) 
 @click.option(
     "--budget", type=int, default=1000, show_default=True, callback=positive, help="simulator evaluations a run"
 )
+@click.option(
+    "--budget-seconds", type=float, help="virtual seconds a run; there is then no limit of evaluations but a --budget"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="first seed")
 @click.option("--seeds", type=int, default=1, show_default=True, callback=positive, help="how many seeds an agent")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for trials and results")
@@ -321,6 +325,7 @@ def run(
     agents: str,
     hyper: tuple[str, ...],
     budget: int,
+    budget_seconds: float | None,
     seed: int,
     seeds: int,
     folder: Path | None,
@@ -337,6 +342,7 @@ def run(
     accelerator/torch:my_model.py:net for a PyTorch model of your own (runs my_model.py).
     """
     from archgym.agents import make_agent, search
+    from archgym.evaluator import check_seconds
     from archgym.progress import RunProgress
 
     names = [name.strip() for name in agents.split(",") if name.strip()]
@@ -350,6 +356,11 @@ def run(
     if seed < 0:
         raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
     problem = chosen_problem(problem_name, **options)
+    limit: int | None = budget
+    if budget_seconds is not None:
+        check_seconds(budget_seconds, problem)
+        if click.get_current_context().get_parameter_source("budget") is ParameterSource.DEFAULT:
+            limit = None
     settings = {name: agent_hyperparameters(name, hyper, names) for name in names}
     for name in names:  # every name and value is checked before the first run starts
         make_agent(name, problem, seed, **settings[name])
@@ -360,15 +371,18 @@ def run(
         for name in names:
             for s in range(seed, seed + seeds):
                 agent = make_agent(name, problem, s, **settings[name])
-                with progress.run(f"{name}, seed {s}", budget) as follow:
+                with progress.run(f"{name}, seed {s}", limit) as follow:
                     results.append(
                         search(
-                            problem, agent, budget, log=folder / "trials" / f"{name}-s{s}.arrows", resume=resume,
+                            problem, agent, limit, budget_seconds=budget_seconds,
+                            log=folder / "trials" / f"{name}-s{s}.arrows", resume=resume,
                             run=f"{name}-s{s}", on_trials=follow, tensorboard=boards and boards / f"{name}-s{s}",
                             log_repeats=log_repeats,
                         )
                     )  # fmt: skip
-    summary = _summary(problem, results, budget, folder)
+    summary = _summary(problem, results, limit, folder)
+    if budget_seconds is not None:
+        summary["budget_seconds"] = budget_seconds
     if boards is not None:
         summary["tensorboard"] = str(boards)
     _write_text(folder / "run.json", json.dumps(finite(summary), indent=1))
@@ -431,7 +445,7 @@ def _write_text(path: Path, text: str) -> None:
         raise unwritable(path, error) from None
 
 
-def _summary(problem: Problem, results: list[Any], budget: int, folder: Path) -> dict[str, Any]:
+def _summary(problem: Problem, results: list[Any], budget: int | None, folder: Path) -> dict[str, Any]:
     optimum = problem.optimum
     runs = []
     for result in results:
@@ -450,6 +464,7 @@ def _summary(problem: Problem, results: list[Any], budget: int, folder: Path) ->
                 "design": problem.space.decode(best.design)[0],
                 "remarks": list(problem.simulator.remarks(problem.space.decode(best.design)[0])),
                 "metrics": best.metrics,
+                "virtual_s": result.virtual_s,
                 "simulation_s": result.simulation_s,
                 "agent_s": result.agent_s,
                 "log": str(result.log),

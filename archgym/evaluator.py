@@ -1,9 +1,9 @@
 """The single door to a simulator: counts the budget, caches, logs. Every trial passes here.
 
-The budget counts *simulator evaluations*. A design whose canonical form was evaluated before in the same run is
-answered from the cache: it is a trial, but costs nothing, and is counted, not logged (``log_repeats`` logs it with
-``cached=True``). So that an agent which only repeats itself still ends, a run also stops after ``stall_limit`` trials in
-a row without a new evaluation.
+The budget counts *simulator evaluations*, or the simulator's virtual seconds. A design whose canonical form was
+evaluated before in the same run is answered from the cache: it is a trial, but costs nothing, and is counted, not logged
+(``log_repeats`` logs it with ``cached=True``). So that an agent which only repeats itself still ends, a run also stops
+after ``stall_limit`` trials in a row without a new evaluation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
-from archgym.errors import ArchGymError, whole_number
+from archgym.errors import ArchGymError, quote, whole_number
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -49,6 +49,9 @@ class Evaluator:
     Args:
         problem: the problem.
         budget: simulator evaluations allowed; None for no limit.
+        budget_seconds: virtual seconds allowed (the simulator's metric ``seconds_metric``, summed over new designs; of
+            designs that inherit also what their parents cost, once a run); the run ends with the design that uses them
+            up. None for no limit.
         seed: passed to the simulator (it matters only where a fidelity is noisy).
         cache: answer repeated designs (by canonical form) from memory. Switch it off only where repeats are rare
             and memory matters.
@@ -63,6 +66,7 @@ class Evaluator:
 
     Attributes:
         used: simulator evaluations so far.
+        seconds: virtual seconds so far; 0 where the simulator has no clock.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
         improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
@@ -73,6 +77,7 @@ class Evaluator:
         problem: Problem,
         *,
         budget: int | None = None,
+        budget_seconds: float | None = None,
         seed: int = 0,
         cache: bool = True,
         log: Path | str | Callable[[pa.Schema], ShardWriter] | None = None,
@@ -84,6 +89,10 @@ class Evaluator:
         if budget is not None:
             budget = whole_number("the budget", budget, "simulator evaluations")
         self.problem, self.budget, self.seed = problem, budget, seed
+        self.budget_seconds = None if budget_seconds is None else check_seconds(budget_seconds, problem)
+        self.seconds = 0.0
+        self._inherits = problem.simulator.inherits(problem.fidelity)
+        self._ready: set[bytes] = set()  # parents that are paid for
         self.used = self.trials = self.replayed = 0
         self.best: Best | None = None
         self.improvements: list[tuple[int, float]] = []
@@ -174,11 +183,13 @@ class Evaluator:
     @property
     def exhausted(self) -> bool:
         """True where the run is over: budget used up, or only repeats for ``stall_limit`` trials."""
-        return self.remaining <= 0 or self._stall >= self.stall_limit
+        spent = self.budget_seconds is not None and self.seconds >= self.budget_seconds
+        return spent or self.remaining <= 0 or self._stall >= self.stall_limit
 
-    def evaluate(self, designs: ArrayLike) -> tuple[Designs, Evaluation, Rewards]:
+    def evaluate(self, designs: ArrayLike, parents: Designs | None = None) -> tuple[Designs, Evaluation, Rewards]:
         """Evaluate designs ``(n, d)``; returns the designs that the budget allowed (a prefix), their evaluation and
-        rewards. They are on disk before this returns.
+        rewards. They are on disk before this returns. ``parents`` ``(n, d)``, rows of -1 where there is none, matter
+        only to simulators whose designs inherit.
 
         Raises:
             BudgetExhausted: where the run is over.
@@ -186,13 +197,31 @@ class Evaluator:
         if self.exhausted:
             raise BudgetExhausted
         designs = self.problem.space.check(designs)
+        if not self._inherits:
+            parents = None
+        elif parents is None:
+            parents = np.full_like(designs, -1)
+        if self.budget_seconds is None or len(designs) < 2:
+            return self._evaluate(designs, parents)
+        # What a design costs is known only when it is evaluated: one by one, so that the budget ends at a design.
+        parts = []
+        for row in range(len(designs)):
+            if self.exhausted:
+                break
+            one = slice(row, row + 1)
+            parts.append(self._evaluate(designs[one], None if parents is None else parents[one]))
+        rewards = np.concatenate([part[2] for part in parts])
+        return designs[: len(rewards)], Evaluation.concatenate([part[1] for part in parts]), rewards
+
+    def _evaluate(self, designs: Designs, parents: Designs | None) -> tuple[Designs, Evaluation, Rewards]:
         if self._cache is None and self._replay is None:
-            return self._evaluate_all(designs)
-        new, source, keys = self._plan(designs)
+            return self._evaluate_all(designs, parents)
+        new, source, keys = self._plan(designs, parents)
         designs = designs[: len(source)]
         cached = np.ones(len(designs), dtype=bool)
         cached[new] = False
-        evaluation, rewards, simulated, seconds = self._answer(designs, new, source)
+        evaluation, rewards, simulated, seconds = self._answer(designs, new, source, parents)
+        self._spend(designs, evaluation, new, parents)
         if keys is not None:
             assert self._cache is not None
             self._cache.update(keys)
@@ -203,14 +232,14 @@ class Evaluator:
         if self._schema is not None:
             each = seconds / max(len(simulated), 1)
             rows = np.arange(max(self._logged - start_index, 0), len(designs)) if self._log_repeats else simulated
-            self._write(rows, start_index, designs, evaluation, rewards, cached, each)
+            self._write(rows, start_index, designs, evaluation, rewards, cached, each, parents)
         self._note_best(start_index, before, cached, designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
 
     def _answer(
-        self, designs: Designs, new: NDArray[np.int64], source: NDArray[np.int64]
+        self, designs: Designs, new: NDArray[np.int64], source: NDArray[np.int64], parents: Designs | None
     ) -> tuple[Evaluation, Rewards, NDArray[np.int64], float]:
         """Evaluation and rewards of designs, the rows that were simulated for it and how long that took: new designs
         are answered by the stored run as far as it goes."""
@@ -224,9 +253,7 @@ class Evaluator:
         if not len(new):
             return *self._rows.take(source, self._names), new, 0.0
         start = time.perf_counter()
-        made = self.problem.simulator.evaluate(
-            designs[new], self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
-        )
+        made = self._simulate(designs[new], None if parents is None else parents[new])
         made_rewards = self.problem.objective(made)
         seconds = time.perf_counter() - start
         self.simulation_s += seconds
@@ -244,6 +271,7 @@ class Evaluator:
         rewards: Rewards,
         cached: NDArray[np.bool_],
         evaluation_s: float,
+        parents: Designs | None,
     ) -> None:
         """Log the given rows of a batch whose first has the index ``start``."""
         assert self._schema is not None
@@ -254,35 +282,70 @@ class Evaluator:
             self._writer = self._make_writer(self._schema.schema)
         if len(rows) < len(designs):
             designs, evaluation, rewards, cached = designs[rows], evaluation.take(rows), rewards[rows], cached[rows]
+            parents = None if parents is None else parents[rows]
         self._writer.append(
-            self._schema.batch(start + rows, designs, evaluation, rewards, cached, evaluation_s, time.time())
+            self._schema.batch(start + rows, designs, evaluation, rewards, cached, evaluation_s, time.time(), parents)
         )
 
-    def _evaluate_all(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+    def _simulate(self, designs: Designs, parents: Designs | None) -> Evaluation:
+        problem = self.problem
+        if parents is None:
+            return problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
+        return problem.simulator.evaluate(  # type: ignore[call-arg]
+            designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents
+        )
+
+    def _spend(self, designs: Designs, evaluation: Evaluation, new: NDArray[np.int64], parents: Designs | None) -> None:
+        """Add the virtual seconds of the new rows, and of parents that this run has not paid for yet."""
+        name = self.problem.simulator.seconds_metric
+        if not name or not len(new):
+            return
+        self.seconds += float(np.nansum(evaluation.metrics[name][new]))
+        if parents is None:
+            return
+        space = self.problem.space
+        unpaid: dict[bytes, Designs] = {}
+        for row in new:
+            if parents[row, 0] < 0:
+                # Trained in full: from now on it can be inherited from.
+                self._ready.add(space.canonical(designs[row : row + 1]).tobytes())
+                continue
+            parent = space.canonical(parents[row : row + 1])
+            if parent.tobytes() not in self._ready:
+                unpaid[parent.tobytes()] = parent
+        if unpaid:
+            rows = np.concatenate(list(unpaid.values()))
+            costs = self.problem.simulator.parent_seconds(rows, self.problem.workload, self.problem.fidelity)
+            self.seconds += float(np.sum(costs))
+            self._ready.update(unpaid)
+
+    def _evaluate_all(self, designs: Designs, parents: Designs | None = None) -> tuple[Designs, Evaluation, Rewards]:
         """Without a cache every design is simulated: the short way, for environments."""
         if len(designs) > self.remaining:
             designs = designs[: int(self.remaining)]
         n = len(designs)
         start = time.perf_counter()
-        evaluation = self.problem.simulator.evaluate(
-            designs, self.problem.workload, fidelity=self.problem.fidelity, seed=self.seed
-        )
+        evaluation = self._simulate(designs, None if parents is None else parents[:n])
         rewards = self.problem.objective(evaluation)
         seconds = time.perf_counter() - start
         self.simulation_s += seconds
         first, before = self.trials, self.used
         self.trials += n
         self.used += n
+        self._spend(designs, evaluation, np.arange(n), None if parents is None else parents[:n])
         if self._schema is not None:
             never = np.zeros(n, dtype=bool)
-            self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1))
+            born = None if parents is None else parents[:n]
+            self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1), born)
         if n and (self.best is None or rewards[rewards.argmax()] > self.best.reward):
             self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
 
-    def _plan(self, designs: Designs) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[bytes, int] | None]:
+    def _plan(
+        self, designs: Designs, parents: Designs | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[bytes, int] | None]:
         """Rows to simulate, the stored row that answers each design (a prefix as long as the budget allows), and the
         cache keys of the new rows."""
         limit = self.remaining
@@ -292,6 +355,11 @@ class Evaluator:
             n = int(min(len(designs), limit))
             return np.arange(n), np.arange(n), None
         canonical = self.problem.space.canonical(designs)
+        if parents is not None:
+            # The same child of another parent is another result.
+            with_parent = (parents[:, :1] >= 0).astype(np.int64)
+            known_parents = self.problem.space.canonical(np.maximum(parents, 0)) * with_parent
+            canonical = np.ascontiguousarray(np.concatenate([canonical, known_parents, with_parent], axis=1))
         keys: list[Any] = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
         known, base = self._cache, self._rows.count
         fresh: dict[bytes, int] = {}
@@ -331,6 +399,17 @@ class Evaluator:
             metrics = {name: float(column[i]) for name, column in evaluation.metrics.items()}
             evaluations = before + int((~cached[: i + 1]).sum())
             self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, evaluations)
+
+
+def check_seconds(budget: float, problem: Problem) -> float:
+    """A budget in virtual seconds for ``problem``; a sentence where it is none, or the simulator has no clock."""
+    if not problem.simulator.seconds_metric:
+        raise ArchGymError(
+            f"{problem.name} has no virtual clock, so no budget in seconds; give a budget of evaluations"
+        )
+    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget < float("inf"):
+        raise ArchGymError(f"the budget is {quote(budget)} virtual seconds; expected a positive number")
+    return float(budget)
 
 
 class _Rows:

@@ -49,7 +49,7 @@ class RunProgress:
         self._progress.stop()
 
     @contextmanager
-    def run(self, name: str, budget: int) -> Iterator[Callable[[Any], None]]:
+    def run(self, name: str, budget: int | None) -> Iterator[Callable[[Any], None]]:
         """A line for one run; yields what is called with the evaluator after each batch."""
         task = self._progress.add_task(name, total=budget, rate="", best="-", curve="")
         start = last = time.monotonic()

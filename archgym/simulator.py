@@ -177,6 +177,8 @@ class Simulator(ABC):
     fidelities: ClassVar[tuple[str, ...]] = ()
     default_objective: ClassVar[str] = ""
     default_workload: ClassVar[str] = ""
+    seconds_metric: ClassVar[str] = ""
+    """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     starts_programs: ClassVar[bool] = False
     combines_workloads: ClassVar[bool] = False

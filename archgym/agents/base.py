@@ -78,6 +78,8 @@ class Agent(ABC):
         space: the design space.
         rng: the run's only source of randomness.
         p: the hyperparameters.
+        parents: rows ``(m, d)`` beside those of the last ask: the design that each was changed from, -1 in a row that was
+            made from none; None (the default) where none was. Simulators whose designs inherit take it.
         on_measured: called with the agent's own scalars (losses, entropies, ...) by name; set by who logs them.
         anytime: whether a run with a larger budget starts with the designs of one with a smaller budget, so that it can
             be continued; False where the agent plans over its budget.
@@ -95,6 +97,7 @@ class Agent(ABC):
         self.p: Any = hyperparameters or self.hyperparameters()
         # The name keeps agents with equal seeds from walking through the same random numbers.
         self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
+        self.parents: Designs | None = None
         self.on_measured: Callable[[Mapping[str, float]], None] | None = None
 
     @abstractmethod
@@ -133,6 +136,8 @@ class GenerationalAgent(Agent):
         super().__init__(problem, seed, hyperparameters)
         self._generation = np.empty((0, self.space.dimension), dtype=np.int64)
         self._asked_from = 0
+        self.bred_from: Designs | None = None
+        """Parents of the generation, ``(k, d)``; :meth:`propose` sets it where there are any."""
         self._told: list[tuple[Evaluation, Rewards]] = []
 
     @abstractmethod
@@ -155,7 +160,9 @@ class GenerationalAgent(Agent):
 
     def ask(self, n: int) -> Designs:
         if self._asked_from >= len(self._generation):
+            self.bred_from = None
             self._generation, self._asked_from = self.propose(), 0
+        self.parents = None if self.bred_from is None else self.bred_from[self._asked_from : self._asked_from + n]
         return self._generation[self._asked_from : self._asked_from + n]
 
     def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:

@@ -61,6 +61,7 @@ class GeneticAlgorithm(GenerationalAgent):
             count = self.p.population - self._elites
             chosen = tools.selTournament(self._parents, count, tournsize=self.p.tournament, fit_attr="reward")
             children = [list(parent) for parent in chosen]
+            self.bred_from = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
         return np.array(children, dtype=np.int64)

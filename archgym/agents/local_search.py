@@ -47,12 +47,14 @@ class LocalSearch(GenerationalAgent):
         if self._untried is None:
             return self.space.sample(self.p.start, self.rng)
         if len(self._untried):
+            self.bred_from = np.repeat(self._at[None], min(self.p.neighbours, len(self._untried)), axis=0)
             return self._untried[: self.p.neighbours]
         if self._reward >= self._optimum_reward:
             self._optimum, self._optimum_reward = self._at, self._reward
         self._starting = True
         if self.rng.random() < self.p.restart:
             return self.space.sample(1, self.rng)
+        self.bred_from = self._optimum[None]
         return self._kick(self._optimum[None], self.p.kick, self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:

@@ -48,7 +48,8 @@ class RegularizedEvolution(GenerationalAgent):
             return self.space.sample(self.p.population, self.rng)
         children = min(self.p.workers, self.p.population)
         parents = tournament(self._rewards, children, self.p.sample, self.rng)
-        return self._mutate(self._population[parents], self.p.mutations, self.rng)
+        self.bred_from = self._population[parents]
+        return self._mutate(self.bred_from, self.p.mutations, self.rng)
 
     def forget(self) -> bool:
         self._population, self._oldest = None, 0

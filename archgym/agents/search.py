@@ -32,6 +32,7 @@ class RunResult:
         improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
         front: the Pareto front of what was evaluated, ``problem.losses`` rows; empty with fewer than two Pareto
             metrics.
+        virtual_s: virtual seconds used; 0 where the simulator has no clock.
     """
 
     problem: Problem
@@ -45,6 +46,7 @@ class RunResult:
     log: Path | None
     improvements: tuple[tuple[int, float], ...] = ()
     front: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    virtual_s: float = 0.0
 
     @property
     def regret(self) -> float | None:
@@ -57,8 +59,9 @@ class RunResult:
 def search(
     problem: Problem,
     agent: Agent,
-    budget: int,
+    budget: int | None,
     *,
+    budget_seconds: float | None = None,
     seed: int | None = None,
     log: Path | str | None = None,
     resume: bool = False,
@@ -74,7 +77,8 @@ def search(
     Args:
         problem: what is searched.
         agent: a fresh agent (a used one would not repeat).
-        budget: simulator evaluations.
+        budget: simulator evaluations; None for no limit where there is one in seconds.
+        budget_seconds: virtual seconds, see :class:`archgym.evaluator.Evaluator`.
         seed: what a noisy simulator is seeded with; the agent's seed where None.
         log: path of the run's shard; no log where None.
         resume: continue an interrupted shard, or a finished one with a larger budget, to the same result bit by bit as an
@@ -86,7 +90,8 @@ def search(
         log_repeats: log designs that the agent asked for before, too; otherwise they are counted only.
     """
     seed = agent.seed if seed is None else seed
-    budget = whole_number("the budget", budget, "simulator evaluations")
+    if budget is not None or budget_seconds is None:
+        budget = whole_number("the budget", budget, "simulator evaluations")
     batch = whole_number("batch", batch, "designs")
     about = {"agent": agent.name, "hyperparameters": agent.p.as_dict(), "study": study, "run": run}
     if not agent.anytime:
@@ -95,7 +100,14 @@ def search(
     # Before the shard: a missing library must not leave an empty one.
     scalars = ScalarLog(tensorboard, fresh=resume) if tensorboard is not None else None
     with Evaluator(
-        problem, budget=budget, seed=seed, log=log, run=about, resume=resume, log_repeats=log_repeats
+        problem,
+        budget=budget,
+        budget_seconds=budget_seconds,
+        seed=seed,
+        log=log,
+        run=about,
+        resume=resume,
+        log_repeats=log_repeats,
     ) as evaluator:
         evaluator.on_trials = on_trials
         if scalars is not None:
@@ -115,7 +127,7 @@ def search(
     return RunResult(
         problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
-        tuple(evaluator.improvements), _front(problem, evaluator),
+        tuple(evaluator.improvements), _front(problem, evaluator), evaluator.seconds,
     )  # fmt: skip
 
 
@@ -131,7 +143,8 @@ def ask_and_tell(agent: Agent, evaluator: Evaluator, batch: int = 1024) -> None:
     that), so that an agent goes the same way under every budget. One that has converged is told to start anew."""
     trials, used = evaluator.trials, evaluator.used
     while not evaluator.exhausted:
-        agent.tell(*evaluator.evaluate(agent.ask(batch)))
+        asked = agent.ask(batch)
+        agent.tell(*evaluator.evaluate(asked, agent.parents))
         if evaluator.trials - trials >= STALE:
             if evaluator.used - used < FRESH:
                 agent.restart()

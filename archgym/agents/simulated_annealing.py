@@ -62,15 +62,19 @@ class SimulatedAnnealing(GenerationalAgent):
         if self._at is None:
             return self.space.sample(self.p.chains, self.rng)
         proposal = self._move(self._at, self.p.changes, self.rng)
+        self.bred_from = self._at.copy()
         restart = np.flatnonzero(self._stuck >= self.p.patience)
         if len(restart):
             self._restart(proposal, restart)
         return proposal
 
     def _restart(self, proposal: Designs, rows: Any) -> None:
+        assert self.bred_from is not None
         if self.p.restart == "uniform" or self._best is None:
             proposal[rows] = self.space.sample(len(rows), self.rng)
+            self.bred_from[rows] = -1
         else:
+            self.bred_from[rows] = self._best[1]
             proposal[rows] = self._move(np.repeat(self._best[1][None], len(rows), axis=0), self.p.changes, self.rng)
         # A chain that starts anew takes whatever it gets.
         self._reward[rows] = self._own_best[rows] = -np.inf

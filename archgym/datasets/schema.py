@@ -9,6 +9,7 @@
 | one a parameter, by its name | int64, float64, bool or string | parameter: the *value*, not the index |
 | one a metric, by its name | float64 | metric: unit and direction in the metadata |
 | ``feasible, violation, reward`` | bool, string, float64 | trial |
+| ``parent`` | string | trial: value indices of the design that this one inherits from, only where designs inherit |
 | ``cached`` | bool | trial: a repeat, answered from the run's own cache at no cost to the budget |
 | ``evaluation_s``, ``time_s`` | float64 | clock: seconds of simulation a design, seconds since the epoch |
 
@@ -129,6 +130,9 @@ class TrialSchema:
             pa.field("evaluation_s", pa.float64(), metadata={"role": "clock", "unit": "s"}),
             pa.field("time_s", pa.float64(), metadata={"role": "clock", "unit": "s"}),
         ]
+        self._inherits = problem.simulator.inherits(problem.fidelity)
+        if self._inherits:
+            fields.append(pa.field("parent", pa.string()))
         names = [f.name for f in fields] + list(RUN_COLUMNS) + ["seed"]
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -151,6 +155,7 @@ class TrialSchema:
         cached: NDArray[np.bool_],
         evaluation_s: float,
         time_s: float,
+        parents: Designs | None = None,
     ) -> pa.RecordBatch:
         """A record batch of n trials whose first has index ``start``, or whose indices ``(n,)`` it is."""
         n = len(designs)
@@ -170,6 +175,9 @@ class TrialSchema:
         columns.append(pa.array(cached))
         columns.append(pa.array(np.full(n, evaluation_s)))
         columns.append(pa.array(np.full(n, time_s)))
+        if self._inherits:
+            rows = [[-1]] * n if parents is None else parents.tolist()
+            columns.append(pa.array([" ".join(map(str, row)) if row[0] >= 0 else None for row in rows], pa.string()))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _violation_column(self, evaluation: Evaluation) -> pa.Array:

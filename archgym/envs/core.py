@@ -197,9 +197,9 @@ class Episodes:
         self.best[rows] = 0.0
         self.rewards[rows] = np.nan
 
-    def _evaluate(self, rows: NDArray[np.int64] | slice) -> Rewards:
+    def _evaluate(self, rows: NDArray[np.int64] | slice, parents: NDArray[np.int64] | None = None) -> Rewards:
         evaluation: Evaluation
-        _, evaluation, rewards = self.evaluator.evaluate(self.design[rows])
+        _, evaluation, rewards = self.evaluator.evaluate(self.design[rows], parents)
         if isinstance(rows, slice):
             # New arrays each time: observers may keep the old ones. (Joining is twice as fast as np.array on short rows.)
             table = evaluation.table
@@ -239,6 +239,7 @@ class Episodes:
                 rewards[rows] = self._evaluate(rows)
                 self.best[rows] = rewards[rows]
             return rewards, done, never
+        parents = None
         if self.action_mode == "design":
             if actions.shape != (n, self.dimension):
                 raise self._bad(actions)
@@ -247,9 +248,9 @@ class Episodes:
         else:
             if actions.shape != (n,) or (actions < 0).any() or (actions >= len(self._edit_value)).any():
                 raise self._bad(actions)
-            self.design = self.design.copy()
+            parents, self.design = self.design, self.design.copy()
             self.design[np.arange(n), self._edit_parameter[actions]] = self._edit_value[actions]
-        rewards = self._evaluate(slice(None))
+        rewards = self._evaluate(slice(None), parents)
         if before is not None:
             rewards = np.maximum(rewards - before, 0.0)
         self.steps = self.steps + 1

@@ -195,8 +195,8 @@ def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch
     tried: list[Designs] = []
     evaluator_evaluate = evaluator.evaluate
 
-    def recorded(designs: Designs):  # type: ignore[no-untyped-def]
-        answer = evaluator_evaluate(designs)
+    def recorded(designs: Designs, parents: Designs | None = None):  # type: ignore[no-untyped-def]
+        answer = evaluator_evaluate(designs, parents)
         tried.append(answer[0].copy())
         return answer
 

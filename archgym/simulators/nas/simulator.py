@@ -107,6 +107,7 @@ class NasSimulator(Simulator):
     fidelities = ("table", "formula", "zero-cost", "train", "supernet")
     default_objective = "accuracy"
     default_workload = "nb201-mnist1d"
+    seconds_metric = "train_seconds"
     metrics = (_ACCURACY, _SCORE, _SECONDS, _PARAMETERS, _MACS, _DEPTH, _SHORTEST, _PATHS, _LIVE)
 
     def __init__(
