@@ -30,17 +30,13 @@ from archgym.networks.layers import Network
 _FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
 
 
-def network_of(
-    name: str, input: str | int | Sequence[int] | None = None, left_out: str | Sequence[str] = ""
-) -> Network:
+def network_of(name: str, input: str | int | Sequence[int] | None = None) -> Network:
     """The network of a model in a user's file.
 
     Args:
         name: ``torch:FILE.py:NAME``.
         input: shape of the example input, ``"1x3x224x224"`` or ``[1, 3, 224, 224]``; its batch becomes the network's.
             None where NAME brings an example of its own.
-        left_out: operations that are to count nothing (``"mylib::blend"``, several separated by commas or in a list), where
-            the reader does not know them.
 
     Returns:
         The network under ``name``. A file that has not changed is run once in a process.
@@ -58,12 +54,7 @@ def network_of(
         about = resolved.stat()
     except OSError as error:
         raise ArchGymError(f"cannot read {path}: {error.strerror or error}; {_FORM}") from None
-    return _read(name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input), _names(left_out))
-
-
-def _names(left_out: Any) -> tuple[str, ...]:
-    parts = left_out.split(",") if isinstance(left_out, str) else list(left_out)
-    return tuple(sorted(str(part).strip() for part in parts if str(part).strip()))
+    return _read(name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input))
 
 
 def _shape(input: Any) -> tuple[int, ...] | None:
@@ -81,14 +72,7 @@ def _shape(input: Any) -> tuple[int, ...] | None:
 
 
 @lru_cache(maxsize=32)
-def _read(
-    name: str,
-    path: Path,
-    _version: tuple[int, int],
-    attribute: str,
-    shape: tuple[int, ...] | None,
-    left_out: tuple[str, ...],
-) -> Network:
+def _read(name: str, path: Path, _version: tuple[int, int], attribute: str, shape: tuple[int, ...] | None) -> Network:
     try:
         import torch
     except ImportError:
@@ -106,7 +90,7 @@ def _read(
                 f"{path.name} does not say what {attribute} takes; let {attribute} return (model, example_input) or give "
                 "the shape with the workload option input=1x3x224x224"
             )
-        return workload_from_torch(model, example, name=name, left_out=left_out)
+        return workload_from_torch(model, example, name=name)
 
 
 def _model(torch: Any, path: Path, attribute: str) -> tuple[Any, Any]:

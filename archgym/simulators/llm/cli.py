@@ -13,26 +13,30 @@ def llm() -> None:
 
 
 @llm.command()
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/llm]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of constants to update [default: print only]"
 )
-@click.option("--only", help="one operator: gemm, attention_prefill, attention_decode, moe or collectives")
+@click.option("--only", help="gemm, attention_prefill, attention_decode, moe or collectives; training for the step")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> None:
-    """Fit the closed forms of the operators to the measured tables of a folder."""
+    """Fit the closed forms of the operators, or the constants of a training step, to the measured tables of a folder."""
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json, print_table
+    from archgym.console import print_json
     from archgym.errors import UnknownNameError
     from archgym.measure import default_reference
     from archgym.simulators.llm.fit import fit_all, write_constants
     from archgym.simulators.llm.operators import TABLES
 
+    folder = ref or default_reference("llm")
+    if only == "training":
+        _fit_training(folder, out, as_json)
+        return
     if only is not None and only not in TABLES:
-        raise UnknownNameError("operator", only, TABLES)
-    fits = list(fit_all(ref or default_reference("llm"), only))
+        raise UnknownNameError("operator", only, [*TABLES, "training"])
+    fits = list(fit_all(folder, only))
     if out is not None:
         write_constants(out, fits)
     if as_json:
@@ -44,63 +48,90 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     for operator, key, found in fits:
         shares = [f"{100 * found[c]:.1f} %" for c in ("mean_error", "not_fitted_mean_error", "not_fitted_p90_error")]
         table.add_row(operator, key, str(found["rows"]), *shares)
-    print_table(Console(), table)
+    Console().print(table)
 
 
-@llm.command("fit-traces")
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of traces [default: $ARCHGYM_REF/llm/traces]")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of generators to update [default: print only]"
-)
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-def fit_traces_command(ref: Path | None, out: Path | None, as_json: bool) -> None:
-    """Fit a generator to each request trace of a folder, and show how far it is from the trace."""
+def _fit_training(folder: Path, out: Path | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json, print_table
-    from archgym.measure import default_reference
-    from archgym.simulators.llm.fit_serving import fit_traces
-    from archgym.simulators.llm.requests import write_generators
+    from archgym.console import print_json
+    from archgym.simulators.llm.fit_training import fit_training, write_training
 
-    fits = fit_traces(ref or default_reference("llm") / "traces")
+    found = fit_training(folder)
     if out is not None:
-        write_generators(out, {name: parameters for name, (parameters, _) in fits.items()})
+        write_training(out, found)
     if as_json:
-        print_json({name: {"parameters": parameters, "fit": rows} for name, (parameters, rows) in fits.items()})
+        print_json(found)
         return
-    for name, (_, rows) in fits.items():
-        table = Table(title=name)
-        for column in ("what", "trace", "generated"):
-            table.add_column(column, justify="left" if column == "what" else "right")
-        for row in rows:
-            table.add_row(row["what"], f"{row['trace']:.4g}", f"{row['generated']:.4g}")
-        print_table(Console(), table)
+    table = Table(title=f"constants of a training step, fitted to {found['rows']} measured steps")
+    table.add_column("constant")
+    table.add_column("value", justify="right")
+    for key, value in found["constants"].items():
+        table.add_row(key, f"{value:.4g}")
+    Console().print(table)
+    for name in ("mean_error", "p90_error", "worst_error", "not_fitted_mean_error", "not_fitted_p90_error"):
+        Console().print(f"{name} {100 * found[name]:.1f} %", highlight=False)
 
 
-@llm.command("fit-engine")
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
-@click.option("--backend", default="vllm", show_default=True, help="engine whose rows are fitted")
-@click.option("--model", default="llama3.1-70b", show_default=True, help="model whose rows are fitted")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of engines to update [default: print only]"
-)
+@llm.command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def fit_engine_command(ref: Path | None, backend: str, model: str, out: Path | None, as_json: bool) -> None:
-    """Fit the constants of a serving engine to measured times between tokens."""
-    import json
+def models(as_json: bool) -> None:
+    """List the models: parameters, those a token meets, and where the shape is from."""
+    from archgym.simulators.llm.models import catalogue
 
+    rows = [
+        {
+            "model": model.name,
+            "parameters": model.parameters,
+            "active_parameters": model.active_parameters,
+            "layers": model.layers,
+            "hidden": model.hidden,
+            "experts": model.experts,
+            "source": model.source,
+        }
+        for model in catalogue().values()
+    ]
+    _show("models", rows, as_json)
+
+
+@llm.command()
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def devices(as_json: bool) -> None:
+    """List the devices: peaks, memory, links and where the figures are from."""
+    from archgym.simulators.llm.devices import catalogue
+
+    rows = [
+        {
+            "device": device.name,
+            "bf16_tflops": device.bf16_flops / 1e12,
+            "mem_gb": round(device.mem_bytes / 1e9, 1),
+            "mem_tb_per_s": device.mem_bytes_per_s / 1e12,
+            "link_gb_per_s": device.link_bytes_per_s / 1e9,
+            "nic_gb_per_s": device.nic_bytes_per_s / 1e9,
+            "tdp_w": device.tdp_w,
+            "operators": device.operators,
+            "source": device.source,
+        }
+        for device in catalogue().values()
+    ]
+    _show("devices", rows, as_json)
+
+
+def _show(title: str, rows: list[dict[str, object]], as_json: bool) -> None:
     from rich.console import Console
+    from rich.table import Table
 
     from archgym.console import print_json
-    from archgym.measure import default_reference
-    from archgym.simulators.llm.fit_serving import fit_engine
 
-    found = fit_engine((ref or default_reference("llm")) / "serving_measured.csv.gz", backend, model)
-    if out is not None:
-        known = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
-        out.write_text(json.dumps({**known, backend: found}, indent=1) + "\n", encoding="utf-8")
     if as_json:
-        print_json({backend: found})
+        print_json({title: rows})
         return
-    Console().print(json.dumps({backend: found}, indent=1))
+    table = Table(title=title)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(
+            *(f"{v:,}" if isinstance(v, int) else f"{v:g}" if isinstance(v, float) else str(v) for v in row.values())
+        )
+    Console().print(table)

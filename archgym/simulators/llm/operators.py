@@ -104,7 +104,13 @@ class Operators:
 
     # --- rows for kernels ------------------------------------------------------------------------------------------
 
-    def _fit(self, operator: str, key: str) -> Mapping[str, float]:
+    def has(self, operator: str, key: str) -> bool:
+        """Whether the device, or the one it scales, has constants of this operator and type."""
+        table = constants()[operator]
+        return any(f"{name}/{key}" in table for name in (self.device.name, self.device.operators, "h100_sxm"))
+
+    def fit(self, operator: str, key: str) -> Mapping[str, float]:
+        """Constants of an operator and type: the device's own, else those of the device that it scales."""
         table = constants()[operator]
         for name in (self.device.name, self.device.operators, "h100_sxm"):
             if f"{name}/{key}" in table:
@@ -114,19 +120,19 @@ class Operators:
 
     def gemm_row(self, precision: str = "bf16") -> Row:
         """Constants of :func:`kernels.operators.gemm_s`."""
-        return gemm_row(self._fit("gemm", precision), self.device, precision)
+        return gemm_row(self.fit("gemm", precision), self.device, precision)
 
     def prefill_row(self, precision: str = "bf16") -> Row:
         """Constants of :func:`kernels.operators.attention_prefill_s`."""
-        return attention_row(self._fit("attention_prefill", "bf16"), self.device, ELEMENT_BYTES[precision])
+        return attention_row(self.fit("attention_prefill", "bf16"), self.device, ELEMENT_BYTES[precision])
 
     def decode_row(self, precision: str = "bf16") -> Row:
         """Constants of :func:`kernels.operators.attention_decode_s`; ``precision`` is the cache's."""
-        return attention_row(self._fit("attention_decode", "bf16"), self.device, ELEMENT_BYTES[precision])
+        return attention_row(self.fit("attention_decode", "bf16"), self.device, ELEMENT_BYTES[precision])
 
     def moe_row(self, precision: str = "bf16") -> Row:
         """Constants of :func:`kernels.operators.moe_s`."""
-        return moe_row(self._fit("moe", precision), self.device, precision)
+        return moe_row(self.fit("moe", precision), self.device, precision)
 
     def collective_row(self, op: str, impl: str = "nccl") -> Row:
         """Constants of :func:`kernels.operators.collective_s` for one operation and library (``nccl``,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from archgym.measure import Group
 
-SUBJECTS = ("archgym.simulators.llm.validate_operators", "archgym.simulators.llm.validate_serving")
+REFERENCE = "llm"
+SUBJECTS = ("archgym.simulators.llm.validate_training", "archgym.simulators.llm.validate_operators")
 """Modules with a function ``groups(ref)``, in the order of the report."""
 
 

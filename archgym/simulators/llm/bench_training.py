@@ -1,0 +1,46 @@
+"""Speed of training steps: ``training_designs_per_s/calculon`` and ``/closed``, and a small space exhausted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from archgym.measure import Figure
+from archgym.simulators.llm.training import LlmTrainingSimulator
+
+WORKLOAD = "llama3.1-70b@64xh100"
+SECONDS = 1.5
+
+
+def figures(threads: int) -> Iterable[Figure]:
+    """Designs a second through ``evaluate``: only designs that pass every rule, so that each is evaluated whole (all 96
+    results under ``calculon``); and seconds to evaluate all 356,400 designs of the space ``small``."""
+    for space, name in (("calculon", "calculon"), ("default", "closed")):
+        simulator = LlmTrainingSimulator(space)
+        workload = simulator.load_workload(WORKLOAD)
+        layouts = simulator.space(workload)
+        rng = np.random.default_rng(0)
+        kept = np.empty((0, layouts.dimension), dtype=np.int64)
+        while len(kept) < 16384:
+            designs = layouts.sample(1 << 17, rng)
+            kept = np.concatenate([kept, designs[layouts.violations(designs) == ""]])
+        designs = np.tile(kept[:16384], (8, 1))
+        rate = _rate(lambda s=simulator, d=designs, w=workload: s.evaluate(d, w), len(designs))  # type: ignore[misc]
+        yield Figure(f"training_designs_per_s/{name}", rate, "designs/s", threads)
+    simulator = LlmTrainingSimulator("small")
+    workload = simulator.load_workload(WORKLOAD)
+    whole = np.concatenate(list(simulator.space(workload).batches()))
+    rate = _rate(lambda: simulator.evaluate(whole, workload), 1)
+    yield Figure("training_small_s", 1.0 / rate, "s", threads)
+
+
+def _rate(work: Callable[[], object], units: int) -> float:
+    """Units a second, after one call for compilation."""
+    work()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
+        work()
+        count += units
+    return count / (time.perf_counter() - start)
