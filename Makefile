@@ -22,7 +22,7 @@ $(VENV)/.installed-all: $(VENV)/.installed
 	touch $@
 
 run: install
-	$(BIN)/archgym run dram/matmul --objective edp --agent random,walk,ga --budget 500 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
+	$(BIN)/archgym run dram/sort --agent random,walk,ga --budget 500 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
 
 test: install-all
 	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900

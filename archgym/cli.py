@@ -22,11 +22,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym._version import __version__
-from archgym.console import parse_choices, parse_options, print_json
+from archgym.console import parse_choices, parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.measure import default_reference
 from archgym.problem import Problem, make_problem
-from archgym.registry import AGENTS, OBJECTIVES, SIMULATORS
+from archgym.registry import AGENTS, BENCHES, OBJECTIVES, SIMULATORS, VALIDATORS
+from archgym.threads import usable_cores
 from archgym.writing import finite
 
 out = Console()
@@ -201,6 +202,9 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 },
                 "objective": {"name": problem.objective.name, "description": problem.objective.description},
                 "objectives": list(problem.simulator.objectives(workload)),
+                "default_objective": dict(
+                    zip(("name", "rule"), problem.simulator.objective_for(workload), strict=True)
+                ),
                 "space": {
                     "name": problem.simulator.space_name,
                     "designs": space.size,
@@ -212,11 +216,17 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 },
                 "metrics": [vars(metric) for metric in problem.metrics],
                 "optimum": None if optimum is None else vars(optimum),
+                "remarks": [] if optimum is None else list(problem.simulator.remarks(optimum.design)),
+                "account": workload.account(),
             }
         )  # fmt: skip
         return
     out.print(f"[bold]{escape(problem.name)}[/bold]  {escape(workload.description)}")
     out.print(f"objective [bold]{escape(problem.objective.name)}[/bold]: {escape(problem.objective.description)}")
+    default, because = problem.simulator.objective_for(workload)
+    if because:
+        chosen = "the default here" if default == problem.objective.name else f"the default here is {default}"
+        out.print(escape(f"{chosen}: {because}"))
     own = list(problem.simulator.objectives(workload))
     if own:
         out.print("other objectives: " + escape(", ".join(own)))
@@ -229,7 +239,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         shown = list(map(str, p.values))
         values = ", ".join(shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]])
         table.add_row(p.name, f"{values} ({len(shown)})", p.unit, escape(p.description))
-    out.print(table)
+    print_table(out, table)
     for c in space.constraints:
         out.print(f"constraint [bold]{c.name}[/bold]: {escape(c.sentence)}")
     if canonical:
@@ -241,10 +251,24 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
     better = {"min": "lower", "max": "higher", "none": "-"}
     for metric in problem.metrics:
         table.add_row(metric.name, metric.unit, better[metric.direction], escape(metric.description))
-    out.print(table)
+    print_table(out, table)
     if optimum is not None:
         what = "known optimum (exhaustive)" if optimum.exhaustive else "best known"
         out.print(f"{what}: reward {optimum.reward:.6f} with " + escape(str(dict(optimum.design))))
+        _print_remarks(problem, optimum.design)
+    account = workload.account()
+    if account:
+        table = Table()
+        for column in ("workload", "value"):
+            table.add_column(column, overflow="fold")
+        for quantity, value in account.items():
+            table.add_row(quantity, escape(value))
+        print_table(out, table)
+
+
+def _print_remarks(problem: Problem, design: Mapping[str, Any]) -> None:
+    for remark in problem.simulator.remarks(design):
+        out.print(f"[yellow]note:[/yellow] {escape(remark)}")
 
 
 def _describe_agent(name: str, as_json: bool) -> None:
@@ -262,7 +286,7 @@ def _describe_agent(name: str, as_json: bool) -> None:
     for key, about in ranges.items():
         span = ", ".join(map(str, about["choices"])) if about["choices"] else f"{about['low']}..{about['high']}"
         table.add_row(key, str(about["default"]), span, escape(about["doc"]))
-    out.print(table)
+    print_table(out, table)
 
 
 # --- running -----------------------------------------------------------------------------------------------------
@@ -438,6 +462,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
                 "trials": result.trials,
                 "best_found_after": best.evaluations,
                 "design": problem.space.decode(best.design)[0],
+                "remarks": list(problem.simulator.remarks(problem.space.decode(best.design)[0])),
                 "metrics": best.metrics,
                 "virtual_s": result.virtual_s,
                 "simulation_s": result.simulation_s,
@@ -473,7 +498,7 @@ def _print_results(problem: Problem, results: list[Any]) -> None:
     if optimum is not None:
         what = "optimum" if optimum.exhaustive else "best known"
         table.add_row(what, "", f"{optimum.reward:.4f}", "0.0000", "", f"{optimum.designs:,}", "", "", style="dim")
-    out.print(table)
+    print_table(out, table)
     best = max(results, key=lambda r: r.best.reward)
     table = Table(title=f"best design, by {best.agent.name}")
     table.add_column("parameter")
@@ -484,7 +509,8 @@ def _print_results(problem: Problem, results: list[Any]) -> None:
     for metric in problem.metrics:
         if metric.direction != "none":
             table.add_row(metric.name, f"{best.best.metrics[metric.name]:.6g}")
-    out.print(table)
+    print_table(out, table)
+    _print_remarks(problem, problem.space.decode(best.best.design)[0])
 
 
 @main.command("enumerate")
@@ -523,60 +549,27 @@ def enumerate_(
         for share, reward in row["quantiles"].items():
             table.add_row(share, f"{reward:.6f}")
         table.add_row("optimum", f"{row['reward']:.6f}", style="bold")
-        out.print(table)
+        print_table(out, table)
         out.print(escape(str(row["design"])))
 
 
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
-PARTS = {
-    "agents": "agents",
-    "proxy": "proxies",
-    "env": "envs",
-    "dataset": "datasets",
-    "dram-event": "simulators.dram.event_order",
-    "llm": "simulators.llm",
-}
-"""Things to measure beside the simulators -> their package."""
-
-
-def _module_of(name: str, part: str) -> Any:
-    """The module ``validate`` or ``bench`` of a simulator or another part of the package."""
-    places = {part: f"archgym.{folder}" for part, folder in PARTS.items()}
-    known = [*SIMULATORS, *places]
-    if name in places:
-        package = places[name]
-    elif name in SIMULATORS:
-        package = SIMULATORS[name].partition(":")[0]
-        if not _is_package(package):
-            package = package.rpartition(".")[0]
-    else:
-        raise UnknownNameError("thing to measure", name, known)
-    if importlib.util.find_spec(f"{package}.{part}") is None:
-        raise ArchGymError(f"{name} has no {part}; try another name")
-    return importlib.import_module(f"{package}.{part}")
-
-
-def _is_package(module: str) -> bool:
-    spec = importlib.util.find_spec(module)
-    return spec is not None and spec.submodule_search_locations is not None
-
-
 @main.command()
 @click.argument("name")
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/NAME]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/NAME]")
 @click.option("--show-worst", type=int, default=0, metavar="K", help="list the K worst rows of each group")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def validate(name: str, ref: Path | None, show_worst: int, as_json: bool) -> None:
     """Compare a simulator with reference data; exit code 1 where a group falls short."""
-    module = _module_of(name, "validate")
-    folder = ref or default_reference(getattr(module, "REFERENCE", name))
+    run = VALIDATORS.load(name)
+    folder = ref or default_reference(name)
     if not folder.is_dir():
         raise ArchGymError(f"there is no reference data at {folder}; give a folder with --ref")
     groups = []
     with err.status(f"validating {name} against {folder}") if not as_json else nullcontext():
-        for group in module.validate(folder):
+        for group in run(folder):
             groups.append(group)
     if not groups:
         raise ArchGymError(f"{folder} holds no reference files that 'validate {name}' knows")
@@ -596,7 +589,7 @@ def validate(name: str, ref: Path | None, show_worst: int, as_json: bool) -> Non
                 group.group + extra, f"{group.rows:,}", _percent(group.exact), f"{group.mean_error:.2g}",
                 f"{group.worst_error:.2g}", required or "-", "yes" if group.holds else "[red]no[/red]",
             )  # fmt: skip
-        out.print(table)
+        print_table(out, table)
     if show_worst and not as_json:
         for group in groups:
             for row in list(group.worst)[:show_worst]:
@@ -620,25 +613,25 @@ def bench(name: str, threads: int | None, as_json: bool) -> None:
     from archgym.measure import machine
     from archgym.threads import limit_threads
 
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    available = usable_cores()
     threads = threads or available
     if threads > available:
         raise ArchGymError(f"--threads is {threads}, this machine has {available} cores; give at most that many")
     os.environ["NUMBA_NUM_THREADS"] = str(threads)
-    module = _module_of(name, "bench")
+    measure = BENCHES.load(name)
     figures = []
     table = Table(title=f"{name} on {machine()}")
     for column in ("figure", "value", "unit", "threads"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
     with limit_threads(threads), err.status(f"measuring {name}") if not as_json else nullcontext():
-        for figure in module.bench(threads):
+        for figure in measure(threads):
             figures.append(vars(figure))
             value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.4g}"
             table.add_row(figure.figure, value, figure.unit, str(figure.threads))
     if as_json:
         print_json({"name": name, "machine": machine(), "figures": figures})
     else:
-        out.print(table)
+        print_table(out, table)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from archgym.errors import ArchGymError
 from archgym.writing import finite
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 
 def print_json(value: Any) -> None:
@@ -51,3 +55,16 @@ def parse_choices(pairs: tuple[str, ...], flag: str) -> dict[str, str]:
             raise ArchGymError(f"{flag} names {name} twice; name it once")
         choices[name] = text
     return choices
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whose first column stays whole on a narrow terminal, and every column in a pipe or a file."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    if table.columns:
+        table.columns[0].no_wrap = True
+    if not console.is_terminal:
+        needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        console = Console(file=console.file, width=max(needed, console.width))
+    console.print(table)

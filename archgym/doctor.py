@@ -14,6 +14,9 @@ from typing import Any
 
 import click
 
+from archgym.console import print_table
+from archgym.threads import usable_cores
+
 CORE = ("numpy", "numba", "gymnasium", "scipy", "pyarrow", "click", "rich", "deap", "scikit-optimize", "pyyaml")
 EXTRAS = {
     "rl": ("torch", "stable-baselines3", "sb3-contrib", "tensorboard"),
@@ -70,7 +73,7 @@ def findings(selftest: bool) -> list[dict[str, Any]]:
 
 
 def _threads(add: Any) -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     asked = os.environ.get("NUMBA_NUM_THREADS")
     fits = asked is None or (asked.isdigit() and 1 <= int(asked) <= cores)
     text = f"{cores} cores" + (f", NUMBA_NUM_THREADS={asked}" if asked else "")
@@ -151,6 +154,6 @@ def doctor(selftest: bool, as_json: bool) -> None:
                 row["finding"],
                 "" if row["status"] == "ok" else row["advice"].replace("[", "\\["),
             )
-        Console().print(table)
+        print_table(Console(), table)
     if not healthy:
         sys.exit(1)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from archgym.errors import ArchGymError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -117,7 +119,18 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
+_SHARED_FOLDERS = {"dram-event": "dram", "mapping": "accelerator", "systolic": "accelerator"}
+
+
 def default_reference(name: str) -> Path:
-    """Where the reference data of a simulator is by default: ``../shared/ref/NAME`` from the working folder, or
-    under the folder that the environment variable ARCHGYM_REF names."""
-    return Path(os.environ.get("ARCHGYM_REF", Path("..") / "shared" / "ref")) / name
+    """The reference data of a thing to validate: its folder in the one that the variable ARCHGYM_REF names.
+
+    Raises:
+        ArchGymError: where the variable is not set.
+    """
+    root = os.environ.get("ARCHGYM_REF")
+    if not root:
+        raise ArchGymError(
+            f"no reference data of {name} is given; name its folder with --ref, or the folder above with ARCHGYM_REF"
+        )
+    return Path(root) / _SHARED_FOLDERS.get(name, name)

@@ -303,7 +303,7 @@ def make_objective(text: str | None, simulator: Simulator, workload: Workload) -
     """The objective that ``text`` (see the module's table) means for this simulator and workload."""
     from archgym.registry import OBJECTIVES
 
-    text = text or simulator.default_objective
+    text = text or simulator.objective_for(workload)[0]
     own = simulator.objectives(workload)
     if text in own:
         objective: Objective = own[text]

@@ -1,8 +1,8 @@
-"""Names -> lazily imported simulators, agents, objectives and stand-ins.
+"""Names -> lazily imported simulators, agents, objectives and stand-ins, and what validates and measures them.
 
 What comes with the package is listed here, one line each. Third parties add theirs with an entry point in the group
-``archgym.simulators``, ``archgym.agents``, ``archgym.objectives`` or ``archgym.stand_ins`` (name = dotted path
-``package.module:attribute``), or at run time with ``SIMULATORS.register("name", target)``.
+``archgym.simulators``, ``archgym.agents``, ``archgym.objectives``, ``archgym.stand_ins``, ``archgym.validators`` or
+``archgym.benches`` (name = dotted path ``package.module:attribute``), or at run time with ``SIMULATORS.register("name", target)``.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ SIMULATORS = Registry(
         "soc": "archgym.simulators.soc:SocSimulator",
         "nas": "archgym.simulators.nas:NasSimulator",
         "llm-training": "archgym.simulators.llm.training:LlmTrainingSimulator",
+        "llm-serving": "archgym.simulators.llm.serving:LlmServing",
         "codesign": "archgym.simulators.codesign:CoDesignSimulator",
         "synthetic": "archgym.simulators.synthetic:Synthetic",
     },
@@ -114,3 +115,37 @@ OBJECTIVES = Registry("objective", "archgym.objectives", {})
 
 STAND_INS = Registry("stand-in", "archgym.stand_ins", {"proxy": "archgym.proxies:load_proxy"})
 """What ``make_problem(simulator="KIND:WHAT")`` calls with WHAT and the true simulator, to get one that answers for it."""
+
+VALIDATORS = Registry(
+    "thing to validate",
+    "archgym.validators",
+    {
+        "dram": "archgym.simulators.dram.validate:validate",
+        "dram-event": "archgym.simulators.dram.validate:validate_event",
+        "accelerator": "archgym.simulators.accelerator.validate:validate",
+        "mapping": "archgym.simulators.mapping.validate:validate",
+        "systolic": "archgym.simulators.systolic.validate:validate",
+        "soc": "archgym.simulators.soc.validate:validate",
+        "nas": "archgym.simulators.nas.validate:validate",
+        "llm": "archgym.simulators.llm.validate:validate",
+    },
+)
+"""What ``archgym validate NAME`` calls with a folder of reference data, to get groups (:class:`archgym.measure.Group`)."""
+
+BENCHES = Registry(
+    "thing to measure",
+    "archgym.benches",
+    {
+        "dram": "archgym.simulators.dram.bench:bench",
+        "accelerator": "archgym.simulators.accelerator.bench:bench",
+        "mapping": "archgym.simulators.mapping.bench:bench",
+        "systolic": "archgym.simulators.systolic.bench:bench",
+        "soc": "archgym.simulators.soc.bench:bench",
+        "nas": "archgym.simulators.nas.bench:bench",
+        "llm": "archgym.simulators.llm.bench:bench",
+        "agents": "archgym.agents.bench:bench",
+        "proxy": "archgym.proxies.bench:bench",
+        "env": "archgym.envs.bench:bench",
+    },
+)
+"""What ``archgym bench NAME`` calls with a number of threads, to get figures (:class:`archgym.measure.Figure`)."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,7 +90,7 @@ def _no_violations(count: int) -> NDArray[np.object_]:
 def names_own_file(workload: str) -> bool:
     """Whether a workload's name stands for a file of a user's own: ``file:PATH``, ``torch:FILE.py:NAME``, or a
     combination that holds one (``audio_decoder+file:PATH``)."""
-    return re.search(r"(^|\+)(file|torch):", workload) is not None
+    return re.search(r"(^|\+|@\d+x)(file|torch):", workload) is not None
 
 
 def runs_own_code(workload: str) -> bool:
@@ -121,12 +122,37 @@ class Workload:
         """Numbers that describe the workload, for policies that carry over to unseen ones; all finite, order 1."""
         return {}
 
+    def account(self) -> dict[str, str]:
+        """What a person wants to know of the workload before a search: quantity -> value with its unit."""
+        return {}
+
+
+def _remade(cls: type[Simulator], args: tuple[Any, ...], options: dict[str, Any]) -> Simulator:
+    return cls(*args, **options)
+
+
+def _space_of(simulator: Simulator, workload: Workload) -> DesignSpace:
+    return simulator.space(workload)
+
+
+def _with_origin(space: Callable[[Any, Workload], DesignSpace]) -> Callable[[Any, Workload], DesignSpace]:
+    """A simulator's ``space`` that notes in each space where it came from, so that it pickles."""
+
+    @wraps(space)
+    def marked(self: Any, workload: Workload) -> DesignSpace:
+        made = space(self, workload)
+        if made.origin is None:
+            made.origin = (_space_of, (self, workload))
+        return made
+
+    return marked
+
 
 class Simulator(ABC):
     """A cost model.
 
     Deterministic: same designs, workload, fidelity and seed, same bits, on any number of threads. No global state,
-    no files written, no printing.
+    no files written, no printing. Copies and pickles hold its class and options, and make it again from them.
 
     Attributes:
         name: ``"dram"``; also the first part of a problem's name.
@@ -158,6 +184,15 @@ class Simulator(ABC):
     combines_workloads: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "space" in cls.__dict__:
+            cls.space = _with_origin(cls.__dict__["space"])  # type: ignore[assignment]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # It has no state but its options (and caches): a copy is made anew from them.
+        return _remade, (type(self), *self._arguments)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
         made = super().__new__(cls)
@@ -265,6 +300,15 @@ class Simulator(ABC):
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
         """Objectives of this simulator by name, beside the general ones: name -> archgym.objective.Objective."""
         return {}
+
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        """The objective of a problem on ``workload`` where none is asked for, and by which rule (may be empty)."""
+        return self.default_objective, ""
+
+    def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
+        """Sentences that a person must read beside a design (value a parameter name): what no hardware can do, or what a
+        metric leaves out. Tables, reports and descriptions show them."""
+        return ()
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -124,7 +124,14 @@ class DesignSpace:
         canonicalize: further vectorised step of :meth:`canonical` for equivalences that are not "inactive given
             others" (interchangeable blocks, say); must be idempotent and map designs ``(n, d)`` to designs.
         repair: optional vectorised map to the nearest feasible designs.
+
+    Attributes:
+        origin: a function and its arguments that make an equal space, None for a space made by hand. With it a space
+            pickles whatever its rules are made of; without, they must be picklable themselves. Copies are the space itself,
+            which never changes.
     """
+
+    origin: tuple[Callable[..., DesignSpace], tuple[Any, ...]] | None = None
 
     def __init__(
         self,
@@ -171,6 +178,15 @@ class DesignSpace:
 
     def __len__(self) -> int:
         return self.dimension
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return self.origin if self.origin is not None else super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> DesignSpace:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DesignSpace:
+        return self
 
     def __repr__(self) -> str:
         return f"DesignSpace({self.dimension} parameters, {self.size:.4g} designs)"
@@ -236,6 +252,11 @@ class DesignSpace:
     @property
     def has_repair(self) -> bool:
         return self._repair is not None
+
+    @property
+    def has_equivalences(self) -> bool:
+        """Whether :meth:`canonical` knows of equivalent designs beyond inactive parameters."""
+        return self._canonicalize is not None
 
     # --- values ------------------------------------------------------------------------------------------------
 
@@ -390,11 +411,55 @@ class SubSpace(DesignSpace):
             for p, index in zip(parent.parameters, self._maps, strict=True)
         ]
         constraints = [Constraint(c.name, c.sentence, self._lifted(c.satisfied)) for c in parent.constraints]
-        inactive = [Inactive(rule.parameter, self._lifted(rule.when), rule.sentence) for rule in parent.inactive]
-        super().__init__(parameters, constraints, inactive)
+        self._back = tuple(np.full(len(p), -1, np.int64) for p in parent.parameters)
+        for back, index in zip(self._back, self._maps, strict=True):
+            back[index] = np.arange(len(index))
+        inactive = [
+            # Where the parent's representative is left out, the first value stands for all: none has an effect.
+            Inactive(
+                rule.parameter,
+                self._lifted(rule.when),
+                rule.sentence,
+                max(int(self._back[parent.position(rule.parameter)][rule.index]), 0),
+            )
+            for rule in parent.inactive
+        ]
+        super().__init__(
+            parameters,
+            constraints,
+            inactive,
+            canonicalize=self._canonical_of_parent if parent.has_equivalences else None,
+            repair=self._repair_of_parent if parent.has_repair else None,
+        )
+        self.origin = (SubSpace, (parent, allowed))
 
     def _lifted(self, rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
         return lambda designs: rule(self.lift(designs))
+
+    def _canonical_of_parent(self, designs: Designs) -> Designs:
+        """The parent's representatives; a design stays itself where this space does not hold its representative."""
+        found, inside = self.lower(self.parent.canonical(self.lift(designs)))
+        return np.where(inside[:, None], found, designs)
+
+    def _repair_of_parent(self, designs: Designs) -> Designs:
+        """The parent's repairs, each value moved to the nearest of those kept."""
+        repaired = self.parent.repair(self.lift(designs))
+        nearest = [np.abs(index - column[:, None]).argmin(axis=1) for index, column in zip(self._maps, repaired.T)]
+        result = np.stack(nearest, axis=1)
+        broken = self.violations(result)
+        if (broken != "").any():
+            raise ArchGymError(
+                f"the repair of a design needs values that the sub-space leaves out (it breaks {broken[broken != ''][0]!r}); "
+                "keep more values"
+            )
+        return result
+
+    def lower(self, designs: ArrayLike) -> tuple[Designs, Mask]:
+        """Designs of the parent as designs of this space, and which of them it holds; the others' indices mean nothing."""
+        array = self.parent.check(designs)
+        found = np.stack([back[array[:, j]] for j, back in enumerate(self._back)], axis=1)
+        inside: Mask = np.asarray((found >= 0).all(axis=1), dtype=bool)
+        return np.maximum(found, 0), inside
 
     def lift(self, designs: ArrayLike) -> Designs:
         """Designs of this space as designs of the parent."""

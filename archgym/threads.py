@@ -7,6 +7,7 @@ processes may fork before and after, and any number of Python threads may call a
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,13 @@ def limit_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         _LIMIT.reset(token)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use: those it is bound to where the system can say that, else all."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def on_threads(task: Callable[[Any], None], work: Sequence[Any], threads: int | None = None) -> None:

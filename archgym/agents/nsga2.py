@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +70,12 @@ class NSGA2(GenerationalAgent):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         losses = self._losses(evaluation, rewards)
-        individual = _individuals(losses.shape[1])
         known = {tuple(parent) for parent in self._parents}
         for genes, row in zip(designs.tolist(), losses.tolist(), strict=True):
             key = tuple(genes)
             if key not in known:
                 known.add(key)
-                self._parents.append(individual(genes, row))
+                self._parents.append(_Individual(genes, row))
         # DEAP's tournament takes individuals in fours.
         while len(self._parents) % 4 and len(self._parents) < self.p.population:
             self._parents.append(self._parents[-1])
@@ -85,26 +85,26 @@ class NSGA2(GenerationalAgent):
 _FAILED = 1e30
 
 
+class _Fitness(base.Fitness):  # type: ignore[misc]
+    """DEAP's fitness of any number of losses."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.weights = (-1.0,) * len(losses)
+        super().__init__(losses)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fitness:
+        made = copy(self)  # DEAP's own copy loses the crowding distance
+        memo[id(self)] = made
+        return made
+
+
 class _Individual(list[int]):
     """A design as DEAP wants it: a list of value indices with a fitness."""
 
-    fitness_class: type[base.Fitness]
-
     def __init__(self, genes: list[int], losses: list[float]) -> None:
         super().__init__(genes)
-        self.fitness = self.fitness_class(losses)
+        self.fitness = _Fitness(losses)
         self.losses = losses
-
-
-def _individuals(objectives: int) -> type[_Individual]:
-    """The class of individuals with so many losses."""
-    if objectives not in _CLASSES:
-        fitness = type("Fitness", (base.Fitness,), {"weights": (-1.0,) * objectives})
-        _CLASSES[objectives] = type("Individual", (_Individual,), {"fitness_class": fitness})
-    return _CLASSES[objectives]
-
-
-_CLASSES: dict[int, type[_Individual]] = {}
 
 
 def _select(individuals: list[Any], count: int) -> list[Any]:

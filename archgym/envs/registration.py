@@ -11,6 +11,7 @@ ENVIRONMENTS: dict[str, str] = {
     "archgym/Systolic-v0": "systolic",
     "archgym/SoC-v0": "soc",
     "archgym/CellNas-v0": "nas",
+    "archgym/LlmServing-v0": "llm-serving",
     "archgym/CoDesign-v0": "codesign",
     "archgym/LlmTraining-v0": "llm-training",
 }

@@ -15,15 +15,19 @@ give M, N, K (and ``batch``) in place of P, K, C (and G).
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.networks.fields import at, whole
 from archgym.networks.layers import DIMS, Layer, Network, conv, gemm
+from archgym.networks.scalesim import scalesim_layers
+from archgym.networks.timeloop import timeloop_layer
+from archgym.reading import parse_yaml_all, read_text
 
 FORMATS = ("yaml", "timeloop", "scalesim", "gamma")
 
@@ -42,19 +46,14 @@ def read_network(path: str | Path, format: str | None = None, *, name: str | Non
     path = Path(path)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("network file format", format, FORMATS)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ArchGymError(f"cannot read {path}: {error.strerror or error}; give the path of a network file") from None
-    except UnicodeDecodeError:
-        raise ArchGymError(f"{path} is not a text file; expected YAML or CSV") from None
+    text = read_text(path, "network file").removeprefix("\ufeff")
     kind = format or _guess(path, text)
     if kind in ("yaml", "timeloop"):
         documents = _yaml_documents(path, text)
         layers, own_name = _from_timeloop(path, documents) if kind == "timeloop" else _from_yaml(path, documents)
     else:
         rows = _csv_rows(path, text)
-        layers, own_name = _from_scalesim(path, rows) if kind == "scalesim" else _from_gamma(path, rows), ""
+        layers, own_name = scalesim_layers(path, rows) if kind == "scalesim" else _from_gamma(path, rows), ""
     if not layers:
         raise ArchGymError(f"{path} holds no layers; expected at least one")
     return Network(name or own_name or path.stem, _distinct(layers), f"read from {path.name}")
@@ -86,36 +85,11 @@ def _distinct(layers: Sequence[Layer]) -> list[Layer]:
     return result
 
 
-def _at(place: str, make: Callable[[], Layer]) -> Layer:
-    """Run ``make`` and put the place before its complaint."""
-    try:
-        return make()
-    except ArchGymError as error:
-        raise ArchGymError(f"{place}: {error}") from None
-
-
-def _whole(place: str, field: str, value: Any) -> int:
-    """A positive whole number, from YAML or CSV."""
-    try:
-        number = float(value) if not isinstance(value, bool) else float("nan")
-    except (TypeError, ValueError):
-        number = float("nan")
-    if number != number or number < 1 or number != int(min(number, 2.0**62)):
-        raise ArchGymError(f"{place}: {field} is {value!r}; expected a whole number from 1 on")
-    return int(number)
-
-
 # --- YAML ----------------------------------------------------------------------------------------------------------
 
 
 def _yaml_documents(path: Path, text: str) -> list[Any]:
-    try:
-        return [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or "malformed"
-        raise ArchGymError(f"{path}{place}: not valid YAML ({reason}); correct the file") from None
+    return [document for document in parse_yaml_all(text, str(path)) if document is not None]
 
 
 def _from_yaml(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], str]:
@@ -134,14 +108,16 @@ def _pair(place: str, entry: Mapping[str, Any], key: str, suffixes: str) -> tupl
     value = entry.get(key, 1)
     pair = list(value) if isinstance(value, (list, tuple)) else [value, value]
     if len(pair) != 2:
-        raise ArchGymError(f"{place}: {key} is {value!r}; expected one number or [rows, columns]")
+        raise ArchGymError(f"{place}: {key} is {quote(value)}; expected one number or [rows, columns]")
     rows, columns = (entry.get(f"{key}_{letter}", v) for letter, v in zip(suffixes, pair, strict=True))
-    return _whole(place, key, rows), _whole(place, key, columns)
+    return whole(place, key, rows), whole(place, key, columns)
 
 
 def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
     if not isinstance(entry, dict):
-        raise ArchGymError(f"{place} is {entry!r}; expected a mapping such as {{name: conv1, op: conv, K: 64, ...}}")
+        raise ArchGymError(
+            f"{place} is {quote(entry)}; expected a mapping such as {{name: conv1, op: conv, K: 64, ...}}"
+        )
     if entry.get("name"):
         place += f" ({entry['name']})"
     op = entry.get("op", "conv")
@@ -153,18 +129,18 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
         if key not in allowed:
             raise _at_error(place, UnknownNameError("field", key, allowed))
     name = str(entry.get("name") or f"layer{index + 1}")
-    count = _whole(place, "count", entry.get("count", 1))
+    count = whole(place, "count", entry.get("count", 1))
     if product:
         M, N, K, batch = (
-            _whole(place, key, entry.get(key, 1 if key == "batch" else None)) for key in ("M", "N", "K", "batch")
+            whole(place, key, entry.get(key, 1 if key == "batch" else None)) for key in ("M", "N", "K", "batch")
         )
         if op == "gemm" and batch != 1:
             raise ArchGymError(f"{place}: a gemm with batch = {batch}; use op bmm for batched products")
-        return _at(place, lambda: gemm(name, M, N, K, batch=batch, count=count))
-    sizes = {dim: _whole(place, dim, entry[dim]) for dim in DIMS if dim in entry}
+        return at(place, lambda: gemm(name, M, N, K, batch=batch, count=count))
+    sizes = {dim: whole(place, dim, entry[dim]) for dim in DIMS if dim in entry}
     stride_p, stride_q = _pair(place, entry, "stride", "pq")
     dilation_r, dilation_s = _pair(place, entry, "dilation", "rs")
-    return _at(
+    return at(
         place,
         lambda: Layer(
             name,
@@ -203,9 +179,6 @@ def write_network(network: Network, path: str | Path) -> Path:
 
 # --- Timeloop problem ------------------------------------------------------------------------------------------------
 
-_TIMELOOP_DIMS = {"N": "N", "M": "K", "K": "K", "C": "C", "P": "P", "Q": "Q", "R": "R", "S": "S", "G": "G"}
-_TIMELOOP_STEPS = {"Wstride": "stride_p", "Hstride": "stride_q", "Wdilation": "dilation_r", "Hdilation": "dilation_s"}
-
 
 def _from_timeloop(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], str]:
     layers = []
@@ -216,58 +189,6 @@ def _from_timeloop(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], s
         place = f"{path}, problem" if len(problems) == 1 else f"{path}, problem {i + 1}"
         layers.append(timeloop_layer(problem, place, path.stem if len(problems) == 1 else f"{path.stem}{i + 1}"))
     return layers, ""
-
-
-def timeloop_layer(problem: Any, place: str = "problem", name: str = "layer") -> Layer:
-    """A layer from the content of Timeloop's ``problem`` (versions 0.2 to 0.4): convolutions with the dims N M C P Q R
-    S (and G), depthwise ones without M, and matrix products with the dims M N K.
-
-    P goes with R, Wstride and Wdilation; Q with S, Hstride and Hdilation.
-    """
-    if not isinstance(problem, dict):
-        raise ArchGymError(f"{place} is {problem!r}; expected a mapping with 'shape' and 'instance'")
-    shape = problem.get("shape", {})
-    instance = problem.get("instance")
-    if instance is None:
-        instance = {key: value for key, value in problem.items() if key not in ("shape", "version", "layer", "name")}
-    if not isinstance(instance, dict) or not instance:
-        raise ArchGymError(f"{place}.instance is {instance!r}; expected the bounds, such as {{C: 3, M: 64, ...}}")
-    if isinstance(shape, dict):
-        name = str(problem.get("layer") or shape.get("name") or name)
-        dims = [str(dim) for dim in shape.get("dimensions") or [key for key in instance if key in _TIMELOOP_DIMS]]
-    else:
-        name, dims = str(problem.get("layer") or name), [str(key) for key in instance if key in _TIMELOOP_DIMS]
-    for dim in dims:
-        if dim not in _TIMELOOP_DIMS:
-            raise ArchGymError(f"{place}.shape has the dim {dim!r}; expected N M C P Q R S G, or M N K for a product")
-    sizes = {dim: _whole(f"{place}.instance", dim, instance.get(dim, 1)) for dim in dims}
-    if set(dims) == {"M", "N", "K"}:
-        return _at(place, lambda: gemm(name, sizes["M"], sizes["N"], sizes["K"]))
-    if "M" in dims and "K" in dims:
-        raise ArchGymError(f"{place}.shape has both M and K beside other dims; name the output channels once")
-    steps = {ours: _whole(f"{place}.instance", key, instance.get(key, 1)) for key, ours in _TIMELOOP_STEPS.items()}
-    bounds = {_TIMELOOP_DIMS[dim]: size for dim, size in sizes.items()}
-    listed = isinstance(shape, dict) and bool(shape.get("dimensions"))
-    has_outputs = "M" in dims or "K" in dims or (not listed and "M" in instance)
-    if (
-        not has_outputs
-        and "G" not in dims
-        and "C" in dims
-        and (listed or "depthwise" in str(shape))
-        and _indexed_by_c(shape)
-    ):
-        bounds["G"] = bounds.pop("C")
-        return _at(place, lambda: Layer(name, "depthwise", **bounds, **steps))
-    return _at(place, lambda: Layer(name, "conv", **bounds, **steps))
-
-
-def _indexed_by_c(shape: Any) -> bool:
-    """Whether the outputs of a shape without M are indexed by C (depthwise), as far as the shape says."""
-    spaces = (shape.get("data_spaces") or shape.get("data-spaces") or []) if isinstance(shape, dict) else []
-    for space in spaces:
-        if isinstance(space, dict) and (space.get("read_write") or space.get("read-write")):
-            return "'C'" in repr(space.get("projection"))
-    return True
 
 
 # --- CSV -------------------------------------------------------------------------------------------------------------
@@ -287,33 +208,6 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
     return result
 
 
-def _from_scalesim(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer]:
-    """SCALE-Sim's topology: name, input height and width (padding included), filter height and width, channels,
-    filters, stride; or, for products, name, M, N, K."""
-    header = [cell.lower() for cell in rows[0][1]]
-    product = header[1:4] == ["m", "n", "k"]
-    layers = []
-    for number, cells in rows[1:]:
-        place = f"{path}, line {number}"
-        needed = 4 if product else 8
-        if len(cells) < needed:
-            raise ArchGymError(f"{place}: {len(cells)} cells; expected {needed}, the name and {needed - 1} numbers")
-        if product:
-            M, N, K = (_whole(place, what, cell) for what, cell in zip("MNK", cells[1:4], strict=True))
-            layers.append(_at(place, lambda c=cells, m=M, n=N, k=K: gemm(c[0], m, n, k)))  # type: ignore[misc]
-            continue
-        what = ("input height", "input width", "filter height", "filter width", "channels", "filters", "stride")
-        ih, iw, r, s, c, k, stride = (_whole(place, w, cell) for w, cell in zip(what, cells[1:8], strict=True))
-        if r > ih or s > iw:
-            raise ArchGymError(f"{place}: the filter {r} x {s} is larger than the input {ih} x {iw}; pad the input")
-        # SCALE-Sim rounds the output up.
-        p, q = -(-(ih - r + stride) // stride), -(-(iw - s + stride) // stride)
-        layers.append(
-            _at(place, lambda n=cells[0], a=(k, c, p, q, r, s), st=stride: conv(n, *a, stride=st))  # type: ignore[misc]
-        )
-    return layers
-
-
 def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer]:
     """GAMMA's tables: K, C, Y, X, R, S, T with T 1 convolution, 2 depthwise, 3 product; M, N, K, 0, T for products
     alone, O, I, 0, T for fully connected ones. Y and X are input sizes; convolutions are valid, of stride 1."""
@@ -325,27 +219,27 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
             raise ArchGymError(f"{place}: {len(cells)} cells under {len(header)} columns; give each column a value")
         given = dict(zip(header, cells, strict=True))
         if {"M", "N", "K"} <= set(header):
-            M, N, K = (_whole(place, key, given[key]) for key in "MNK")
-            layers.append(_at(place, lambda n=name, a=(M, N, K): gemm(n, *a)))  # type: ignore[misc]
+            M, N, K = (whole(place, key, given[key]) for key in "MNK")
+            layers.append(at(place, lambda n=name, a=(M, N, K): gemm(n, *a)))  # type: ignore[misc]
             continue
         if {"O", "I"} <= set(header):
-            outputs, inputs = _whole(place, "O", given["O"]), _whole(place, "I", given["I"])
-            layers.append(_at(place, lambda n=name, o=outputs, i=inputs: gemm(n, 1, o, i)))  # type: ignore[misc]
+            outputs, inputs = whole(place, "O", given["O"]), whole(place, "I", given["I"])
+            layers.append(at(place, lambda n=name, o=outputs, i=inputs: gemm(n, 1, o, i)))  # type: ignore[misc]
             continue
         missing = [key for key in ("K", "C", "Y", "X", "R", "S", "T") if key not in given]
         if missing:
             raise ArchGymError(f"{path} lacks the column {missing[0]!r}; expected K, C, Y, X, R, S, T")
-        k, c, y, x, r, s = (_whole(place, key, given[key]) for key in ("K", "C", "Y", "X", "R", "S"))
+        k, c, y, x, r, s = (whole(place, key, given[key]) for key in ("K", "C", "Y", "X", "R", "S"))
         kind = given["T"]
         if kind not in ("1", "2", "3"):
-            raise ArchGymError(f"{place}: T is {kind!r}; expected 1 (convolution), 2 (depthwise) or 3 (product)")
+            raise ArchGymError(f"{place}: T is {quote(kind)}; expected 1 (convolution), 2 (depthwise) or 3 (product)")
         if r > y or s > x:
             raise ArchGymError(f"{place}: the filter {r} x {s} is larger than the input {y} x {x}")
         p, q = y - r + 1, x - s + 1
         if kind == "2":
-            layers.append(_at(place, lambda n=name, a=(c, p, q, r, s): _depthwise(n, *a)))  # type: ignore[misc]
+            layers.append(at(place, lambda n=name, a=(c, p, q, r, s): _depthwise(n, *a)))  # type: ignore[misc]
         else:
-            layers.append(_at(place, lambda n=name, a=(k, c, p, q, r, s): conv(n, *a)))  # type: ignore[misc]
+            layers.append(at(place, lambda n=name, a=(k, c, p, q, r, s): conv(n, *a)))  # type: ignore[misc]
     return layers
 
 

@@ -40,7 +40,7 @@ class NetworkSimulator(Simulator):
                 :mod:`archgym.networks.readers`), or ``torch:FILE.py:NAME`` for a PyTorch model of the
                 user's own (see :mod:`archgym.networks.torch_file`). The latter runs FILE.py.
             options: ``batch``; for transformers of the catalogue ``context``; for PyTorch models ``input``, the
-                example input's shape.
+                example input's shape, and ``left_out``, operations that are to count nothing.
         """
         if name.startswith("torch:"):
             from archgym.networks.torch_file import network_of

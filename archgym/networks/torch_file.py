@@ -30,13 +30,17 @@ from archgym.networks.layers import Network
 _FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
 
 
-def network_of(name: str, input: str | int | Sequence[int] | None = None) -> Network:
+def network_of(
+    name: str, input: str | int | Sequence[int] | None = None, left_out: str | Sequence[str] = ""
+) -> Network:
     """The network of a model in a user's file.
 
     Args:
         name: ``torch:FILE.py:NAME``.
         input: shape of the example input, ``"1x3x224x224"`` or ``[1, 3, 224, 224]``; its batch becomes the network's.
             None where NAME brings an example of its own.
+        left_out: operations that are to count nothing (``"mylib::blend"``, several separated by commas or in a list), where
+            the reader does not know them.
 
     Returns:
         The network under ``name``. A file that has not changed is run once in a process.
@@ -54,7 +58,12 @@ def network_of(name: str, input: str | int | Sequence[int] | None = None) -> Net
         about = resolved.stat()
     except OSError as error:
         raise ArchGymError(f"cannot read {path}: {error.strerror or error}; {_FORM}") from None
-    return _read(name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input))
+    return _read(name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input), _names(left_out))
+
+
+def _names(left_out: Any) -> tuple[str, ...]:
+    parts = left_out.split(",") if isinstance(left_out, str) else list(left_out)
+    return tuple(sorted(str(part).strip() for part in parts if str(part).strip()))
 
 
 def _shape(input: Any) -> tuple[int, ...] | None:
@@ -72,7 +81,14 @@ def _shape(input: Any) -> tuple[int, ...] | None:
 
 
 @lru_cache(maxsize=32)
-def _read(name: str, path: Path, _version: tuple[int, int], attribute: str, shape: tuple[int, ...] | None) -> Network:
+def _read(
+    name: str,
+    path: Path,
+    _version: tuple[int, int],
+    attribute: str,
+    shape: tuple[int, ...] | None,
+    left_out: tuple[str, ...],
+) -> Network:
     try:
         import torch
     except ImportError:
@@ -90,7 +106,7 @@ def _read(name: str, path: Path, _version: tuple[int, int], attribute: str, shap
                 f"{path.name} does not say what {attribute} takes; let {attribute} return (model, example_input) or give "
                 "the shape with the workload option input=1x3x224x224"
             )
-        return workload_from_torch(model, example, name=name)
+        return workload_from_torch(model, example, name=name, left_out=left_out)
 
 
 def _model(torch: Any, path: Path, attribute: str) -> tuple[Any, Any]:

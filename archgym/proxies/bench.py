@@ -24,7 +24,7 @@ def bench(threads: int, designs: int = DESIGNS) -> Iterable[Figure]:
 
     worst, coverages = 0.0, []
     for name in shipped_traces():
-        problem = make_problem(f"dram/{name}")
+        problem = make_problem(f"dram/{name}", space="archgym", workload_options={"requests": 1000})
         start = time.perf_counter()
         proxy = train_on_problem(problem, designs, metrics=METRICS, settings={"threads": threads})
         seconds = time.perf_counter() - start

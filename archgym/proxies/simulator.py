@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -124,6 +124,10 @@ class ProxySimulator(Simulator):
         )
         self.metrics = (*proxy.metrics, *EXTRA)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        # Unlike other simulators it learns as it goes, so that a copy needs its state.
+        return object.__reduce_ex__(self, protocol)
+
     @classmethod
     def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:
         """Read a proxy file for a simulator."""
@@ -153,6 +157,12 @@ class ProxySimulator(Simulator):
             for name, objective in self.stands_for.objectives(workload).items()
             if set(objective.needs) <= known
         }
+
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        return self.stands_for.objective_for(workload)
+
+    def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
+        return self.stands_for.remarks(design)
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         true = self.stands_for.references(workload)

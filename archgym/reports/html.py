@@ -190,11 +190,20 @@ def _best_table(report: ProblemReport) -> str:
         if rows:
             body += f'<tr class="group"><th scope="rowgroup" colspan="{len(best) + 1}">{title}</th></tr>'
             body += _table_rows(rows)
+    notes = "".join(f"<p>Note: {html.escape(remark)}.</p>" for remark in _remarks(report, best))
     return (
         '<h3>Best design of each agent</h3><div class="scroll" tabindex="0" role="region" '
         f'aria-label="best designs"><table class="best"><thead><tr><th></th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"<tbody>{body}</tbody></table></div>{notes}"
     )
+
+
+def _remarks(report: ProblemReport, best: list[dict[str, Any]]) -> list[str]:
+    """What a person must read beside these designs, each once."""
+    if report.problem is None:
+        return []
+    names, simulator = report.problem.space.names, report.problem.simulator
+    return list(dict.fromkeys(r for row in best for r in simulator.remarks({n: row["row"].get(n) for n in names})))
 
 
 def _table_rows(rows: list[tuple[str, list[str], str]]) -> str:

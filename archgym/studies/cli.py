@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgym.console import print_json
+from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
 from archgym.studies.spec import LOGS, load_spec, ready_studies
 
@@ -37,7 +37,7 @@ def list_(as_json: bool) -> None:
     table = Table("study", "runs", "evaluations a run", "about")
     for row in rows:
         table.add_row(row["name"], f"{row['runs']:,}", f"{row['budget']:,}", row["description"])
-    out.print(table)
+    print_table(out, table)
 
 
 @study.command()
@@ -59,7 +59,7 @@ def describe(spec: str, as_json: bool) -> None:
     for agent in dict.fromkeys(agent for agent, _, _ in loaded.settings):
         own = [(setting, budget) for name, setting, budget in loaded.settings if name == agent]
         table.add_row(agent, str(len(own)), ", ".join(sorted({f"{budget:,}" for _, budget in own})))
-    out.print(table)
+    print_table(out, table)
 
 
 @study.command()
@@ -201,7 +201,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             _interval(row["tuned_regret_iqm"]), _interval(row["untuned_regret_iqm"]),
             f"{row['agent_us_per_evaluation']:,.0f}",
         )  # fmt: skip
-    out.print(table)
+    print_table(out, table)
     # Long names are folded, not cut: they differ in what follows the simulator's name.
     table = Table(
         Column("problem", overflow="fold"), "agent", "tuned regret", "best setting", "median", "worst",
@@ -217,7 +217,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             )  # fmt: skip
     if table.row_count:
         out.print("The lottery: normalised regret over hyperparameter settings (median over seeds)")
-        out.print(table)
+        print_table(out, table)
     ranked = summary["ranks"]
     if ranked["mean_ranks"]:
         order = sorted(ranked["mean_ranks"].items(), key=lambda item: item[1])

@@ -22,6 +22,7 @@ from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.studies.workers import ATTEMPTS, THREAD_VARIABLES, lost_record
+from archgym.threads import usable_cores
 
 
 class Executor(Protocol):
@@ -94,7 +95,7 @@ class ProcessExecutor:
     def __init__(self, workers: int | None = None, threads: int = 1) -> None:
         if workers is not None and workers < 1:
             raise ArchGymError(f"workers is {workers}; expected a positive number")
-        self.workers = workers or max(1, len(os.sched_getaffinity(0)) // threads)
+        self.workers = workers or max(1, usable_cores() // threads)
         self.threads = threads
 
     def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,7 @@ def run_study(
     runs = spec.runs()
     finished = {row["run"] for row in study.results()}
     todo = [run for run in runs if run.id not in finished]
+    before = len(runs) - len(todo)
     if limit is not None:
         todo = todo[:limit]
     study.note_problems(runs)
@@ -83,7 +84,7 @@ def run_study(
         TextColumn("left"),
     )
     with Progress(*columns, console=console, disable=console is None) as progress:
-        task = progress.add_task(spec.name, total=len(runs), completed=len(runs) - len(todo), rate="-")
+        task = progress.add_task(spec.name, total=len(runs), completed=before, rate="-")
         records = executor.run(todo, study, spec.name, spec.log == "trials")
         try:
             for record in records:

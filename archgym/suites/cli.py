@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgym.console import print_json
+from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
 
 out = Console()
@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
         table.add_row(
             row["name"], str(row["version"]), str(row["problems"]), str(row["seeds"]), budgets, row["description"]
         )
-    out.print(table)
+    print_table(out, table)
 
 
 @suite.command()
@@ -87,7 +87,7 @@ def describe(name: str, as_json: bool) -> None:
             f"{known.draws_low:,.0f} to {high}" if high else "", f"{known.baseline:.5g}", f"{known.best.reward:.5g}",
             problem.scale, source,
         )  # fmt: skip
-    out.print(table)
+    print_table(out, table)
 
 
 @suite.command()
@@ -196,7 +196,7 @@ def _print_score(loaded: Any, result: dict[str, Any]) -> None:
     cells = [f"{value:.4f}\n[{low:.4f}, {high:.4f}]" for value, low, high in result["at"].values()]
     table.add_row("interquartile mean", *cells, "")
     out.print("Normalised regret (0 best known, 1 median random design), median over seeds, by evaluations")
-    out.print(table)
+    print_table(out, table)
 
 
 @suite.command()
@@ -258,7 +258,7 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
     for row in made["entries"]:
         value, low, high = row["score"]
         table.add_row(row["agent"], f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", f"{row['rank']:.2f}")
-    out.print(table)
+    print_table(out, table)
     for row in made["refused"]:
         out.print(f"[red]refused[/red] {row['folder']}:", row["reason"], soft_wrap=True, highlight=False)
     out.print(f"board: [bold]{page}[/bold]")

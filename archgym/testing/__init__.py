@@ -3,6 +3,13 @@
 Each raises ``AssertionError`` with a sentence that says what was broken; it returns None where all holds.
 """
 
-from archgym.testing.checks import check_agent, check_objective, check_resume, check_simulator, check_space
+from archgym.testing.checks import (
+    check_agent,
+    check_copies,
+    check_objective,
+    check_resume,
+    check_simulator,
+    check_space,
+)
 
-__all__ = ["check_agent", "check_objective", "check_resume", "check_simulator", "check_space"]
+__all__ = ["check_agent", "check_copies", "check_objective", "check_resume", "check_simulator", "check_space"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Callable
+from copy import copy, deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +23,8 @@ from archgym.objective import Objective
 from archgym.problem import Problem
 from archgym.simulator import Evaluation, Simulator, Workload
 from archgym.space import Designs, DesignSpace
+
+T = TypeVar("T")
 
 
 def _require(condition: object, sentence: str) -> None:
@@ -121,6 +127,45 @@ def check_simulator(
         _require(np.isfinite(value) and value > 0, f"the reference of {metric.name!r} is {value}")
     for objective in simulator.objectives(workload).values():
         check_objective(objective, first)
+
+
+def check_copies(thing: T, use: Callable[[T], Any]) -> None:
+    """Anything public pickles, copies and deep-copies, and what comes of it does the same as the original.
+
+    Args:
+        thing: the object.
+        use: does something with such an object and returns what came of it, arrays and plain values (nested in tuples,
+            lists and dictionaries).
+    """
+    name = type(thing).__name__
+    ways: dict[str, Callable[[T], T]] = {
+        "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+        "deepcopy": deepcopy,
+    }
+    clones = {}
+    for way, clone in ways.items():
+        try:
+            clones[way] = clone(thing)
+        except Exception as error:
+            raise AssertionError(f"{way} of {name} fails: {type(error).__name__}: {error}") from error
+    # The clones first: using one must not touch another, nor the original.
+    found = {way: use(made) for way, made in clones.items()}
+    expected = use(thing)
+    for way, result in found.items():
+        _require(_same(result, expected), f"a {way} of {name} does not do the same")
+    use(copy(thing))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Evaluation):
+        return isinstance(b, Evaluation) and same_evaluation(a, b)
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    return bool(a == b or (a != a and b != b))
 
 
 def check_objective(objective: Objective, evaluation: Evaluation) -> None:

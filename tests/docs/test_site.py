@@ -29,7 +29,7 @@ NOT_PUBLIC = re.compile(
     r"""archgym\.(__main__|cli|console|doctor|progress|threads|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
     |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|optima|compiled|_\w+)
-    |simulators\.dram\.(controller|general|event\w*|event_order(\..*)?|batch|constraints|distances)
+    |simulators\.dram\.(event\w*|event_order(\..*)?|batch|constraints|commands|traces\.(lines|cache|recordings|writing|formats\.\w+))
     |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet)""",
     flags=re.X,
 )

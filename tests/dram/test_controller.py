@@ -187,7 +187,7 @@ def test_a_memory_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize("gap", [1.0, 6.0, 60.0])
-@pytest.mark.parametrize("name", ["archgym", "archgym-rl"])
+@pytest.mark.parametrize("name", ["deployable", "archgym", "archgym-rl"])
 def test_a_design_answers_for_all_within_its_reach(gap: float, name: str) -> None:
     """Every design of a box has all results of the one simulated, bit by bit; the boxes are as wide as they can be told
     to be: a design that the controller itself would not simulate again lies in one."""
@@ -208,7 +208,7 @@ def test_a_design_answers_for_all_within_its_reach(gap: float, name: str) -> Non
 
 def test_without_a_refresh_its_limits_are_within_reach() -> None:
     """A trace that ends before the first refresh: the refresh policy itself makes no difference."""
-    simulator = DramSimulator()
+    simulator = DramSimulator("archgym")
     trace = random_trace(3, 50, 2.0, 0.3)
     designs = simulator.space(trace).sample(50, 0)
     low, high = simulator.reach(designs, trace)

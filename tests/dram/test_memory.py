@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
+from archgym.problem import make_problem
 from archgym.simulators.dram import DramSimulator, Trace
 from archgym.simulators.dram import devices as devices_module
 from archgym.simulators.dram.addressmap import FIELDS, MAP_NAMES, AddressMap, named_map
@@ -21,6 +22,8 @@ from archgym.simulators.dram.constraints import STANDARDS, constraints
 from archgym.simulators.dram.devices import device, devices
 from archgym.simulators.dram.energy import PARTS
 from archgym.simulators.dram.timing import NEVER, distances
+from archgym.simulators.dram.traces import named_trace
+from archgym.studies.spec import load_spec
 from archgym.testing import check_simulator
 from tests.dram.helpers import REF, random_trace
 
@@ -65,14 +68,16 @@ def test_a_memory_of_ones_own_is_one_file(tmp_path: Path) -> None:
     same = DramSimulator(device=f"file:{tmp_path / 'same.json'}").evaluate(designs, trace)
     assert all(np.array_equal(by_name.metrics[m], same.metrics[m]) for m in by_name.metrics)
     other = DramSimulator(device=f"file:{tmp_path / 'quick.yaml'}")
-    assert other.device.name == "quick"
+    assert other.device.name == "quick" and other.settings["device"].startswith("file ")
+    (tmp_path / "moved.json").write_text(json.dumps(quick))
+    assert DramSimulator(device=f"file:{tmp_path / 'moved.json'}").settings == other.settings
     faster = other.evaluate(designs, trace).metrics["latency_mean_ns"]
     assert (faster < by_name.metrics["latency_mean_ns"]).mean() > 0.9
     for change, words in {
         "family": ({"family": "DDR9"}, "unknown family"),
         "time": ({"timing": {k: v for k, v in preset["timing"].items() if k != "FAW"}}, "lacks the time FAW"),
-        "field": ({"colour": "red"}, "unknown field colour"),
-        "type": ({"banks": "many"}, "banks: expected int"),
+        "field": ({"colour": "red"}, "unknown key of the DRAM device .* .colour."),
+        "type": ({"banks": "many"}, "expected a whole number"),
         "power of two": ({"rows": 1000}, "rows 1000; expected a power of two"),
         "burst": ({"burst_length": 16}, "moves 128 bytes"),
         "negative": ({"timing": {**preset["timing"], "RP": -1}}, "RP of -1 cycles"),
@@ -159,6 +164,9 @@ def test_bad_maps_are_refused() -> None:
 
 def test_spaces_have_their_sizes() -> None:
     trace = random_trace(1, 10)
+    assert DramSimulator().space_name == "deployable"
+    assert DramSimulator().space(trace).size == 884_736 == 1_769_472 // 2
+    assert DramSimulator(device="LPDDR4-3200").space(trace).size == 1_769_472  # it can also refresh single banks
     assert DramSimulator("archgym").space(trace).size == 1_769_472
     assert DramSimulator("archgym-rl").space(trace).size == 442_368
     wide = DramSimulator("wide").space(trace)
@@ -167,13 +175,13 @@ def test_spaces_have_their_sizes() -> None:
         DramSimulator("huge")
 
 
-@pytest.mark.parametrize("space", ["archgym", "archgym-rl", "wide"])
+@pytest.mark.parametrize("space", ["deployable", "archgym", "archgym-rl", "wide"])
 def test_contract(space: str) -> None:
     check_simulator(DramSimulator(space), random_trace(2, 120, 5.0), samples=24)
 
 
 def test_inactive_parameters_have_one_representative() -> None:
-    space = DramSimulator().space(random_trace(1, 10))
+    space = DramSimulator("archgym").space(random_trace(1, 10))
     canonical = space.canonical(space.sample(20_000, 0))
     names = space.decode(canonical)
     for row in names[:2000]:
@@ -211,7 +219,7 @@ def test_infeasible_designs_are_named() -> None:
 
 def test_energy_is_the_sum_of_its_parts() -> None:
     trace = random_trace(3, 200, 6.0)
-    for space in ("archgym", "wide"):
+    for space in ("deployable", "archgym", "wide"):
         simulator = DramSimulator(space)
         designs = simulator.space(trace).sample(60, 1, feasible=True)
         metrics = simulator.evaluate(designs, trace).metrics
@@ -230,7 +238,7 @@ def test_energy_is_the_sum_of_its_parts() -> None:
 def test_energy_by_hand() -> None:
     """One read of an idle DDR3: activation, read, standby with the bank open until the data has ended."""
     trace = Trace("one", "one read", [0], [0], [False])
-    simulator = DramSimulator(device="DDR3-1600")
+    simulator = DramSimulator("archgym", device="DDR3-1600")
     design = {
         "PagePolicy": "Open", "Scheduler": "FrFcfs", "SchedulerBuffer": "Shared", "RequestBufferSize": 8,
         "RespQueue": "Fifo", "RefreshPolicy": "NoRefresh", "RefreshMaxPostponed": 1, "RefreshMaxPulledin": 1,
@@ -264,11 +272,117 @@ def test_windows_of_workloads() -> None:
     name = next(iter(simulator.workloads()), None)
     if name is None:
         pytest.skip("no shipped traces")
-    assert len(simulator.load_workload(name)) == 1000
+    assert len(simulator.load_workload(name)) == 20_000
+    assert "the first 20,000 of" in simulator.load_workload(name).description
+    assert "a quick look" in simulator.load_workload(name, requests=1000).description
     assert len(simulator.load_workload(name, requests=17)) == 17
-    assert len(simulator.load_workload(name, requests=0)) > 1000
+    assert len(simulator.load_workload(name, requests=0)) > 20_000
     for bad in (-1, 2.5, "many", True):
         with pytest.raises(ArchGymError, match="requests"):
             simulator.load_workload(name, requests=bad)
     with pytest.raises(ArchGymError, match="option"):
         simulator.load_workload(name, size=3)
+
+
+def test_every_deployable_design_refreshes() -> None:
+    """ArchGym's ten parameters, with a refresh in each: what the designs of ``archgym`` that refresh give, bit by bit."""
+    trace = random_trace(6, 200, 800.0)
+    ours, theirs = DramSimulator(), DramSimulator("archgym")
+    space = ours.space(trace)
+    assert space.names == theirs.space(trace).names
+    designs = space.sample(60, 0)
+    named = space.decode(designs)
+    assert {design["RefreshPolicy"] for design in named} == {"AllBank"}
+    a = ours.evaluate(designs, trace).metrics
+    b = theirs.evaluate(theirs.space(trace).encode(named), trace).metrics
+    assert all(np.array_equal(a[name], b[name], equal_nan=True) for name in a) and (a["n_ref"] > 0).all()
+    low, high = ours.reach(designs, trace)
+    assert ((low <= space.canonical(designs)) & (space.canonical(designs) <= high)).all()
+
+
+def test_a_design_without_refresh_is_said_to_lose_its_data() -> None:
+    simulator = DramSimulator("archgym")
+    (remark,) = simulator.remarks({"RefreshPolicy": "NoRefresh"})
+    assert "loses its data" in remark and simulator.remarks({"RefreshPolicy": "AllBank"}) == ()
+    trace = random_trace(1, 10)
+    assert "loses its data" in simulator.space(trace)["RefreshPolicy"].description
+    assert "loses" not in DramSimulator().space(trace)["RefreshPolicy"].description
+
+
+def test_the_default_objective_follows_from_the_trace() -> None:
+    simulator = DramSimulator()
+    for name, expected, why in (
+        ("gzip", "read_latency", "keeps up"),
+        ("random-saturating:", "makespan", "times as late"),
+        ("copy", "makespan", "times as late"),
+    ):
+        objective, rule = simulator.objective_for(simulator.load_workload(name.rstrip(":")))
+        assert objective == expected and why in rule
+        assert make_problem(f"dram/{name.rstrip(':')}").objective.name == expected
+    untimed = Trace("t", "", [0, 0], [0, 64], [False, True])
+    assert simulator.objective_for(untimed) == ("makespan", simulator.objective_for(untimed)[1])
+    writes = Trace("t", "", [0, 500], [0, 64], [True, True])
+    assert simulator.objective_for(writes)[0] == "latency_mean"
+
+
+def test_a_memory_does_not_change_the_times_of_its_trace() -> None:
+    """Arrivals are converted by the trace's stated clock: idle reads take as many ns on a faster memory as its own times
+    say, not less because its clock would compress the trace."""
+    sparse = named_trace("random:requests=300,gap=400")
+    assert sparse.clock_mhz == 1200
+    last_ns = sparse.time[-1] / 1.2
+    wide = DramSimulator("wide")
+    space = wide.space(sparse)
+    base = space.decode(space.sample(1, 0, feasible=True))[0]
+    base |= {
+        "PagePolicy": "Open",
+        "Scheduler": "FrFcfs",
+        "RefreshPolicy": "AllBank",
+        "Channels": 1,
+        "Ranks": 1,
+        "Arbiter": "Fifo",
+        "MaxActiveTransactions": 128,
+        "RequestBufferSize": 8,
+        "PowerDownPolicy": "NoPowerDown",
+        "CmdMux": "Oldest",
+    }
+    designs = space.encode([base | {"Device": name} for name in ("DDR3-1600", "DDR4-2400", "DDR5-4800", "LPDDR4-3200")])
+    total = wide.evaluate(designs, sparse).metrics["total_time_ns"]
+    assert np.abs(total / last_ns - 1).max() < 0.005
+    # A trace that names no clock counts that of the simulator's own device, whatever the design's is.
+    unnamed = Trace("t", "", sparse.time, sparse.address, sparse.is_write)
+    assert np.array_equal(wide.evaluate(designs, unnamed).metrics["total_time_ns"], total)
+    slower = DramSimulator().load_workload("random:requests=300,gap=400", clock_mhz=600)
+    assert (
+        slower.clock_mhz == 600
+        and DramSimulator().evaluate([[0] * 10], slower).metrics["total_time_ns"][0] > 1.9 * last_ns
+    )
+    with pytest.raises(ArchGymError, match="means nothing for 'gzip'"):
+        DramSimulator().load_workload("gzip", clock_mhz=600)
+
+
+def test_a_fidelity_simulates_the_first_requests() -> None:
+    simulator = DramSimulator()
+    trace = simulator.load_workload("sort")
+    designs = simulator.space(trace).sample(8, 0)
+    short = simulator.evaluate(designs, trace, fidelity="requests:500")
+    window = simulator.evaluate(designs, trace.window(500))
+    assert all(np.array_equal(short.metrics[m], window.metrics[m], equal_nan=True) for m in short.metrics)
+    whole, full = simulator.evaluate(designs, trace), simulator.evaluate(designs, trace, fidelity="full")
+    assert np.array_equal(whole.metrics["energy_pj"], full.metrics["energy_pj"])
+    for bad in ("requests:", "requests:0", "requests:x", "requests:-1", "epochs:3"):
+        with pytest.raises(ArchGymError, match="fidelity"):
+            simulator.evaluate(designs, trace, fidelity=bad)
+    problem = make_problem("dram/sort", fidelity="requests:500")
+    assert np.array_equal(problem.evaluate(designs)[0].metrics["energy_pj"], short.metrics["energy_pj"])
+
+
+def test_ready_studies_keep_the_problems_that_they_were_run_on() -> None:
+    """The lotteries name ArchGym's space and the window of their day; their known optima hold."""
+    for study in ("lottery-paper", "lottery-small", "agents"):
+        problems = [(name, options) for name, options in load_spec(study).problems if name.startswith("dram/")]
+        assert problems
+        for name, options in problems:
+            problem = make_problem(name, **options)
+            assert problem.space.size == 1_769_472 and len(problem.workload) == 1000
+            assert problem.optimum is not None and problem.optimum.exhaustive

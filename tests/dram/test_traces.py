@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
+from archgym.simulators.dram import DramSimulator
 from archgym.simulators.dram.addressmap import named_map
 from archgym.simulators.dram.devices import device
 from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces import (
+    FORMATS,
     GENERATORS,
-    HEADER,
     all_traces,
     named_trace,
     read_trace,
@@ -25,6 +27,7 @@ from archgym.simulators.dram.traces import (
     synthetic_traces,
     write_trace,
 )
+from archgym.simulators.dram.traces.formats.neutral import HEADER
 
 REF = Path(os.environ.get("ARCHGYM_REF", Path(__file__).parents[2].parent / "shared" / "ref")) / "dram"
 
@@ -103,22 +106,23 @@ def test_features_are_finite_and_of_order_one(requests: list[tuple[int, int, boo
 @given(
     st.lists(st.tuples(st.integers(0, 2**50), st.integers(0, 2**63 - 1), st.booleans()), min_size=1, max_size=30),
     st.sampled_from([".csv", ".csv.gz", ".stl", ".stl.gz"]),
+    st.sampled_from([None, 800.0, 1200.0, 3200.0, 933.3]),
 )
 def test_what_is_written_is_read_back(
-    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, int, bool]], ending: str
+    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[int, int, bool]], ending: str, clock: float | None
 ) -> None:
     time, address, write = zip(*sorted(requests), strict=True)
     path = tmp_path_factory.mktemp("trace") / f"a{ending}"
-    write_trace(Trace("t", "", time, address, write), path)
+    write_trace(Trace("t", "", time, address, write, clock), path)
     again = read_trace(path)
     assert columns(again) == (list(time), list(address), list(write))
-    assert again.clock_mhz == (800 if ".stl" in ending else None)
+    assert again.clock_mhz == clock or (clock is None and again.clock_mhz == (800 if ".stl" in ending else 1200))
 
 
 def test_writers_convert_or_refuse(tmp_path: Path) -> None:
     trace = Trace("t", "", [0, 3], [0, 64], [False, True], clock_mhz=1600)
-    with pytest.raises(ArchGymError, match="memory_clock_mhz"):
-        write_trace(trace, tmp_path / "a.csv")
+    stated = read_trace(write_trace(trace, tmp_path / "a.csv"))
+    assert stated.clock_mhz == 1600 and stated.time.tolist() == [0, 3]
     assert read_trace(write_trace(trace, tmp_path / "a.csv", 800)).time.tolist() == [0, 2]
     with pytest.raises(ArchGymError, match="must end in"):
         write_trace(trace, tmp_path / "a.txt")
@@ -201,7 +205,7 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
         ("a.csv", f"{HEADER}\n1,9223372036854775808,R\n", ["line 2", "2**63"]),
         ("a.csv", f"{HEADER}\n1,{'9' * 60},R\n", ["line 2", "2**63"]),
         ("a.csv", f"{HEADER}\n\n5,0,R\n6,0,R\n4,0,W\n3,0,W\n", ["line 5", "'4,0,W'", "at least 6"]),
-        ("a.csv", f"{HEADER}\n# note\n", ["line 2"]),
+        ("a.csv", f"{HEADER}\n# note\n", ["no request"]),
         ("a.stl", "31 read 0x40\n", ["line 1", "'31 read 0x40'", "31: read"]),
         ("a.stl", "1: read 0x40\n2: load 0x40\n", ["line 2", "read or write"]),
         ("a.stl", "1: read\n", ["line 1"]),
@@ -211,7 +215,7 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
         ("a.stl", "1: read 0x40 aa bb\n", ["line 1"]),
         ("a.stl", "1: read 0xzz\n", ["line 1", "number", "address"]),
         ("a.stl", "# only a comment\n", ["no request"]),
-        ("a.stl", "2: read 0x40\n1: read 0x40\n", ["line 2", "at least 2"]),
+        ("a.rstl", "2: read 0x40\nx: read 0x40\n", ["line 2", "number"]),
         ("a.trc", "0x40 FOO 1\n", ["line 1", "P_MEM_WR"]),
         ("a.trc", "0x40 READ\n", ["line 1"]),
         ("a.trc", "0x40 READ 2\n0x40 READ 1\n", ["line 2", "at least 2"]),
@@ -219,7 +223,7 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
         ("a.trace", "LD\n", ["no known trace format"]),
         ("a.bin", b"\x00\xff\x01" * 50, ["no known trace format"]),
         ("a.csv.gz", gzip.compress(f"{HEADER}\n1,2,R\n".encode(), mtime=0)[:-6], ["truncated"]),
-        ("a.csv.gz", f"{HEADER}\n1,2,R\n", ["not gzipped"]),
+        ("a.csv.gz", f"{HEADER}\n1,2,R\n", ["is not packed so"]),
     ],
 )
 def test_a_bad_file_gets_one_sentence(tmp_path: Path, name: str, text: str | bytes, words: list[str]) -> None:
@@ -243,8 +247,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_times_that_run_backwards_can_be_held(tmp_path: Path) -> None:
     path = written(tmp_path, "a.stl", "5: read 0x0\n3: read 0x40\n7: read 0x80\n")
     assert read_trace(path, backwards="hold").time.tolist() == [5, 5, 7]
+    with pytest.warns(UserWarning, match="1 times run backwards"):  # DRAMSys' own example does
+        trace = read_trace(path)
+    assert trace.time.tolist() == [5, 5, 7] and "1 times ran backwards" in trace.description
     with pytest.raises(ArchGymError, match="hold"):
-        read_trace(path)
+        read_trace(path, backwards="error")
+    with pytest.raises(ArchGymError, match="at least 5"):
+        read_trace(written(tmp_path, "a.trc", "0x0 READ 5\n0x40 READ 3\n"))
 
 
 @settings(max_examples=200, deadline=None)
@@ -260,6 +269,127 @@ def test_any_bytes_are_a_trace_or_one_sentence(
     except ArchGymError as error:
         sentence = str(error)
     assert length > 0 or (sentence and "\n" not in sentence)
+
+
+# --- the formats of other tools ----------------------------------------------------------------------------------------
+
+CASES = REF.parents[1] / "cases" / "traces"
+OTHERS = {
+    "usimm": ("20 R 0x40 0x403d50\n6 W 0x80\n", [11, 14], [64, 128], [False, True]),
+    "ramulator-dram": ("0x40 R\n0x80 W\n", [0, 0], [64, 128], [False, True]),
+    "ramulator-cpu": ("3 64\n5 128 192\n0 0x100\n", [2, 5, 5, 6], [64, 128, 192, 256], [False, False, True, False]),
+    "nvmain": ("NVMV1\n0 W 0x40 00 0\n7 R 0x80 ab cd 1\n", [0, 7], [64, 128], [True, False]),
+    "gem5": (
+        "500: system.mem_ctrls: recvTimingReq: request ReadReq addr 0x40 size 64\n"
+        "700: system.mem_ctrls: Write of size 8 on address 0x80 data 0x1\n",
+        [500, 700], [64, 128], [False, True],
+    ),
+    "gem5-packets": ("r,64,64,0,500\nw,128,64,0,700,3\n", [500, 700], [64, 128], [False, True]),
+    # Behind no cache: instructions 1 and 3 at two a cycle.
+    "lackey": ("==12== Lackey\nI  100,4\n L 40,8\nI  104,4\nI  108,4\n S 80,4\n M c0,4\n",
+               [1, 1, 1, 2, 2, 2], [256, 64, 260, 264, 128, 192], [False, False, False, False, True, True]),
+    "pinatrace": ("0x400: R 0x40\n0x404: W 0x80\n#eof\n", [1, 1], [64, 128], [False, True]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_formats_of_other_tools_are_told_by_their_first_line(tmp_path: Path, kind: str) -> None:
+    text, time, address, write = OTHERS[kind]
+    path = written(tmp_path, "trace.txt", text)
+    options = {"cache_kib": 0} if FORMATS[kind].cache_kib else {}
+    trace = read_trace(path, **options)
+    assert columns(trace) == (time, address, write) and trace.description.startswith(f"{kind} trace")
+    packed = written(tmp_path, "trace.xz", lzma.compress(text.encode()))
+    assert columns(read_trace(packed, kind, **options)) == (time, address, write)
+    assert (trace.clock_mhz is None) == (FORMATS[kind].clock_mhz is None)
+
+
+def test_champsim_records_are_instructions(tmp_path: Path) -> None:
+    record = np.zeros(3, np.dtype([("ip", "<u8"), ("other", "u1", 8), ("stores", "<u8", 2), ("loads", "<u8", 4)]))
+    record["ip"] = 0x1000, 0x1004, 0x1008
+    record["loads"][1, :2], record["stores"][2, 0] = (0x2000, 0x3000), 0x4000
+    path = written(tmp_path, "a.champsimtrace.xz", lzma.compress(record.tobytes()))
+    trace = read_trace(path, cache_kib=0)
+    assert trace.address.tolist() == [0x1000, 0x1004, 0x2000, 0x3000, 0x1008, 0x4000]
+    assert trace.is_write.tolist() == [False] * 5 + [True] and trace.time.tolist() == [1, 1, 1, 1, 2, 2]
+    assert read_trace(path).address.tolist() == [0x1000, 0x2000, 0x3000, 0x4000]  # the cache holds the program's line
+    with pytest.raises(ArchGymError, match="records of 64 bytes"):
+        read_trace(written(tmp_path, "b.champsimtrace", record.tobytes()[:-1]))
+
+
+def test_accesses_of_a_program_go_through_a_cache(tmp_path: Path) -> None:
+    """A program that reads 4 KiB twice: each line is requested once, in order; a small cache asks again."""
+    lines = "".join(f"I  1000,4\n L {0x10000 + 64 * i:x},8\n" for _ in range(2) for i in range(64))
+    path = written(tmp_path, "a.log", lines)
+    trace = read_trace(path)
+    assert len(trace) == 65 and "behind a cache of 1024 KiB" in trace.description
+    assert trace.address[1:].tolist() == [0x10000 + 64 * i for i in range(64)]
+    small = read_trace(path, cache_kib=1, cache_ways=1)
+    assert len(small) > 100
+    slow = read_trace(path, ipc=0.5)
+    assert slow.time[-1] == 4 * trace.time[-1]
+    with pytest.raises(ArchGymError, match="power of two"):
+        read_trace(path, cache_kib=3, cache_ways=16)
+
+
+def test_a_clock_is_refused_where_it_means_nothing(tmp_path: Path) -> None:
+    for kind in ("gem5", "ramulator-dram"):
+        path = written(tmp_path, "a.txt", OTHERS[kind][0])
+        with pytest.raises(ArchGymError, match="clock_mhz means nothing"):
+            read_trace(path, clock_mhz=800)
+    path = written(tmp_path, "a.trc", "0x40 READ 8\n")
+    assert read_trace(path, clock_mhz=800).arrival(1600).tolist() == [16]
+    assert read_trace(path).arrival(2400).tolist() == [16]
+    for name, value in (("ipc", 2), ("cache_kib", 64)):
+        with pytest.raises(ArchGymError, match="counts no instructions"):
+            read_trace(path, **{name: value})
+    for bad in (0, -1, float("nan"), "fast", True):
+        with pytest.raises(ArchGymError, match="clock_mhz"):
+            read_trace(path, clock_mhz=bad)
+
+
+def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
+    """A window of a large file reads its beginning: a fault behind it is not seen, one in it is."""
+    rows = [f"{i},{64 * i},R\n" for i in range(200_000)]
+    rows[150_000] = "broken\n"
+    path = written(tmp_path, "a.csv", f"{HEADER}\n" + "".join(rows))
+    trace = read_trace(path, requests=1000)
+    assert len(trace) == 1000 and trace.time[-1] == 999 and "the first 1,000 requests" in trace.description
+    packed = tmp_path / "b.csv.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert columns(read_trace(packed, requests=1000)) == columns(trace)
+    with pytest.raises(ArchGymError, match="line 150002"):
+        read_trace(path)
+    commented = written(
+        tmp_path, "c.stl", "# long comment\n" * 20_000 + "".join(f"{i}: read 0x40\n" for i in range(20))
+    )
+    assert len(read_trace(commented, requests=3)) == 3
+    assert len(read_trace(commented, requests=50)) == 20
+
+
+def test_time_before_the_first_request_belongs_to_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.stl", "1000000000000000: read 0x40\n1000000000000007: read 0x80\n")
+    simulator = DramSimulator()
+    trace = simulator.load_workload(f"file:{path}")
+    assert trace.time.tolist() == [0, 7] and "moved so that the first request" in trace.description
+    assert simulator.evaluate(simulator.space(trace).sample(3, 0), trace).metrics["total_time_ns"].max() < 200
+    assert read_trace(path).time[0] == 10**15
+    assert simulator.load_workload(f"file:{path}", start="keep", requests=1).time.tolist() == [10**15]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="no sample traces")
+def test_public_samples_are_read() -> None:
+    for path in sorted(CASES.iterdir()):
+        trace = read_trace(path, **({"device": "DDR4-2400"} if "vec" in path.name else {}), start="zero")
+        assert len(trace) == 50 and trace.time[0] == 0, path
+
+
+def test_an_account_of_a_trace() -> None:
+    account = named_trace("stream:requests=2000,gap=6").account()
+    assert account["requests"] == "2,000" and account["reads"] == "100.0%"
+    assert account["row hits in order (open pages, DDR4-2400, map rbc)"].startswith("99")
+    assert float(account["refresh intervals of 7.8 us in it"]) == pytest.approx(2000 * 6 / 9360, rel=0.1)
+    assert "none" in Trace("t", "", [0, 0], [0, 64], [False, True]).account()["times"]
 
 
 @pytest.mark.skipif(not REF.exists(), reason="no reference data")

@@ -31,6 +31,7 @@ from archgym.proxies.training import (
     train_on_problem,
     unseen_workload_errors,
 )
+from archgym.testing import check_copies
 
 
 def test_it_learns(problem, proxy):
@@ -186,6 +187,12 @@ def test_the_proxy_is_a_simulator(file, problem):
     assert np.array_equal(one.metrics["time_ns"][::-1], evaluation.metrics["time_ns"], equal_nan=True)
     made_by_metric = make_problem("toy/light", simulator=f"proxy:{file}", objective="energy_pj")
     assert np.isfinite(made_by_metric.evaluate(designs)[1]).all()
+
+
+def test_it_pickles_with_what_it_learned(file):
+    made = make_problem("toy/light", simulator=f"proxy:{file}")
+    designs = made.space.sample(20, 0)
+    check_copies(made, lambda problem: problem.evaluate(designs))
 
 
 def test_agents_and_environments_take_it(file, tmp_path):

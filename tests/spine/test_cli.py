@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -113,7 +114,8 @@ def test_quantiles_weigh_every_design(bowl, tmp_path):
         (["run", "bowl/deep", "--agent", "random", "--out", "/dev/full"], "cannot write"),
         (["run", "bowl/file:missing.txt"], "does not exist"),
         (["describe", "nothing"], "unknown simulator"),
-        (["validate", "bowl", "--ref", "/nowhere"], "has no validate"),
+        (["validate", "bowl", "--ref", "/nowhere"], "unknown thing to validate"),
+        (["validate", "soc", "--ref", "/nowhere"], "there is no reference data at /nowhere"),
         (["bench", "nothing"], "unknown thing to measure"),
     ],
 )
@@ -139,3 +141,23 @@ def test_doctor_finds_this_machine_healthy():
     report = json.loads(done.output)
     assert report["healthy"], [row for row in report["findings"] if row["status"] == "problem"]
     assert any(row["what"] == "self-test" and row["status"] == "ok" for row in report["findings"])
+
+
+def test_tables_keep_their_first_column_whole(monkeypatch):
+    from rich.console import Console
+    from rich.table import Table
+
+    from archgym.console import print_table
+
+    name = "timeloop-random-pre297/instances"
+
+    def printed(**options):
+        table = Table("group", "sentence")
+        table.add_row(name, "many words that a narrow terminal has to break " * 3)
+        file = io.StringIO()
+        print_table(Console(file=file, color_system=None, **options), table)
+        return file.getvalue()
+
+    assert name in printed(width=60, force_terminal=True)
+    assert max(map(len, printed(width=60, force_terminal=True).splitlines())) == 60
+    assert any(name in line and line.count("many") == 3 for line in printed().splitlines())  # a pipe: nothing is broken

@@ -141,7 +141,10 @@ def test_a_budget_is_a_whole_number(bowl, budget):
 
 
 def test_what_is_refused_leaves_no_shard(tmp_path):
-    problem = make_problem("dram/gzip", fidelity="window:seven")
+    with pytest.raises(ArchGymError, match="seven"):
+        make_problem("dram/gzip", fidelity="window:seven")
+    problem = make_problem("dram/gzip")
+    problem.fidelity = "window:seven"  # what only the simulator sees
     with pytest.raises(ArchGymError, match="seven"):
         search(problem, make_agent("random", problem), 20, log=tmp_path / "a.arrows")
     assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,7 @@ def imports_of(module: str, source: str) -> set[str]:
     return {name for name in found if name is not None and name != module}
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     return {module: imports_of(module, path.read_text(encoding="utf-8")) for module, path in MODULES.items()}
 

@@ -69,6 +69,36 @@ def test_canonical_follows_inactive_rules_and_subspaces_inherit_them():
     assert (space.violations(space.sample(500, 0, feasible=True)) == "").all()
 
 
+def test_a_sub_space_keeps_the_rules_of_its_parent():
+    """Two interchangeable units, a parameter whose representative is not its first value, and a repair."""
+    space = DesignSpace(
+        [
+            Parameter("a", (1, 2, 4)),
+            Parameter("b", (1, 2, 4)),
+            Parameter("mode", ("off", "on")),
+            Parameter("k", (1, 2, 3)),
+        ],
+        constraints=[Constraint("sum", "a + b stays below 8", lambda x: x[:, 0] + x[:, 1] < 4)],
+        inactive=[Inactive("k", lambda x: x[:, 2] == 0, index=2)],
+        canonicalize=lambda x: np.column_stack([np.sort(x[:, :2], axis=1), x[:, 2:]]),
+        repair=lambda x: np.where((x[:, :2].sum(axis=1) >= 4)[:, None], x - [0, 1, 0, 0], x),
+    )
+    sub = space.restrict({"k": [2, 3], "a": [2, 4], "b": [2, 4]})
+    assert sub.canonical([[1, 0, 1, 0]]).tolist() == [[0, 1, 1, 0]]  # 4, 2 is 2, 4
+    assert sub.canonical([[1, 0, 0, 0]]).tolist() == [[0, 1, 0, 1]]  # k has no effect: its representative is 3
+    assert sub.has_repair and (sub.violations(sub.repair([[1, 1, 1, 0]])) == "").all()
+    uneven = space.restrict({"a": [4], "k": [1, 2]})  # holds neither the sorted pairs nor the representative of k
+    rows = next(iter(uneven.batches()))
+    assert (uneven.lift(uneven.canonical(rows))[:, 0] == 2).all()
+    # Whatever the sub-space calls equal, its parent does.
+    for part in (sub, uneven):
+        rows = next(iter(part.batches()))
+        assert (space.canonical(part.lift(part.canonical(rows))) == space.canonical(part.lift(rows))).all()
+        assert (part.canonical(part.canonical(rows)) == part.canonical(rows)).all()
+    with pytest.raises(ArchGymError, match="leaves out"):
+        space.restrict({"b": [4]}).repair([[2, 0, 0, 0]])
+
+
 def test_neighbours_differ_in_one_parameter():
     space = DesignSpace([Parameter("a", tuple(range(5))), Parameter("b", ("x", "y", "z"), ordered=False)])
     near = space.neighbours([2, 0])

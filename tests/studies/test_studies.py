@@ -1,8 +1,10 @@
 """Specs, executors, kills and resumes, and the summary of a study."""
 
 import gzip
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from archgym.cli import main
 from archgym.datasets.schema import CLOCK_COLUMNS
@@ -235,6 +238,14 @@ def test_a_killed_study_goes_on_to_the_same_results(serial, tmp_path):
     study = Study(tmp_path / "s")
     assert records(study) == {run: {**row, "study": "small"} for run, row in records(serial).items()}
     assert trials(study) == trials(serial)
+
+
+def test_progress_counts_what_a_limit_leaves(tmp_path):
+    shown = io.StringIO()
+    spec = parse_spec(SPEC)
+    result = run_study(spec, tmp_path / "s", limit=0, console=Console(file=shown, width=120, force_terminal=True))
+    assert result.done == 0
+    assert f"0/{len(spec.runs())}" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue())
 
 
 def test_an_existing_study_is_not_overwritten(serial, tmp_path):

@@ -6,7 +6,7 @@ Needs valgrind, gcc (with a static C library), gzip, sqlite3 and python3, and so
 in ``programs.json`` and in the index beside the traces:
 
 1. The program's input is made by a seeded generator; C programs of ``programs/`` are compiled statically with -O2.
-2. ``valgrind --tool=lackey --trace-mem=yes`` prints every access; the cache of ``cache.py`` turns them into requests.
+2. ``valgrind --tool=lackey --trace-mem=yes`` prints every access; the package's own cache filter turns them into requests.
    The cache is warm: it runs from the start, requests are recorded from the function ``recording_begins`` of our own
    programs on, and after a stated number of instructions of others. Raw requests go to ``--raw``.
 3. Time is the instruction count at a stated number of instructions a cycle (IPC) of a stated processor clock. Where
@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cache import LastLevelCache
+
+from archgym.simulators.dram.traces.cache import LastLevelCache
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "archgym/simulators/dram/data/traces"

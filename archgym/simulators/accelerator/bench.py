@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Iterable
 
@@ -13,6 +11,7 @@ from archgym import networks
 from archgym.measure import Figure
 from archgym.simulators.accelerator.loopnest import Architecture, Batch, Level, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
+from archgym.simulators.systolic import bench as systolic
 
 _SECONDS = 1.5
 
@@ -92,5 +91,4 @@ def bench(threads: int) -> Iterable[Figure]:
 
         yield Figure(f"hardware_designs_per_s/{name}", _rate(search), "designs/s", threads)
         yield Figure(f"hardware_designs_per_s/{name}/cold", cold, "designs/s", threads)
-    if importlib.util.find_spec("archgym.simulators.systolic.bench"):
-        yield from importlib.import_module("archgym.simulators.systolic.bench").bench(threads)
+    yield from systolic.bench(threads)

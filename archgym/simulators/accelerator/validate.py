@@ -7,7 +7,6 @@ the printed last place (0.005 pJ). Cases older than Timeloop's pull request 297 
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,8 @@ from archgym.simulators.accelerator.loopnest import (
     Tensor,
     evaluate,
 )
+from archgym.simulators.mapping import validate as mapping
+from archgym.simulators.systolic import validate as systolic
 
 _COUNTS = {
     "tile": "Utilized capacity",
@@ -35,7 +36,6 @@ _COUNTS = {
     "instances": "Utilized instances (max)",
 }
 _PRINTED_HALF_UNIT_PJ = 0.005
-_CHAINED = ("archgym.simulators.systolic.validate", "archgym.simulators.mapping.validate")
 
 Overrides = dict[tuple[str, str | None, str], Any]
 
@@ -43,9 +43,8 @@ Overrides = dict[tuple[str, str | None, str], Any]
 def validate(ref: Path) -> Iterable[Group]:
     """Groups of every file of ``ref`` that is there: loop nests here, then systolic arrays and cluster mappings."""
     yield from validate_loop_nests(ref)
-    for name in _CHAINED:
-        if importlib.util.find_spec(name.rsplit(".", 1)[0]) and importlib.util.find_spec(name):
-            yield from importlib.import_module(name).validate(ref)
+    yield from systolic.validate(ref)
+    yield from mapping.validate(ref)
 
 
 def validate_loop_nests(ref: Path) -> Iterable[Group]:
@@ -249,22 +248,3 @@ def _sample_rows(sample: dict[str, Any], architecture: Architecture, problem: Pr
             ):
                 yield kind, f"{entry['name']}/{tensor}", array[b, t], values[_COUNTS[kind]]
             yield "instances", f"{entry['name']}/{tensor}", ours.instances[b], values[_COUNTS["instances"]]
-
-
-def report(groups: Iterable[Group]) -> str:
-    """The groups as lines of text."""
-    lines = []
-    for group in groups:
-        required = ", ".join(f"{name} {bound:g}" for name, bound in group.required.items()) or "none"
-        verdict = "holds" if group.holds else "FALLS SHORT"
-        lines.append(
-            f"{group.group:40s} {group.rows:6d} rows  exact {group.exact:.4f}  worst {group.worst_error:.2e}  "
-            f"required {required}: {verdict}"
-        )
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    import sys
-
-    print(report(validate(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/ref/accelerator"))))

@@ -7,7 +7,6 @@ limits that stay out of touch have the same result bit by bit, so that one simul
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +22,7 @@ from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.kernels import fast as c
 from archgym.simulators.dram.timing import distances, fast_times, fits_fast, power_cycles
 from archgym.simulators.dram.trace import Trace
-from archgym.threads import on_threads, thread_count
+from archgym.threads import on_threads, thread_count, usable_cores
 
 Rows = NDArray[np.int64]
 Columns = dict[str, NDArray[np.int64]]
@@ -82,6 +81,7 @@ def prepare(
     channels: int = 1,
     split: bool = True,
     ignore_high_bits: bool = False,
+    clock_mhz: float | None = None,
 ) -> Prepared:
     """Decode a trace for a memory. Addresses are aligned down to the burst.
 
@@ -90,11 +90,16 @@ def prepare(
         device, address_map, ranks, channels: the memory.
         split: a request is a line of 64 bytes, so that a memory with shorter bursts takes several bursts for it, all
             with the request's arrival; False makes every request one burst, as DRAMSys does.
+        clock_mhz: clock that the times of a trace count which names none; the memory's own where None.
         ignore_high_bits: drop address bits beyond the memory, as DRAMSys does, instead of refusing them.
     """
     if not ignore_high_bits:
         check_addresses(trace, address_map.capacity, f"{device.name} ({ranks} ranks, {channels} channels)")
-    arrival, address, is_write = trace.arrival(device.clock_mhz), trace.address, trace.is_write.astype(np.uint8)
+    arrival, address, is_write = (
+        trace.arrival(device.clock_mhz, clock_mhz),
+        trace.address,
+        trace.is_write.astype(np.uint8),
+    )
     parts = LINE_BYTES // device.burst_bytes if split else 1
     if parts > 1:
         address = address & ~np.int64(LINE_BYTES - 1)
@@ -255,7 +260,7 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
 
 
 def _workers(threads: int | None, work: int) -> int:
-    return max(1, min(threads or thread_count(), len(os.sched_getaffinity(0)), work))
+    return max(1, min(threads or thread_count(), usable_cores(), work))
 
 
 def _groups(rows: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

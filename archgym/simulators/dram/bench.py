@@ -52,7 +52,7 @@ def bench(threads: int) -> Iterator[Figure]:
     two. ``simulations_per_s/<trace>``: the same without the sharing of results between designs, on one thread.
     ``requests_per_s/<trace>``: one design (open page, FR-FCFS, refresh) over 1,000,000 requests on one thread.
     """
-    simulator = DramSimulator(threads=threads)
+    simulator = DramSimulator("archgym", threads=threads)
     for make in TRACES:
         trace = make(WINDOW)
         space = simulator.space(trace)
@@ -65,7 +65,7 @@ def bench(threads: int) -> Iterator[Figure]:
             simulator.evaluate(designs, trace)
             rates.append(BATCH / (time.perf_counter() - start))
         yield Figure(f"designs_per_s/{trace.name}", max(rates), "1/s", threads)
-    single = DramSimulator(threads=1)
+    single = DramSimulator("archgym", threads=1)
     for make in TRACES:
         trace = make(WINDOW)
         designs = single.space(trace).sample(200, 9)

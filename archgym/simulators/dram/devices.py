@@ -7,8 +7,11 @@ own, of a known family: a YAML or JSON file with the fields of a preset.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -20,6 +23,8 @@ from archgym.errors import ArchGymError, UnknownNameError
 from archgym.reading import checked, parse_json, quote_path, read_json, read_yaml
 from archgym.simulators.dram.constraints import constraints, standard
 from archgym.simulators.dram.timing import power_cycles
+
+_WORDS = ("name", "description", "source")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,13 @@ class Device:
     ranks: int
     timing: Mapping[str, int] = field(repr=False, hash=False)
     power: Mapping[str, float] = field(repr=False, hash=False)
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that a device is but its name and description."""
+        fields = {f.name: getattr(self, f.name) for f in dataclass_fields(self)}
+        told = {k: dict(v) if isinstance(v, Mapping) else v for k, v in fields.items() if k not in _WORDS}
+        return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     @property
     def tck_ps(self) -> int:

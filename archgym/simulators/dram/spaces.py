@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.simulators.dram.addressmap import MAP_NAMES
-from archgym.simulators.dram.devices import devices
+from archgym.simulators.dram.devices import Device, devices
 from archgym.space import Constraint, Designs, DesignSpace, Inactive, Mask, Parameter
 
 #: Values of the policies in the order of the controller's numbers.
@@ -71,8 +71,13 @@ def controller_parameters(
         "RefreshMaxPulledin": tuple(limits),
         "MaxActiveTransactions": tuple(active),
     }
+    descriptions = dict(_DESCRIPTIONS)
+    if "NoRefresh" in refresh:
+        descriptions["RefreshPolicy"] += (
+            "; without refresh a memory loses its data, so that NoRefresh is for comparison only"
+        )
     return [
-        Parameter(name, tuple(values[name]), name not in POLICIES, _UNITS.get(name, ""), _DESCRIPTIONS[name])
+        Parameter(name, tuple(values[name]), name not in POLICIES, _UNITS.get(name, ""), descriptions[name])
         for name in NAMES
     ]
 
@@ -80,7 +85,8 @@ def controller_parameters(
 def inactive_rules(parameters: Sequence[Parameter]) -> list[Inactive]:
     """Parameters without effect: refresh limits without refresh, the transaction limit under the Simple arbiter."""
     place = {parameter.name: j for j, parameter in enumerate(parameters)}
-    none = parameters[place["RefreshPolicy"]].index("NoRefresh")
+    policies = parameters[place["RefreshPolicy"]].values
+    none = policies.index("NoRefresh") if "NoRefresh" in policies else -1
     simple = parameters[place["Arbiter"]].index("Simple")
 
     def without_refresh(designs: Designs) -> Mask:
@@ -91,15 +97,26 @@ def inactive_rules(parameters: Sequence[Parameter]) -> list[Inactive]:
         mask: Mask = designs[:, place["Arbiter"]] == simple
         return mask
 
-    return [
+    refreshless = [
         Inactive("RefreshMaxPostponed", without_refresh, "there is no refresh to postpone"),
         Inactive("RefreshMaxPulledin", without_refresh, "there is no refresh to pull in"),
+    ]
+    return [
+        *(refreshless if none >= 0 else ()),
         Inactive("MaxActiveTransactions", simple_arbiter, "the Simple arbiter has no transaction limit"),
     ]
 
 
+def deployable_space(device: Device) -> DesignSpace:
+    """ArchGym's ten parameters without NoRefresh: 884,736 designs on DDR; twice as many on a memory that can also refresh
+    single banks."""
+    refresh = ("AllBank", "PerBank") if device.supports_per_bank_refresh else ("AllBank",)
+    parameters = controller_parameters(range(1, 9), range(1, 9), POWERS, refresh)
+    return DesignSpace(parameters, inactive=inactive_rules(parameters))
+
+
 def archgym_space() -> DesignSpace:
-    """ArchGym's space as its ant colony searched it: 1,769,472 designs."""
+    """ArchGym's space as its ant colony searched it, with controllers that never refresh: 1,769,472 designs."""
     parameters = controller_parameters(range(1, 9), range(1, 9), POWERS)
     return DesignSpace(parameters, inactive=inactive_rules(parameters))
 
@@ -167,11 +184,37 @@ def wide_space(highest_address: int = 0) -> DesignSpace:
     return DesignSpace(parameters, constraints, inactive_rules(parameters))
 
 
+USUAL: Mapping[str, int | str] = {
+    "PagePolicy": "Open",
+    "Scheduler": "FrFcfs",
+    "SchedulerBuffer": "Bankwise",
+    "RequestBufferSize": 8,
+    "RespQueue": "Fifo",
+    "RefreshPolicy": "AllBank",
+    "RefreshMaxPostponed": 8,
+    "RefreshMaxPulledin": 8,
+    "Arbiter": "Simple",
+    "MaxActiveTransactions": 128,
+    "PowerDownPolicy": "NoPowerDown",
+    "CmdMux": "Oldest",
+}
+"""The usual controller, to compare with: DRAMSys' own configuration of open pages and FR-FCFS."""
+LOSES_DATA = (
+    "NoRefresh: a DRAM that is never refreshed loses its data within some tens of milliseconds, so that no memory can be "
+    "built like this; the space 'deployable' leaves it out"
+)
+
 SPACES: Mapping[str, Callable[..., DesignSpace]] = {
+    "deployable": deployable_space,
     "archgym": archgym_space,
     "archgym-rl": archgym_rl_space,
     "wide": wide_space,
 }
+
+
+def usual_row() -> NDArray[np.int64]:
+    """:data:`USUAL` as a row of the controller, int64 ``(12,)``."""
+    return np.array([POLICIES[n].index(str(USUAL[n])) if n in POLICIES else USUAL[n] for n in WIDE_NAMES], np.int64)
 
 
 def kernel_rows(space: DesignSpace, designs: Designs) -> NDArray[np.int64]:

@@ -18,6 +18,8 @@ from archgym.simulator import Workload
 
 LINE_BYTES = 64  # of a cache line: the unit in which locality is measured
 PAGE_BYTES = 4096
+CLOCK_MHZ = 1200.0
+"""Clock of times that count the cycles of a memory and do not say of which: that of DDR4-2400, the default memory."""
 LATEST = 2**53  # cycles; the simulator's own times stay exact integers far beyond
 _TOP = 2**63 - 1
 
@@ -30,7 +32,8 @@ class Trace(Workload):
         time: ``(n,)`` whole numbers from 0 to 2**53, non-decreasing: earliest cycle at which a request may be offered.
         address: ``(n,)`` byte addresses, whole numbers in ``[0, 2**63)``.
         is_write: ``(n,)`` booleans.
-        clock_mhz: clock whose cycles ``time`` counts; None where they are cycles of the memory under test.
+        clock_mhz: clock whose cycles ``time`` counts; None where they are cycles of the memory that the simulator is made
+            for (its option ``device``), never of one that is a parameter of the design.
 
     Attributes:
         time, address: int64 ``(n,)``; is_write: bool ``(n,)``. All read-only.
@@ -87,14 +90,17 @@ class Trace(Workload):
         clock = "memory clock" if self.clock_mhz is None else f"{self.clock_mhz:g} MHz"
         return f"Trace({self.name!r}, {len(self)} requests, {clock})"
 
-    def arrival(self, memory_clock_mhz: float) -> NDArray[np.int64]:
+    def arrival(self, memory_clock_mhz: float, unnamed_mhz: float | None = None) -> NDArray[np.int64]:
         """Arrival times in cycles of a memory of ``memory_clock_mhz``, rounded up to the next cycle; int64 ``(n,)``.
 
         Exact for clocks that are ratios of whole numbers up to 10**6.
+
+        Args:
+            memory_clock_mhz: of the memory.
+            unnamed_mhz: clock of a trace that names none; the memory's where None.
         """
-        if self.clock_mhz is None:
-            return self.time
-        ratio = Fraction(memory_clock_mhz).limit_denominator(10**6) / Fraction(self.clock_mhz).limit_denominator(10**6)
+        own = self.clock_mhz or unnamed_mhz or memory_clock_mhz
+        ratio = Fraction(memory_clock_mhz).limit_denominator(10**6) / Fraction(own).limit_denominator(10**6)
         if ratio == 1:
             return self.time
         up, down = ratio.numerator, ratio.denominator
@@ -122,6 +128,16 @@ class Trace(Workload):
             self.clock_mhz,
         )
 
+    def at_clock(self, clock_mhz: float) -> Trace:
+        """The same numbers as cycles of another clock."""
+        return Trace(self.name, self.description, self.time, self.address, self.is_write, clock_mhz)
+
+    def from_start(self) -> Trace:
+        """The same with the first request at time 0: the time before it belongs to no request."""
+        if not self.time[0]:
+            return self
+        return Trace(self.name, self.description, self.time - self.time[0], self.address, self.is_write, self.clock_mhz)
+
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """Hash of times, addresses, directions and clock."""
@@ -130,6 +146,30 @@ class Trace(Workload):
         for column in (self.time.astype("<i8"), self.address.astype("<i8"), self.is_write.astype("u1")):
             digest.update(column.tobytes())
         return digest.hexdigest()
+
+    def account(self) -> dict[str, str]:
+        """Requests, rate, directions, footprint, time span, refreshes that fall into it and locality of rows, in words."""
+        n, last = len(self), int(self.time[-1])
+        span_us = last / (self.clock_mhz or CLOCK_MHZ)
+        lines = np.unique(self.address // LINE_BYTES)
+        # In order of the trace: a request hits where the one before it in its bank was to the same row.
+        bank, row = self.address >> 13 & 15, self.address >> 17
+        order = np.argsort(bank, kind="stable")
+        same = (bank[order][1:] == bank[order][:-1]) & (row[order][1:] == row[order][:-1])
+        account = {"requests": f"{n:,}", "reads": f"{1 - float(self.is_write.mean()):.1%}"}
+        if last:
+            account |= {
+                "time from the first request to the last": f"{(last - int(self.time[0])) / (self.clock_mhz or CLOCK_MHZ):,.4g} us",
+                "rate": f"{n / max(span_us, 1e-9):,.4g} requests/us, {n * LINE_BYTES * 8 / max(span_us, 1e-9) / 1e3:,.4g} Gbit/s",
+                "refresh intervals of 7.8 us in it": f"{span_us / 7.8:,.4g}",
+            }
+        else:
+            account["times"] = "none: all requests are there at once"
+        return account | {
+            "footprint": f"{len(lines) * LINE_BYTES / 2**20:,.4g} MiB in lines of {LINE_BYTES} bytes, {n / len(lines):.3g} requests a line",
+            "span of addresses": f"{(int(lines[-1]) - int(lines[0]) + 1) * LINE_BYTES / 2**20:,.4g} MiB",
+            "row hits in order (open pages, DDR4-2400, map rbc)": f"{float(same.sum()) / n:.1%}",
+        }
 
     def features(self) -> dict[str, float]:
         """Numbers of order 1 that describe the trace.

@@ -28,6 +28,7 @@ from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces import write_trace
 from archgym.simulators.external.process import ToolError, run_tool
 from archgym.space import DesignSpace
+from archgym.threads import usable_cores
 
 BINARY_VARIABLE = "ARCHGYM_DRAMSYS"
 """Environment variable that names the binary where the option does not."""
@@ -87,7 +88,7 @@ class DramsysSimulator(DramSimulator):
     """DRAMSys 4.0 over the designs and traces of the DRAM simulator.
 
     Args:
-        space: ``archgym`` or ``archgym-rl``.
+        space: ``deployable``, ``archgym`` or ``archgym-rl``.
         binary: path of the DRAMSys program; the environment variable ``ARCHGYM_DRAMSYS`` where None.
         device, address_map, ranks, channels: as for the DRAM simulator.
         workers: processes at a time; the number of usable cores where None.
@@ -97,7 +98,9 @@ class DramsysSimulator(DramSimulator):
     name: ClassVar[str] = "dramsys"
     version: ClassVar[str] = "4.0"
     starts_programs: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("archgym", "archgym-rl")
+    spaces: ClassVar[tuple[str, ...]] = ("deployable", "archgym", "archgym-rl")
+    fidelities: ClassVar[tuple[str, ...]] = ()
+    default_objective: ClassVar[str] = "makespan"  # the program gives no latency of single requests
     metrics = METRICS
 
     def __init__(
@@ -118,8 +121,11 @@ class DramsysSimulator(DramSimulator):
             raise ArchGymError(f"time_limit_s is {time_limit_s}; expected more than 0 seconds")
         self.address_map = named_map(address_map, self.device, self.ranks, self.channels)
         self.binary = binary
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or usable_cores()
         self.time_limit_s = time_limit_s
+
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        return self.default_objective, ""
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         """None: the program prints no commands."""

@@ -13,7 +13,7 @@ def llm() -> None:
 
 
 @llm.command()
-@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: ../shared/ref/llm]")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of constants to update [default: print only]"
 )
@@ -24,7 +24,7 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json
+    from archgym.console import print_json, print_table
     from archgym.errors import UnknownNameError
     from archgym.measure import default_reference
     from archgym.simulators.llm.fit import fit_all, write_constants
@@ -48,14 +48,14 @@ def fit(ref: Path | None, out: Path | None, only: str | None, as_json: bool) -> 
     for operator, key, found in fits:
         shares = [f"{100 * found[c]:.1f} %" for c in ("mean_error", "not_fitted_mean_error", "not_fitted_p90_error")]
         table.add_row(operator, key, str(found["rows"]), *shares)
-    Console().print(table)
+    print_table(Console(), table)
 
 
 def _fit_training(folder: Path, out: Path | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json
+    from archgym.console import print_json, print_table
     from archgym.simulators.llm.fit_training import fit_training, write_training
 
     found = fit_training(folder)
@@ -69,7 +69,7 @@ def _fit_training(folder: Path, out: Path | None, as_json: bool) -> None:
     table.add_column("value", justify="right")
     for key, value in found["constants"].items():
         table.add_row(key, f"{value:.4g}")
-    Console().print(table)
+    print_table(Console(), table)
     for name in ("mean_error", "p90_error", "worst_error", "not_fitted_mean_error", "not_fitted_p90_error"):
         Console().print(f"{name} {100 * found[name]:.1f} %", highlight=False)
 
@@ -122,7 +122,7 @@ def _show(title: str, rows: list[dict[str, object]], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from archgym.console import print_json
+    from archgym.console import print_json, print_table
 
     if as_json:
         print_json({title: rows})
@@ -134,4 +134,63 @@ def _show(title: str, rows: list[dict[str, object]], as_json: bool) -> None:
         table.add_row(
             *(f"{v:,}" if isinstance(v, int) else f"{v:g}" if isinstance(v, float) else str(v) for v in row.values())
         )
-    Console().print(table)
+    print_table(Console(), table)
+
+
+@llm.command("fit-traces")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of traces [default: $ARCHGYM_REF/llm/traces]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of generators to update [default: print only]"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def fit_traces_command(ref: Path | None, out: Path | None, as_json: bool) -> None:
+    """Fit a generator to each request trace of a folder, and show how far it is from the trace."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from archgym.console import print_json, print_table
+    from archgym.measure import default_reference
+    from archgym.simulators.llm.fit_serving import fit_traces
+    from archgym.simulators.llm.requests import write_generators
+
+    fits = fit_traces(ref or default_reference("llm") / "traces")
+    if out is not None:
+        write_generators(out, {name: parameters for name, (parameters, _) in fits.items()})
+    if as_json:
+        print_json({name: {"parameters": parameters, "fit": rows} for name, (parameters, rows) in fits.items()})
+        return
+    for name, (_, rows) in fits.items():
+        table = Table(title=name)
+        for column in ("what", "trace", "generated"):
+            table.add_column(column, justify="left" if column == "what" else "right")
+        for row in rows:
+            table.add_row(row["what"], f"{row['trace']:.4g}", f"{row['generated']:.4g}")
+        print_table(Console(), table)
+
+
+@llm.command("fit-engine")
+@click.option("--ref", type=click.Path(path_type=Path), help="folder of reference data [default: $ARCHGYM_REF/llm]")
+@click.option("--backend", default="vllm", show_default=True, help="engine whose rows are fitted")
+@click.option("--model", default="llama3.1-70b", show_default=True, help="model whose rows are fitted")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="file of engines to update [default: print only]"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def fit_engine_command(ref: Path | None, backend: str, model: str, out: Path | None, as_json: bool) -> None:
+    """Fit the constants of a serving engine to measured times between tokens."""
+    import json
+
+    from rich.console import Console
+
+    from archgym.console import print_json
+    from archgym.measure import default_reference
+    from archgym.simulators.llm.fit_serving import fit_engine
+
+    found = fit_engine((ref or default_reference("llm")) / "serving_measured.csv.gz", backend, model)
+    if out is not None:
+        known = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+        out.write_text(json.dumps({**known, backend: found}, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json({backend: found})
+        return
+    Console().print(json.dumps({backend: found}, indent=1))

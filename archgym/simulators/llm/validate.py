@@ -11,8 +11,11 @@ from pathlib import Path
 
 from archgym.measure import Group
 
-REFERENCE = "llm"
-SUBJECTS = ("archgym.simulators.llm.validate_training", "archgym.simulators.llm.validate_operators")
+SUBJECTS = (
+    "archgym.simulators.llm.validate_training",
+    "archgym.simulators.llm.validate_operators",
+    "archgym.simulators.llm.validate_serving",
+)
 """Modules with a function ``groups(ref)``, in the order of the report."""
 
 

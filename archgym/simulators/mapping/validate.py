@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.measure import Group, compare
 
-REFERENCE = "accelerator"
-"""Folder of the reference data, among those of all simulators."""
-
 _LETTERS = "KCYXRS"
 #: Columns of the reference, in the order of the kernel's result.
 _COLUMNS = {

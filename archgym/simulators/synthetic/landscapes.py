@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from archgym.space import Constraint, Designs, DesignSpace, Parameter, linear_gr
 
 Column = NDArray[np.float64]
 Function = Callable[[Designs], Column]
+P = ParamSpec("P")
 
 
 class Landscape(Workload):
@@ -43,6 +45,10 @@ class Landscape(Workload):
         super().__init__(name, description)
         self.space, self.loss, self.effort = space, loss, effort
         self.best: Designs = np.asarray(best, dtype=np.int64)
+        self._made_by: tuple[Callable[..., Landscape], tuple[Any, ...]] | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return self._made_by if self._made_by is not None else super().__reduce_ex__(protocol)
 
     @property
     def fingerprint(self) -> str:
@@ -50,6 +56,18 @@ class Landscape(Workload):
         sample = self.space.sample(64, 0)
         parts = [self.space.nvec.tobytes(), np.round(self.loss(sample), 9).tobytes()]
         return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+
+def _picklable(maker: Callable[P, Landscape]) -> Callable[P, Landscape]:
+    """Landscapes of ``maker`` pickle as its name and arguments: their functions are closures."""
+
+    @wraps(maker)
+    def make(*args: P.args, **kwargs: P.kwargs) -> Landscape:
+        landscape = maker(*args, **kwargs)
+        landscape._made_by = partial(make, *args, **kwargs), ()
+        return landscape
+
+    return make
 
 
 def _sum(parts: Any) -> Column:
@@ -60,6 +78,7 @@ def _sum(parts: Any) -> Column:
     return total
 
 
+@_picklable
 def separable(d: int = 8, levels: int = 8, seed: int = 0) -> Landscape:
     """Loss = sum of one random cost a parameter; unordered parameters of ``levels`` values."""
     costs = np.random.default_rng(seed).random((d, levels))
@@ -74,6 +93,7 @@ def separable(d: int = 8, levels: int = 8, seed: int = 0) -> Landscape:
     )
 
 
+@_picklable
 def rugged(d: int = 16, levels: int = 4, k: int = 3, seed: int = 1) -> Landscape:
     """NK landscape on a ring: the share of parameter j depends on j and the ``k`` parameters after it."""
     tables = np.random.default_rng(seed).random((d, levels ** (k + 1)))
@@ -122,6 +142,7 @@ def _best_on_ring(tables: NDArray[np.float64], d: int, levels: int, k: int) -> D
     return design
 
 
+@_picklable
 def deceptive(blocks: int = 6, size: int = 4, seed: int = 2) -> Landscape:
     """Traps of ``size`` binary parameters each: loss 0 with all bits at their hidden value, else 1/4 + 3/4 of the share
     of bits that are; every single change for the better leads away from the optimum. The order of bits is hidden."""
@@ -137,6 +158,7 @@ def deceptive(blocks: int = 6, size: int = 4, seed: int = 2) -> Landscape:
     return Landscape("deceptive", f"{blocks} deceptive traps of {size} bits in hidden order", space, loss, target)
 
 
+@_picklable
 def packing(d: int = 10, levels: int = 6, seed: int = 3) -> Landscape:
     """Every parameter buys gain with weight, and the weights must fit a capacity (a multiple-choice knapsack). The
     loss is the gain missed."""
@@ -177,6 +199,7 @@ def packing(d: int = 10, levels: int = 6, seed: int = 3) -> Landscape:
     )
 
 
+@_picklable
 def pareto(d: int = 8, levels: int = 8, seed: int = 4) -> Landscape:
     """Two separable sums that disagree: what lowers the loss costs effort. The exact front is the Minkowski sum of the
     parameters' own fronts (see :func:`exact_front`)."""
@@ -235,6 +258,7 @@ def _continuous(
     return Landscape(name, description, space, loss, best)
 
 
+@_picklable
 def branin() -> Landscape:
     """Branin's function on [-5, 10] x [0, 15], 101 values an axis (Dixon, Szegö, 1978)."""
 
@@ -260,6 +284,7 @@ _HARTMANN_P = 1e-4 * np.array(
 _HARTMANN_ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
 
 
+@_picklable
 def hartmann6() -> Landscape:
     """Hartmann's function of six variables on the unit cube, 11 values an axis (Hartmann, 1973)."""
 
@@ -275,6 +300,7 @@ def hartmann6() -> Landscape:
     )
 
 
+@_picklable
 def rastrigin(d: int = 8, count: int = 41, seed: int = 5) -> Landscape:
     """Rastrigin's function with its optimum at a hidden point of the grid over [-4, 4]."""
     best = np.random.default_rng(seed).integers(count // 5, count - count // 5, d)
@@ -289,6 +315,7 @@ def rastrigin(d: int = 8, count: int = 41, seed: int = 5) -> Landscape:
     )
 
 
+@_picklable
 def ackley(d: int = 10, count: int = 33, seed: int = 6) -> Landscape:
     """Ackley's function with its optimum at a hidden point of the grid over [-16, 16]."""
     best = np.random.default_rng(seed).integers(count // 5, count - count // 5, d)

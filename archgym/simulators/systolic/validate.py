@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.measure import Group, compare
 
-REFERENCE = "accelerator"
-"""Folder of the reference data, among those of all simulators."""
-
 
 def validate(ref: Path) -> Iterable[Group]:
     """Groups of ``scalesim_closed_form.csv.gz`` and ``scalesim_simulated.csv.gz``, where the folder has them."""

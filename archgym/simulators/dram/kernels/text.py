@@ -40,6 +40,10 @@ def tokenize(text, separates, stop, field, most, skip):
             while i < n and text[i] != NEWLINE:
                 i += 1
             stop_at, blank = i, True
+            for k in range(start, i):
+                if text[k] == stop:
+                    stop_at = k
+                    break
             for k in range(start, stop_at):
                 blank &= separates[text[k]]
             k = start

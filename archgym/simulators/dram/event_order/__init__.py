@@ -1,1 +1,0 @@
-"""Measurements of the exact order of events, ``order="event"`` of the DRAM simulator."""
