@@ -22,10 +22,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym._version import __version__
-from archgym.console import parse_choices, parse_options, print_json, print_table
+from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.measure import default_reference
-from archgym.problem import Problem, make_problem
+from archgym.problem import Problem
+from archgym.problem_cli import chosen_problem, problem_options
 from archgym.registry import AGENTS, BENCHES, OBJECTIVES, SIMULATORS, VALIDATORS
 from archgym.threads import usable_cores
 from archgym.writing import finite
@@ -42,6 +43,8 @@ class Commands(click.Group):
         "suite": "archgym.suites.cli:suite",
         "dataset": "archgym.datasets.cli:dataset",
         "proxy": "archgym.proxies.cli:proxy",
+        "export": "archgym.exporting.cli:export",
+        "compare": "archgym.exporting.cli:compare",
         "report": "archgym.reports.cli:report",
         "show": "archgym.reports.cli:show",
         "nas": "archgym.simulators.nas.cli:nas",
@@ -86,52 +89,6 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="archgym")
 def main() -> None:
     """Design hardware with machine learning: simulators, search agents, datasets, proxies and studies."""
-
-
-def problem_options(command: Any) -> Any:
-    """Options that choose a problem, shared by the commands that take one."""
-    for option in (
-        click.option("--objective", help="objective text, e.g. edp, total_time_ns, energy_pj@total_time_ns<=50000"),
-        click.option("--space", help="design space of the simulator"),
-        click.option("--fidelity", help="fidelity of the simulator"),
-        click.option("--simulator", help="stand-in: proxy:FILE or the name of another back-end"),
-        click.option("--requests", type=int, help="window of a memory trace: its first N requests (0 = all)"),
-        click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload"),
-        click.option("--option", "-o", multiple=True, metavar="NAME=VALUE", help="option of the simulator"),
-        click.option("--fix", multiple=True, metavar="NAME=VALUE", help="parameter with the one value that it takes"),
-        click.option("--only", multiple=True, metavar="NAME=A,B,C", help="parameter with the values that it may take"),
-    ):
-        command = option(command)
-    return command
-
-
-def chosen_problem(
-    name: str,
-    objective: str | None,
-    space: str | None,
-    fidelity: str | None,
-    simulator: str | None,
-    requests: int | None,
-    workload_option: tuple[str, ...],
-    option: tuple[str, ...],
-    fix: tuple[str, ...] = (),
-    only: tuple[str, ...] = (),
-) -> Problem:
-    """The problem that the shared options describe."""
-    workload_options = parse_options(workload_option)
-    if requests is not None:
-        workload_options["requests"] = requests
-    return make_problem(
-        name,
-        objective=objective,
-        space=space,
-        fidelity=fidelity,
-        simulator=simulator,
-        workload_options=workload_options,
-        fix=parse_choices(fix, "--fix"),
-        only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
-        **parse_options(option),
-    )
 
 
 # --- looking around ----------------------------------------------------------------------------------------------

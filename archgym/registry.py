@@ -149,3 +149,19 @@ BENCHES = Registry(
     },
 )
 """What ``archgym bench NAME`` calls with a number of threads, to get figures (:class:`archgym.measure.Figure`)."""
+
+EXPORTERS = Registry(
+    "export format",
+    "archgym.exporters",
+    {
+        "json": "archgym.exporting.values:JsonExporter",
+        "csv": "archgym.exporting.values:CsvExporter",
+        "dramsys4": "archgym.exporting.dramsys:Dramsys4Exporter",
+        "dramsys5": "archgym.exporting.dramsys:Dramsys5Exporter",
+        "dramsim3": "archgym.exporting.dramsim3:Dramsim3Exporter",
+        "ramulator2": "archgym.exporting.ramulator2:Ramulator2Exporter",
+        "scalesim": "archgym.exporting.scalesim:ScaleSimExporter",
+        "timeloop": "archgym.exporting.timeloop:TimeloopExporter",
+    },
+)
+"""Formats of ``archgym export``; see :class:`archgym.exporting.Exporter`."""

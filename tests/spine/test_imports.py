@@ -40,7 +40,7 @@ LAYERS = (
     ("registry",),
     ("objective",),
     ("combining",),
-    ("problem",),
+    ("problem", "problem_cli"),
     ("datasets",),
     ("evaluator", "enumeration", "progress"),
     ("networks",),

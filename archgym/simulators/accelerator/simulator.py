@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.networks import Network, network
+from archgym.networks.layers import Layer
 from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
-from archgym.simulators.accelerator import hardware, mapper
+from archgym.simulators.accelerator import hardware, loopnest, mapper
 from archgym.simulators.accelerator.components import technologies, technology
 from archgym.space import DesignSpace
 
@@ -174,27 +175,32 @@ class AcceleratorSimulator(NetworkSimulator):
         found = mappings.found & (costs.verdict == 0)
         return costs.energy_pj.reshape(n, m), costs.cycles.reshape(n, m), found.reshape(n, m), mappings
 
+    def nests(
+        self, design: ArrayLike, workload: Workload, *, fidelity: str | None = None
+    ) -> tuple[loopnest.Architecture, list[tuple[Layer, loopnest.Mapping | None]]]:
+        """The hardware of one design and every distinct layer with its best mapping on it, None where nothing fits."""
+        network = self.check_network(workload).merged()
+        rows = self._space.check(design)
+        if len(rows) != 1:
+            raise ArchGymError(f"one design has one hardware, and {len(rows)} were given; call it once a design")
+        table, _ = self._table(self._values(rows))
+        _, _, found, mappings = self._run(table, network, fidelity)
+        return hardware.architecture(table[0]), [
+            (layer, mappings.mapping(i) if found[0, i] else None) for i, layer in enumerate(network.layers)
+        ]
+
     def layer_details(
         self, design: ArrayLike, workload: Workload, *, fidelity: str | None = None
     ) -> list[dict[str, Any]]:
         """One design layer by layer: energy, cycles, utilization of one run, repeats, energy by level and tensor, and
         the mapping as text."""
-        from archgym.simulators.accelerator import loopnest
-
-        network = self.check_network(workload).merged()
-        rows = self._space.check(design)
-        if len(rows) != 1:
-            raise ArchGymError(f"layer_details takes one design, not {len(rows)}; call it once a design")
-        table, _ = self._table(self._values(rows))
-        _, _, found, mappings = self._run(table, network, fidelity)
-        machine = hardware.architecture(table[0])
+        machine, nests = self.nests(design, workload, fidelity=fidelity)
         details = []
-        for i, layer in enumerate(network.layers):
+        for layer, mapping in nests:
             row: dict[str, Any] = {"layer": layer.name, "count": layer.count, "macs": layer.macs}
-            if not found[0, i]:
+            if mapping is None:
                 details.append({**row, "violation": "no_mapping"})
                 continue
-            mapping = mappings.mapping(i)
             result = loopnest.evaluate(loopnest.Problem.from_layer(layer), machine, mapping)
             by_place = {
                 f"{level.name}/{tensor}": float(result.energy_pj[b, t]) * 1e-6

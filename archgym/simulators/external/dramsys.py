@@ -208,9 +208,31 @@ def write_configuration(
     ranks: int = 1,
     channels: int = 1,
 ) -> Path:
-    """Write the JSON files of one run below ``folder``, laid out as DRAMSys' folder of resources; returns that of the
-    simulation. ``trace`` counts cycles of the memory clock."""
-    configs = folder / "configs"
+    """Write the JSON files of one run below ``folder``; returns that of the simulation. ``trace`` counts cycles of the
+    memory clock."""
+    for name, content in configuration(design, trace.name, device, address_map, ranks, channels).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    (folder / "traces").mkdir(exist_ok=True)
+    (folder / "traces" / trace.name).symlink_to(trace.resolve())
+    return folder / SIMULATION
+
+
+SIMULATION = "simulations/simulation.json"
+"""The file that the program is started with."""
+
+
+def configuration(
+    design: Mapping[str, Any],
+    trace: str,
+    device: Device,
+    address_map: AddressMap,
+    ranks: int = 1,
+    channels: int = 1,
+) -> dict[str, dict[str, Any]]:
+    """The JSON files of one run, path -> content, laid out as DRAMSys' folder of resources. ``trace`` is the name of the
+    trace, which counts cycles of the memory clock."""
     controller = {"CmdMux": "Oldest", "PowerDownPolicy": "NoPowerDown", **design}
     fields = {
         "BYTE_BIT": "byte",
@@ -285,20 +307,14 @@ def write_configuration(
             "simconfig": "simulator.json",
             "simulationid": "archgym",
             "thermalconfig": "thermal.json",
-            "tracesetup": [{"clkMhz": device.clock_mhz, "name": trace.name}],
+            "tracesetup": [{"clkMhz": device.clock_mhz, "name": trace}],
         }
     }
-    files = {
-        configs / "amconfigs" / "map.json": {"CONGEN": mapping},
-        configs / "mcconfigs" / "controller.json": {"mcconfig": controller},
-        configs / "memspecs" / "memory.json": {"memspec": memory},
-        configs / "simulator" / "simulator.json": {"simconfig": simulation},
-        configs / "thermalsim" / "thermal.json": {"thermalsimconfig": thermal},
-        folder / "simulations" / "simulation.json": top,
+    return {
+        "configs/amconfigs/map.json": {"CONGEN": mapping},
+        "configs/mcconfigs/controller.json": {"mcconfig": controller},
+        "configs/memspecs/memory.json": {"memspec": memory},
+        "configs/simulator/simulator.json": {"simconfig": simulation},
+        "configs/thermalsim/thermal.json": {"thermalsimconfig": thermal},
+        SIMULATION: top,
     }
-    for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    (folder / "traces").mkdir(exist_ok=True)
-    (folder / "traces" / trace.name).symlink_to(trace.resolve())
-    return folder / "simulations" / "simulation.json"

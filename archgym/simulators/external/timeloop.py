@@ -132,10 +132,15 @@ class TimeloopModel:
         return to_result(stats, problem, architecture)
 
 
-def write_inputs(folder: Path, problem: Problem, architecture: Architecture, mapping: Mapping) -> list[str]:
-    """Write Timeloop's inputs (version 0.4) into ``folder``; returns the file names in the order of the command."""
+def write_inputs(
+    folder: Path, problem: Problem, architecture: Architecture, mapping: Mapping, word_bits: int = 8
+) -> list[str]:
+    """Write Timeloop's inputs (version 0.4) into ``folder``; returns the file names in the order of the command.
+
+    ``word_bits`` is the width of a word in bits: the model counts words, so that it changes no count.
+    """
     contents: dict[str, Any] = {
-        "architecture.yaml": {"architecture": _architecture(architecture)},
+        "architecture.yaml": {"architecture": _architecture(architecture, word_bits)},
         "problem.yaml": {"problem": _problem(problem)},
         "mapping.yaml": {"mapping": _mapping(problem, architecture, mapping)},
         "ERT.yaml": {"ERT": _energies(architecture)},
@@ -146,20 +151,20 @@ def write_inputs(folder: Path, problem: Problem, architecture: Architecture, map
     return list(contents)
 
 
-_MAC, _SYSTEM, _WORD_BITS = "MAC", "system", 8
+_MAC, _SYSTEM = "MAC", "system"
 
 
 def _titled(name: str, instances: int) -> str:
     return f"{name}[1..{instances}]"
 
 
-def _architecture(architecture: Architecture) -> dict[str, Any]:
+def _architecture(architecture: Architecture, word_bits: int) -> dict[str, Any]:
     parts = []
     for i, level in enumerate(architecture.levels):
-        width = level.block_words * _WORD_BITS * level.cluster_size
+        width = level.block_words * word_bits * level.cluster_size
         attributes: dict[str, Any] = {
             "width": width,
-            "datawidth": _WORD_BITS,
+            "datawidth": word_bits,
             "meshX": level.mesh_x,
             "meshY": level.mesh_y,
             "cluster_size": level.cluster_size,
@@ -172,7 +177,7 @@ def _architecture(architecture: Architecture) -> dict[str, Any]:
                 attributes[key] = getattr(level, key)
         kind = "DRAM" if i == 0 else "SRAM"
         parts.append({"name": _titled(level.name, level.instances), "class": kind, "attributes": attributes})
-    mac = {"datawidth": _WORD_BITS, "width": _WORD_BITS, "meshX": architecture.mac_x, "meshY": architecture.mac_y}
+    mac = {"datawidth": word_bits, "width": word_bits, "meshX": architecture.mac_x, "meshY": architecture.mac_y}
     parts.append({"name": _titled(_MAC, architecture.macs), "class": "intmac", "attributes": mac})
     cycle = {"global_cycle_seconds": architecture.cycle_ns * 1e-9}
     return {"version": "0.4", "subtree": [{"name": _SYSTEM, "attributes": cycle, "local": parts}]}

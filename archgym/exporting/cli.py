@@ -1,0 +1,120 @@
+"""``archgym export`` and ``archgym compare``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from archgym.console import print_json
+from archgym.errors import ArchGymError
+from archgym.problem_cli import chosen_problem, problem_options
+
+out = Console()
+
+
+@click.command()
+@click.argument("source", metavar="RUN|DATASET|PROBLEM")
+@partial(problem_options, option_names=("--option",))
+@click.option(
+    "--design", "which", default="best", show_default=True, help="best, the number of a trial, JSON, or a file"
+)
+@click.option("--to", "to", help="format [default: list those that fit]")
+@click.option("-o", "--out", "folder", type=click.Path(path_type=Path), help="folder for the files [export-FORMAT]")
+@click.option(
+    "--trust", is_flag=True, help="run the program that the trials name, where they are of a model of your own"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def export(
+    source: str, which: str, to: str | None, folder: Path | None, trust: bool, as_json: bool, **options: Any
+) -> None:
+    """Write a design as files of another tool: the best of a run's folder or dataset, or of a PROBLEM.
+
+    What the format cannot say is listed in the README beside the files.
+    """
+    from archgym.exporting.base import export as write
+    from archgym.exporting.base import formats_for
+    from archgym.exporting.source import from_trials, of_problem
+    from archgym.registry import EXPORTERS
+
+    if Path(source).exists():
+        problem, design = from_trials(Path(source), which, trust)
+    else:
+        problem = chosen_problem(source, **options)
+        design = of_problem(problem, which) if to is not None else {}
+    formats = formats_for(problem.name.partition("/")[0])
+    if to is None:
+        rows = {name: EXPORTERS.load(name).title for name in formats}
+        if as_json:
+            print_json({"problem": problem.name, "formats": rows})
+            return
+        table = Table("format", "for")
+        for name, title in rows.items():
+            table.add_row(name, title)
+        out.print(table)
+        return
+    folder = folder or Path(f"export-{to}")
+    written = write(problem, design, to, folder)
+    if as_json:
+        print_json({"problem": problem.name, "format": to, "out": str(folder), "design": design, **vars(written)})
+        return
+    table = Table(Column("file", overflow="fold"), Column("content", overflow="fold"))
+    for name, what in written.files.items():
+        table.add_row(escape(name), escape(what))
+    out.print(table)
+    for sentence in written.unsaid:
+        out.print(f"not said: {escape(sentence)}", highlight=False)
+    out.print(f"files: [bold]{escape(str(folder))}[/bold]")
+    if written.command:
+        out.print(f"start: {escape(written.command)}", highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("name", metavar="PROBLEM")
+@problem_options
+@click.option("--design", "which", required=True, help="JSON, or a JSON or YAML file: parameter -> value")
+@click.option("--with", "other", default="best", show_default=True, help="best known, a run's folder, JSON, or a file")
+@click.option(
+    "--samples", type=click.IntRange(min=10), default=2000, show_default=True, help="uniform designs to rank it by"
+)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def compare(name: str, which: str, other: str, samples: int, as_json: bool, **options: Any) -> None:
+    """Put a design of your own beside the best, metric by metric, and say how much of the space is better."""
+    from archgym.exporting.source import compared, design_from_text, from_trials, of_problem
+
+    problem = chosen_problem(name, **options)
+    mine = design_from_text(which, problem)
+    if other != "best" and Path(other).is_dir():
+        found, best = from_trials(Path(other), "best")
+        if found.space.names != problem.space.names:
+            raise ArchGymError(f"{other} holds runs on other parameters than {problem.name} has")
+    else:
+        best = of_problem(problem, other)
+    result = compared(problem, mine, best, samples)
+    if as_json:
+        print_json(result)
+        return
+    table = Table(Column("metric", overflow="fold"), "unit", "better", "yours", "best", "ratio")
+    for metric, row in result["metrics"].items():
+        if row["direction"] != "none":
+            ratio = row["design"] / row["best"] if row["best"] else float("nan")
+            better = "lower" if row["direction"] == "min" else "higher"
+            table.add_row(metric, row["unit"], better, f"{row['design']:.5g}", f"{row['best']:.5g}", f"{ratio:.3f}")
+    out.print(table)
+    if result["differs"]:
+        table = Table("parameter", "yours", "best")
+        for parameter, (a, b) in result["differs"].items():
+            table.add_row(parameter, str(a), str(b))
+        out.print(table)
+    if not result["feasible"]:
+        out.print(f"your design is infeasible: {escape(result['violation'])}")
+    out.print(
+        f"reward {result['reward']:.4f} against {result['best_reward']:.4f} ({escape(problem.objective.name)}, higher is "
+        f"better); {100 * result['better_share']:.2f} % of {samples:,} uniform designs are better than yours",
+        highlight=False,
+    )

@@ -1,0 +1,114 @@
+"""Ramulator 2: its YAML and a load-store trace. Its controller is FR-FCFS; presets of the same speed stand for the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archgym.errors import ArchGymError
+from archgym.exporting.base import Exporter, Written
+from archgym.exporting.memory import Memory, memory_of
+from archgym.problem import Problem
+from archgym.space import Value
+
+#: Our times -> the fields of Ramulator's timing, in cycles.
+_TIMES = {
+    "RL": "nCL", "RCD": "nRCD", "RP": "nRP", "RAS": "nRAS", "RC": "nRC", "WR": "nWR", "RTP": "nRTP", "WL": "nCWL",
+    "CCD_S": "nCCDS", "CCD_L": "nCCDL", "RRD_S": "nRRDS", "RRD_L": "nRRDL", "WTR_S": "nWTRS", "WTR_L": "nWTRL",
+    "CCD": "nCCD", "RRD": "nRRD", "WTR": "nWTR", "FAW": "nFAW", "RFC": "nRFC", "REFI": "nREFI",
+}  # fmt: skip
+_MAPS = {"rbc": "RoBaRaCoCh", "brc": "ChRaBaRoCo", "li": "RoBaRaCoCh", "li-xor": "MOP4CLXOR"}
+
+
+class Ramulator2Exporter(Exporter):
+    """``config.yaml`` and ``trace.txt`` (``LD 0xADDRESS`` or ``ST 0xADDRESS``)."""
+
+    name = "ramulator2"
+    title = "Ramulator 2"
+    simulators = ("dram",)
+
+    def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
+        import yaml
+
+        memory = memory_of(problem, design)
+        if memory.device.family not in ("DDR3", "DDR4"):
+            raise ArchGymError(
+                f"{memory.device.name} is {memory.device.family}, for which no Ramulator file is written; known: DDR3, DDR4"
+            )
+        content, unsaid = _config(memory)
+        (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        kinds = np.where(memory.trace.is_write, "ST", "LD")
+        lines = map("{} 0x{:x}\n".format, kinds.tolist(), memory.trace.address.tolist())
+        (folder / "trace.txt").write_text("".join(lines), encoding="utf-8")
+        if memory.trace.time.any():
+            unsaid.insert(
+                0, "The times of the requests: a load-store trace has none, requests come as fast as they are taken."
+            )
+        return Written(
+            {
+                "config.yaml": "front end, memory (times in cycles, period in ps), controller",
+                "trace.txt": "the requests",
+            },
+            unsaid,
+            "ramulator2 -f config.yaml",
+        )
+
+
+def _config(memory: Memory) -> tuple[dict[str, Any], list[str]]:
+    device, controller = memory.device, memory.controller
+    unsaid: list[str] = []
+    megabits = device.rank_bytes // device.devices >> 17
+    organisation = {
+        "density": megabits,
+        "dq": device.width_bits,
+        "channel": memory.channels,
+        "rank": memory.ranks,
+        **({"bankgroup": device.bank_groups} if device.bank_groups > 1 else {}),
+        "bank": device.banks // device.bank_groups,
+        "row": device.rows,
+        "column": device.columns,
+    }
+    timing: dict[str, Any] = {"rate": round(device.clock_mhz * device.data_rate), "tCK_ps": device.tck_ps}
+    timing["nBL"] = device.burst_cycles
+    timing |= {theirs: int(device.timing[ours]) for ours, theirs in _TIMES.items() if ours in device.timing}
+    if memory.map_name == "li":
+        unsaid.append("The address map 'li' (bank groups below the columns) has no counterpart; RoBaRaCoCh is written.")
+    elif memory.map_name == "li-xor":
+        unsaid.append("MOP4CLXOR is like the address map 'li-xor', not equal to it.")
+    policy = {"Open": "OpenRowPolicy", "OpenAdaptive": "OpenRowPolicy"}.get(
+        str(controller["PagePolicy"]), "ClosedRowPolicy"
+    )
+    if controller["PagePolicy"] != "Open":
+        unsaid.append(
+            f"PagePolicy {controller['PagePolicy']} is written as {policy}, which closes rows by other rules."
+        )
+    row_policy: dict[str, Any] = {"impl": policy}
+    if policy == "ClosedRowPolicy":
+        row_policy["cap"] = 1 if controller["PagePolicy"] == "Closed" else 4
+    if controller["Scheduler"] != "FrFcfs":
+        unsaid.append(f"Scheduler {controller['Scheduler']}: FRFCFS is written.")
+    inner: dict[str, Any] = {"impl": "Generic", "Scheduler": {"impl": "FRFCFS"}}
+    if controller["RefreshPolicy"] == "NoRefresh":
+        inner["RefreshManager"] = {"impl": "NoRefresh"}
+    else:
+        inner["RefreshManager"] = {"impl": "AllBank"}
+        if controller["RefreshPolicy"] == "PerBank":
+            unsaid.append("Refresh of single banks: all banks are refreshed together.")
+    for name in ("SchedulerBuffer", "RequestBufferSize", "RefreshMaxPostponed", "RefreshMaxPulledin", "RespQueue",
+                 "Arbiter", "MaxActiveTransactions", "PowerDownPolicy", "CmdMux"):  # fmt: skip
+        unsaid.append(f"{name} ({controller[name]}) has no counterpart.")
+    inner |= {"RowPolicy": row_policy, "plugins": None}
+    unsaid.append("Currents: power stands in Ramulator's own presets.")
+    return {
+        "Frontend": {"impl": "LoadStoreTrace", "path": "trace.txt", "clock_ratio": 1},
+        "MemorySystem": {
+            "impl": "GenericDRAM",
+            "clock_ratio": 1,
+            "DRAM": {"impl": device.family, "org": organisation, "timing": timing},
+            "Controller": inner,
+            "AddrMapper": {"impl": _MAPS.get(memory.map_name, "RoBaRaCoCh")},
+        },
+    }, unsaid

@@ -1,0 +1,58 @@
+"""Options of commands that choose a problem, and the problem that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from archgym.console import parse_choices, parse_options
+from archgym.problem import Problem, make_problem
+
+
+def problem_options(command: Any, option_names: Sequence[str] = ("--option", "-o")) -> Any:
+    """Options that choose a problem, shared by the commands that take one; ``option_names`` where ``-o`` means something
+    else."""
+    for option in (
+        click.option("--objective", help="objective text, e.g. edp, total_time_ns, energy_pj@total_time_ns<=50000"),
+        click.option("--space", help="design space of the simulator"),
+        click.option("--fidelity", help="fidelity of the simulator"),
+        click.option("--simulator", help="stand-in: proxy:FILE or the name of another back-end"),
+        click.option("--requests", type=int, help="window of a memory trace: its first N requests (0 = all)"),
+        click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload"),
+        click.option(*option_names, multiple=True, metavar="NAME=VALUE", help="option of the simulator"),
+        click.option("--fix", multiple=True, metavar="NAME=VALUE", help="parameter with the one value that it takes"),
+        click.option("--only", multiple=True, metavar="NAME=A,B,C", help="parameter with the values that it may take"),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_problem(
+    name: str,
+    objective: str | None,
+    space: str | None,
+    fidelity: str | None,
+    simulator: str | None,
+    requests: int | None,
+    workload_option: tuple[str, ...],
+    option: tuple[str, ...],
+    fix: tuple[str, ...] = (),
+    only: tuple[str, ...] = (),
+) -> Problem:
+    """The problem that the shared options describe."""
+    workload_options = parse_options(workload_option)
+    if requests is not None:
+        workload_options["requests"] = requests
+    return make_problem(
+        name,
+        objective=objective,
+        space=space,
+        fidelity=fidelity,
+        simulator=simulator,
+        workload_options=workload_options,
+        fix=parse_choices(fix, "--fix"),
+        only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
+        **parse_options(option),
+    )

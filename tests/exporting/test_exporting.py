@@ -1,0 +1,261 @@
+"""Designs as files of other tools: complete, read back to the same design and workload, and honest about what is left out."""
+
+from __future__ import annotations
+
+import configparser
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import archgym
+from archgym.agents import make_agent, search
+from archgym.cli import main
+from archgym.errors import ArchGymError
+from archgym.exporting import EXPORTERS, export, formats_for
+from archgym.networks.readers import read_network
+from archgym.registry import SIMULATORS
+from archgym.simulators.dram.traces import read_trace
+
+OPTIONS = {"dram": {"workload_options": {"requests": 300}}, "soc": {}, "nas": {}}
+
+
+def _problem(kind: str):
+    names = {
+        "dram": "dram/sort",
+        "accelerator": "accelerator/alexnet_torchvision",
+        "systolic": "systolic/alexnet_torchvision",
+    }
+    return archgym.make_problem(names.get(kind, kind), **OPTIONS.get(kind, {}))
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return {kind: _problem(kind) for kind in ("dram", "systolic", "accelerator", "synthetic")}
+
+
+@pytest.mark.parametrize("kind", ["dram", "systolic", "accelerator", "synthetic"])
+@pytest.mark.parametrize("to", EXPORTERS)
+def test_every_format_writes_what_it_names_and_explains_itself(problems, kind, to, tmp_path) -> None:
+    problem = problems[kind]
+    design = problem.space.decode(problem.space.sample(1, 1, feasible=True))[0]
+    if to not in formats_for(kind):
+        with pytest.raises(ArchGymError, match="export format"):
+            export(problem, design, to, tmp_path / "out")
+        return
+    written = export(problem, design, to, tmp_path / "out")
+    for name in written.files:
+        assert (tmp_path / "out" / name).exists(), name
+    found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert all(any(name == known or name.startswith(known) for known in written.files) for name in found)
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert all(sentence in readme for sentence in written.unsaid)
+    assert json.dumps(design, indent=1) in readme
+    with pytest.raises(ArchGymError, match="holds files already"):
+        export(problem, design, to, tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", EXPORTERS)
+def test_every_format_is_for_simulators_that_exist(to) -> None:
+    exporter = EXPORTERS.load(to)
+    assert exporter.name == to and exporter.title and set(exporter.simulators) <= set(SIMULATORS)
+
+
+# --- memories --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["DDR4-2400", "DDR3-1600"])
+@pytest.mark.parametrize("to", ["dramsys4", "dramsys5"])
+def test_dramsys_files_read_back_to_the_same_controller_memory_and_requests(to, device, tmp_path) -> None:
+    problem = archgym.make_problem("dram/sort", device=device, workload_options={"requests": 300})
+    design = problem.space.decode(problem.space.sample(1, 3))[0]
+    export(problem, design, to, tmp_path / "out")
+    folder = tmp_path / "out"
+    if to == "dramsys4":
+        controller = json.loads((folder / "configs/mcconfigs/controller.json").read_text())["mcconfig"]
+        memory = json.loads((folder / "configs/memspecs/memory.json").read_text())["memspec"]
+        bits = json.loads((folder / "configs/amconfigs/map.json").read_text())["CONGEN"]
+        trace = folder / "traces" / "trace.stl"
+    else:
+        inner = json.loads((folder / "simulation.json").read_text())["simulation"]
+        controller, memory, bits, trace = (
+            inner["mcconfig"],
+            inner["memspec"],
+            inner["addressmapping"],
+            folder / "trace.stl",
+        )
+        assert inner["tracesetup"][0]["clkMhz"] == problem.simulator.device.clock_mhz
+    assert {name: controller[name] for name in design} == design
+    preset = problem.simulator.device
+    assert memory["memarchitecturespec"]["nbrOfRows"] == preset.rows and memory["memoryType"] == preset.family
+    for name, cycles in preset.timing.items():
+        assert memory["memtimingspec"][name] == cycles
+    used = sorted(bit for value in bits.values() for bit in value if isinstance(bit, int))
+    assert used == list(range(len(used))) and 1 << len(used) == preset.rank_bytes
+    again = read_trace(trace, clock_mhz=preset.clock_mhz)
+    np.testing.assert_array_equal(again.address, problem.workload.address)
+    np.testing.assert_array_equal(again.is_write, problem.workload.is_write)
+    np.testing.assert_array_equal(again.arrival(preset.clock_mhz), problem.workload.arrival(preset.clock_mhz))
+
+
+def test_dramsim3_says_what_it_can(tmp_path) -> None:
+    problem = archgym.make_problem("dram/sort", workload_options={"requests": 300})
+    design = problem.space.decode(problem.space.sample(1, 3))[0] | {
+        "PagePolicy": "Closed", "Scheduler": "Fifo", "SchedulerBuffer": "Bankwise", "RequestBufferSize": 4
+    }  # fmt: skip
+    written = export(problem, design, "dramsim3", tmp_path / "out")
+    parser = configparser.ConfigParser()
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(tmp_path / "out" / "memory.ini")
+    preset = problem.simulator.device
+    assert parser["dram_structure"]["protocol"] == "DDR4" and int(parser["dram_structure"]["rows"]) == preset.rows
+    assert float(parser["timing"]["tCK"]) == pytest.approx(1000 / preset.clock_mhz, rel=1e-3)
+    assert (
+        int(parser["timing"]["tRRD_L"]) == preset.timing["RRD_L"]
+        and int(parser["timing"]["tRCD"]) == preset.timing["RCD"]
+    )
+    assert parser["system"]["row_buf_policy"] == "CLOSE_PAGE" and parser["system"]["cmd_queue_size"] == "4"
+    assert int(parser["system"]["channel_size"]) << 20 == preset.rank_bytes
+    assert any("Scheduler Fifo" in sentence for sentence in written.unsaid)
+    lines = (tmp_path / "out" / "trace.txt").read_text().splitlines()
+    assert len(lines) == 300
+    for line, address, write in zip(lines, problem.workload.address, problem.workload.is_write, strict=True):
+        where, kind, cycle = line.split()
+        assert int(where, 16) == address and (kind == "WRITE") == write and cycle.isdigit()
+
+
+def test_ramulator2_says_what_it_can(tmp_path) -> None:
+    problem = archgym.make_problem("dram/sort", workload_options={"requests": 300})
+    design = problem.space.decode(problem.space.sample(1, 5))[0] | {"PagePolicy": "Open"}
+    export(problem, design, "ramulator2", tmp_path / "out")
+    content = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    dram, preset = content["MemorySystem"]["DRAM"], problem.simulator.device
+    organisation = dram["org"]
+    bits = (
+        organisation["bankgroup"]
+        * organisation["bank"]
+        * organisation["row"]
+        * organisation["column"]
+        * organisation["dq"]
+    )
+    assert bits == organisation["density"] << 20 and bits * preset.devices == 8 * preset.rank_bytes
+    assert dram["timing"]["nRCD"] == preset.timing["RCD"] and dram["timing"]["rate"] == 2400
+    assert content["MemorySystem"]["Controller"]["RowPolicy"]["impl"] == "OpenRowPolicy"
+
+
+@pytest.mark.parametrize("to", ["dramsim3", "ramulator2"])
+def test_a_memory_that_a_format_does_not_know_is_a_sentence(to, tmp_path) -> None:
+    problem = archgym.make_problem("dram/sort", device="HBM2", workload_options={"requests": 100})
+    design = problem.space.decode(problem.space.sample(1, 0))[0]
+    with pytest.raises(ArchGymError, match="HBM2"):
+        export(problem, design, to, tmp_path / "out")
+
+
+# --- accelerators ----------------------------------------------------------------------------------------------------
+
+
+def test_scalesim_files_read_back_to_the_same_layers(problems, tmp_path) -> None:
+    problem = problems["systolic"]
+    design = problem.space.decode(problem.space.sample(1, 2, feasible=True))[0]
+    export(problem, design, "scalesim", tmp_path / "out")
+    network = read_network(tmp_path / "out" / "topology.csv")
+    assert [layer.macs for layer in network.layers] == [
+        layer.macs // layer.G for layer in problem.workload.merged().layers
+    ]
+    text = (tmp_path / "out" / "scale.cfg").read_text()
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    preset = parser["architecture_presets"]
+    assert (int(preset["ArrayHeight"]), int(preset["ArrayWidth"])) == (design["array_rows"], design["array_columns"])
+    assert int(preset["IfmapSramSzkB"]) == design["ifmap_sram_kb"] and preset["Dataflow"] == design["dataflow"]
+
+
+def test_timeloop_files_hold_every_layer_with_its_mapping(problems, tmp_path) -> None:
+    problem = problems["accelerator"]
+    designs = problem.space.sample(50, 0)
+    evaluation, _ = problem.evaluate(designs)
+    design = problem.space.decode(designs[np.argmax(evaluation.feasible)])[0]
+    export(problem, design, "timeloop", tmp_path / "out")
+    layers = problem.workload.merged().layers
+    folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert len(folders) == len(layers)
+    for folder, layer in zip(folders, layers, strict=True):
+        shape = yaml.safe_load((folder / "problem.yaml").read_text())["problem"]
+        instance = {dim: shape["instance"][dim] for dim in ("N", "K", "C", "P", "Q", "R", "S", "G")}
+        assert tuple(instance.values()) == layer.bounds
+        factors = {dim: 1 for dim in instance}
+        for directive in yaml.safe_load((folder / "mapping.yaml").read_text())["mapping"]:
+            for part in directive.get("factors", "").split():
+                dim, _, count = part.partition("=")
+                factors[dim] *= int(count)
+        # Padded mappings may cover a little more than the layer.
+        assert all(factors[dim] >= bound for dim, bound in instance.items())
+        architecture = yaml.safe_load((folder / "architecture.yaml").read_text())["architecture"]
+        local = architecture["subtree"][0]["local"]
+        assert [part["attributes"]["datawidth"] for part in local] == [16] * len(local)
+
+
+# --- at the command line ---------------------------------------------------------------------------------------------
+
+
+def test_from_a_trace_to_a_dramsys_configuration_in_two_commands(tmp_path) -> None:
+    trace = tmp_path / "mine.csv"
+    trace.write_text(
+        "arrival_cycle,address,rw\n" + "".join(f"{4 * i},{64 * (i * 7 % 512)},{'RW'[i % 3 == 0]}\n" for i in range(200))
+    )
+    run = ["run", f"dram/file:{trace}", "--agent", "ga", "--budget", "40", "--out", str(tmp_path / "run"), "--json"]
+    result = CliRunner().invoke(main, run)
+    assert result.exit_code == 0, result.output
+    best = json.loads(result.stdout)["runs"][0]["design"]
+    result = CliRunner().invoke(
+        main, ["export", str(tmp_path / "run"), "--to", "dramsys4", "-o", str(tmp_path / "out"), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["design"] == best
+    controller = json.loads((tmp_path / "out/configs/mcconfigs/controller.json").read_text())["mcconfig"]
+    assert {name: controller[name] for name in best} == best
+
+
+def test_a_problems_optimum_a_trial_and_a_file_are_exported(tmp_path) -> None:
+    problem = archgym.make_problem("systolic/resnet18", objective="edp")
+    result = CliRunner().invoke(
+        main, ["export", "systolic/resnet18", "--objective", "edp", "--to", "json", "-o", str(tmp_path / "a"), "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["design"] == dict(problem.optimum.design)
+    search(problem, make_agent("random", problem, 0), 5, log=tmp_path / "run" / "trials.arrows")
+    result = CliRunner().invoke(
+        main, ["export", str(tmp_path / "run"), "--design", "2", "--to", "csv", "-o", str(tmp_path / "b"), "--json"]
+    )
+    chosen = json.loads(result.stdout)["design"]
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"design": chosen}))
+    result = CliRunner().invoke(
+        main, ["compare", "systolic/resnet18", "--objective", "edp", "--design", str(path), "--json"]
+    )
+    numbers = json.loads(result.stdout)
+    assert numbers["reward"] <= numbers["best_reward"] and 0 <= numbers["better_share"] <= 1
+    _, rewards = problem.evaluate(problem.space.encode(chosen))
+    assert numbers["reward"] == rewards[0]
+    listed = CliRunner().invoke(main, ["export", "systolic/resnet18", "--json"])
+    assert set(json.loads(listed.stdout)["formats"]) == {"json", "csv", "scalesim"}
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["export", "systolic/resnet18", "--to", "dramsys4"], "export format"),
+        (["export", "systolic/resnet18", "--to", "json", "--design", "{\"array_rows\": 3}"], "array_rows"),
+        (["export", "systolic/resnet18", "--to", "json", "--design", "missing.json"], "missing.json"),
+        (["compare", "systolic/resnet18", "--design", "[1, 2]"], "no design"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_a_sentence(arguments, word, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert word in result.output.replace("\n", " ") and "Traceback" not in result.output
+    assert not any(Path(tmp_path).rglob("design.json"))
