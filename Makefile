@@ -33,6 +33,7 @@ test-fast: install-all
 lint: install-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/function_length.py
 	$(BIN)/mypy
 
 docs: install-all

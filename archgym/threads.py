@@ -22,7 +22,7 @@ def thread_count() -> int:
     """Threads that a call may use: the limit set here, else ``NUMBA_NUM_THREADS``, else the processors of this process."""
     from numba import config  # asking Numba itself would start its own threads, which do not survive a fork
 
-    limit, most = _LIMIT.get(), int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    limit, most = _LIMIT.get(), int(config.NUMBA_NUM_THREADS)
     return most if limit is None else min(limit, most)
 
 

@@ -15,7 +15,7 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
-class _Fitness(base.Fitness):  # type: ignore[misc]
+class _Fitness(base.Fitness):
     weights = (1.0,)
 
 

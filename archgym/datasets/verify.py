@@ -199,41 +199,10 @@ def verify(
     ]
     problems = []
     for key, about in dataset.problems.items():
-        entry: dict[str, Any] = {"problem": about.problem, "objective": key[2], "version": key[3], "note": ""}
-        try:
-            problem = about.make(trust=trust)
-        except ValueError as error:
-            entry |= {"simulated": 0, "note": str(error)}
-            checks.append(Check("simulate again", True, f"{about.problem}: not done, {error}"))
-            problems.append(entry)
-            continue
-        wrong = _units(dataset.schema, problem)
-        checks.append(
-            Check(
-                "units",
-                not wrong,
-                f"{about.problem}: {wrong or 'types, units and directions as the simulator gives them'}",
-            )
-        )
-        if key in reservoirs:
-            batches = reservoirs[key].batches
-            lacking = [metric.name for metric in problem.metrics if metric.name not in batches[0].schema.names]
-            if lacking:
-                entry |= {"simulated": 0, "note": f"the trials have no metric {lacking[0]!r}"}
-                checks.append(Check("simulate again", False, f"{about.problem}: not done, {entry['note']}"))
-                problems.append(entry)
-                continue
-            again = _again(problem, batches, tolerance)
-            entry |= again
-            checks.append(
-                Check(
-                    "simulate again",
-                    again["equal"] == again["simulated"],
-                    f"{about.problem}: {again['equal']} of {again['simulated']} equal, worst relative error "
-                    f"{again['worst_error']:.3g}",
-                )
-            )
+        batches = reservoirs[key].batches if key in reservoirs else []
+        entry, found_out = _verify_problem(dataset, about, batches, tolerance, trust)
         problems.append(entry)
+        checks += found_out
     return {
         "rows": dataset.rows,
         "distinct_designs": found.distinct,
@@ -244,6 +213,39 @@ def verify(
         "notes": found.notes,
         "holds": all(check.holds for check in checks),
     }
+
+
+def _verify_problem(
+    dataset: Dataset, about: ProblemInfo, batches: list[pa.RecordBatch], tolerance: float, trust: bool
+) -> tuple[dict[str, Any], list[Check]]:
+    """Units, and the sampled trials ``batches`` simulated again: the report's entry of a problem, and its checks."""
+    key = about.key
+    entry: dict[str, Any] = {"problem": about.problem, "objective": key[2], "version": key[3], "note": ""}
+    try:
+        problem = about.make(trust=trust)
+    except ValueError as error:
+        entry |= {"simulated": 0, "note": str(error)}
+        return entry, [Check("simulate again", True, f"{about.problem}: not done, {error}")]
+    wrong = _units(dataset.schema, problem)
+    right = "types, units and directions as the simulator gives them"
+    checks = [Check("units", not wrong, f"{about.problem}: {wrong or right}")]
+    if batches:
+        lacking = [metric.name for metric in problem.metrics if metric.name not in batches[0].schema.names]
+        if lacking:
+            entry |= {"simulated": 0, "note": f"the trials have no metric {lacking[0]!r}"}
+            checks.append(Check("simulate again", False, f"{about.problem}: not done, {entry['note']}"))
+            return entry, checks
+        again = _again(problem, batches, tolerance)
+        entry |= again
+        checks.append(
+            Check(
+                "simulate again",
+                again["equal"] == again["simulated"],
+                f"{about.problem}: {again['equal']} of {again['simulated']} equal, worst relative error "
+                f"{again['worst_error']:.3g}",
+            )
+        )
+    return entry, checks
 
 
 @dataclass

@@ -200,7 +200,7 @@ class MlpEnsemble(Model):
                         h = torch.nn.functional.silu(h) if i + 1 < len(weights) else h
                     loss = ((h - y[chosen]) ** 2).mean()
                     optimiser.zero_grad()
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    loss.backward()
                     optimiser.step()
                     schedule.step()
             self._layers.append(

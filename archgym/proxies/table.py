@@ -23,7 +23,7 @@ import numpy as np
 from archgym.datasets.sampling import distinct
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
-from archgym.proxies.proxy import TrainingData, fit, relative_rmse_percent
+from archgym.proxies.proxy import Proxy, TrainingData, fit, relative_rmse_percent
 from archgym.proxies.training import (
     choose_metrics,
     evaluate,
@@ -135,17 +135,10 @@ def error_table(
             say(f"training on {size} designs of {problem.name}")
             part = data.take(slice(0, size))
             proxy = fit(part, chosen, model=model, settings=settings, seed=seed, about=facts_of(problem))
-            found = evaluate(proxy, problem.workload, questions, truth)
-            for name, row in found["metrics"].items():
-                rows.append(
-                    {
-                        "problem": problem.name, "metric": name, "training_designs": size, **row,
-                        "spread_percent": _spread_percent(truth.metrics[name]),
-                        "test_designs": len(questions), "feasible_share": float(truth.feasible.mean()),
-                        "feasible_training_designs": int(part.feasible.sum()), "feasibility": found["feasibility"],
-                        "training_s": proxy.about["training_s"], "simulated_designs_per_s": rate,
-                    }
-                )  # fmt: skip
+            rows += [
+                {**row, "training_designs": size, "simulated_designs_per_s": rate}
+                for row in _rows_of(problem, proxy, part, questions, truth)
+            ]
     apart: list[dict[str, Any]] = []
     if unseen:
         chosen = choose_metrics(problems[0], metrics)
@@ -176,6 +169,22 @@ def error_table(
         "rows": rows,
         "unseen_rows": apart,
     }
+
+
+def _rows_of(
+    problem: Problem, proxy: Proxy, part: TrainingData, questions: Designs, truth: Evaluation
+) -> list[dict[str, Any]]:
+    """A row a metric of a proxy that learned from ``part``, tested on ``questions``."""
+    found = evaluate(proxy, problem.workload, questions, truth)
+    return [
+        {
+            "problem": problem.name, "metric": name, **row, "spread_percent": _spread_percent(truth.metrics[name]),
+            "test_designs": len(questions), "feasible_share": float(truth.feasible.mean()),
+            "feasible_training_designs": int(part.feasible.sum()), "feasibility": found["feasibility"],
+            "training_s": proxy.about["training_s"],
+        }
+        for name, row in found["metrics"].items()
+    ]  # fmt: skip
 
 
 def _simulate(problem: Problem, designs: Designs, seed: int) -> Evaluation:

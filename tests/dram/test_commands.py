@@ -10,7 +10,7 @@ from archgym.simulators.dram.devices import Device
 from tests.dram.helpers import memory, random_rows, random_trace
 
 
-def check_ddr(log: np.ndarray, names: tuple[str, ...], dev: Device, requests: int) -> None:
+def check_ddr(log: np.ndarray, names: tuple[str, ...], dev: Device, requests: int) -> None:  # noqa: C901 (independent of the model, and in one piece)
     """Replay a log of one rank of DDR3 or DDR4 and assert every rule, bank by bank and pair by pair.
 
     Written from the standard's rules, not from the simulator's tables: it keeps the whole history.

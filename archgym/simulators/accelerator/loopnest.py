@@ -50,7 +50,7 @@ def rule_code(rule: str) -> int:
         rule = "current"
     if rule not in RULES:
         raise UnknownNameError("rule", rule, RULES)
-    return RULES.index(rule)  # type: ignore[arg-type]
+    return RULES.index(rule)
 
 
 @dataclass(frozen=True)

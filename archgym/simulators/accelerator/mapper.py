@@ -144,7 +144,7 @@ def goal_code(goal: str) -> int:
     """Number of a goal."""
     if goal not in GOALS:
         raise UnknownNameError("goal of the mapper", goal, GOALS)
-    return GOALS.index(goal)  # type: ignore[arg-type]
+    return GOALS.index(goal)
 
 
 @dataclass(frozen=True)

@@ -88,5 +88,5 @@ def bench(threads: int) -> Iterator[Figure]:
         yield Figure(f"requests_per_s/{trace.name}", LONG / (time.perf_counter() - start), "1/s", 1)
 
 
-def _trace(name: str, cycles: np.ndarray, lines: np.ndarray, is_write: np.ndarray) -> Trace:  # type: ignore[type-arg]
+def _trace(name: str, cycles: np.ndarray, lines: np.ndarray, is_write: np.ndarray) -> Trace:
     return Trace(name, f"{name}, for the benchmark", cycles, lines * 64, is_write)

@@ -139,7 +139,7 @@ class Trace(Workload):
         return Trace(self.name, self.description, self.time - self.time[0], self.address, self.is_write, self.clock_mhz)
 
     @cached_property
-    def fingerprint(self) -> str:  # type: ignore[override]
+    def fingerprint(self) -> str:
         """Hash of times, addresses, directions and clock."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{len(self)} {self.clock_mhz}".encode())

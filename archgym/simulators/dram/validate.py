@@ -116,7 +116,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a reference file, with the columns that it leaves out filled in."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8", newline="") as text:  # type: ignore[operator]
+        with opener(path, "rt", encoding="utf-8", newline="") as text:
             rows = [{**DEFAULTS, **row} for row in csv.DictReader(text)]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise ArchGymError(f"cannot read the reference file {path}: {error}") from None

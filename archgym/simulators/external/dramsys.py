@@ -199,6 +199,38 @@ def _values(space: DesignSpace, row: Any) -> dict[str, Any]:
     return {name: value if isinstance(value, str) else int(value) for name, value in values.items()}
 
 
+_SIMULATION = {
+    "AddressOffset": 0,
+    "CheckTLM2Protocol": False,
+    "DatabaseRecording": False,
+    "Debug": False,
+    "ECCControllerMode": "Disabled",
+    "EnableWindowing": False,
+    "ErrorCSVFile": "",
+    "ErrorChipSeed": 42,
+    "SimulationName": "archgym",
+    "SimulationProgressBar": False,
+    "StoreMode": "NoStorage",
+    "ThermalSimulation": False,
+    "UseMalloc": False,
+    "WindowSize": 1000,
+}
+_THERMAL = {
+    "TemperatureScale": "Celsius",
+    "StaticTemperatureDefaultValue": 89,
+    "ThermalSimPeriod": 100,
+    "ThermalSimUnit": "us",
+    "PowerInfoFile": "powerInfo.json",
+    "IceServerIp": "127.0.0.1",
+    "IceServerPort": 11880,
+    "SimPeriodAdjustFactor": 10,
+    "NPowStableCyclesToIncreasePeriod": 5,
+    "GenerateTemperatureMap": False,
+    "GeneratePowerMap": False,
+}
+"""What every run is configured with, beside its design."""
+
+
 def write_configuration(
     folder: Path,
     design: Mapping[str, Any],
@@ -268,37 +300,8 @@ def configuration(
     }
     if device.has_energy:
         memory["mempowerspec"] = dict(device.power)
-    simulation = {
-        "AddressOffset": 0,
-        "CheckTLM2Protocol": False,
-        "DatabaseRecording": False,
-        "Debug": False,
-        "ECCControllerMode": "Disabled",
-        "EnableWindowing": False,
-        "ErrorCSVFile": "",
-        "ErrorChipSeed": 42,
-        # The reference's power model refuses LPDDR4 and HBM2.
-        "PowerAnalysis": device.has_energy and device.family in ("DDR3", "DDR4"),
-        "SimulationName": "archgym",
-        "SimulationProgressBar": False,
-        "StoreMode": "NoStorage",
-        "ThermalSimulation": False,
-        "UseMalloc": False,
-        "WindowSize": 1000,
-    }
-    thermal = {
-        "TemperatureScale": "Celsius",
-        "StaticTemperatureDefaultValue": 89,
-        "ThermalSimPeriod": 100,
-        "ThermalSimUnit": "us",
-        "PowerInfoFile": "powerInfo.json",
-        "IceServerIp": "127.0.0.1",
-        "IceServerPort": 11880,
-        "SimPeriodAdjustFactor": 10,
-        "NPowStableCyclesToIncreasePeriod": 5,
-        "GenerateTemperatureMap": False,
-        "GeneratePowerMap": False,
-    }
+    # The reference's power model refuses LPDDR4 and HBM2.
+    power = device.has_energy and device.family in ("DDR3", "DDR4")
     top = {
         "simulation": {
             "addressmapping": "map.json",
@@ -314,7 +317,7 @@ def configuration(
         "configs/amconfigs/map.json": {"CONGEN": mapping},
         "configs/mcconfigs/controller.json": {"mcconfig": controller},
         "configs/memspecs/memory.json": {"memspec": memory},
-        "configs/simulator/simulator.json": {"simconfig": simulation},
-        "configs/thermalsim/thermal.json": {"thermalsimconfig": thermal},
+        "configs/simulator/simulator.json": {"simconfig": {**_SIMULATION, "PowerAnalysis": power}},
+        "configs/thermalsim/thermal.json": {"thermalsimconfig": _THERMAL},
         SIMULATION: top,
     }

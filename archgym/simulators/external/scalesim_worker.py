@@ -20,7 +20,7 @@ def main() -> int:
     if len(sys.argv) < 2:
         print(json.dumps(versions))
         return 0
-    from scalesim.scale_sim import scalesim  # type: ignore[import-not-found]
+    from scalesim.scale_sim import scalesim
 
     configuration, topology, layout, folder = sys.argv[1:]
     run = scalesim(

@@ -15,7 +15,7 @@ def main() -> int:
         import importlib.metadata
 
         version = importlib.metadata.version("zigzag-dse")
-        from zigzag.api import get_hardware_performance_zigzag  # type: ignore[import-not-found]
+        from zigzag.api import get_hardware_performance_zigzag
     except ImportError as error:
         print(f"error: ZigZag cannot be imported ({error})")
         return 3

@@ -119,7 +119,7 @@ def device(name: str) -> Device:
         result = from_fields(Device, str(found.get("name", path.stem))[:80], found, "device")
         if result.operators not in catalogue():
             raise UnknownNameError("device with operator constants", result.operators, catalogue())
-        return result  # type: ignore[no-any-return]
+        return result
     known = aliases()
     if name.lower() not in known:
         raise UnknownNameError("device", name[:80], known)

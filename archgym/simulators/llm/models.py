@@ -260,4 +260,4 @@ def read_model(path: Path) -> Model:
     found = read_object(path, "model")
     if "model_type" in found or "architectures" in found:
         return Model(**fields_of(found, path))
-    return from_fields(Model, str(found.get("name", path.stem))[:80], found, "model")  # type: ignore[no-any-return]
+    return from_fields(Model, str(found.get("name", path.stem))[:80], found, "model")

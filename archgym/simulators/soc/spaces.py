@@ -340,7 +340,7 @@ class LimitedSpace(DesignSpace):
         values = [parameter.values[index] for parameter, index in zip(self.parameters, row.tolist(), strict=True)]
 
         def of(name: str, count: int = 3) -> list[int]:
-            return values[self.start[name] : self.start[name] + count]  # type: ignore[return-value]
+            return values[self.start[name] : self.start[name] + count]
 
         names = [task.name for task in self.graph.tasks]
         holders: list[list[int]] = [[], [], []]

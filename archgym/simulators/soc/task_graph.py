@@ -223,7 +223,26 @@ def _topological_order(count: int, parents: Sequence[Sequence[int]]) -> tuple[in
 
 def _check(graph: TaskGraph) -> None:
     """Raise one sentence for the first fault of a graph."""
+    _check_tasks(graph, graph.name)
+    _check_edges(graph, graph.name)
+    _check_reached(graph, graph.name)
+    _check_acyclic(graph, graph.name)
     name = graph.name
+    if not graph.parts:
+        raise ArchGymError(f"task graph {name!r} has no last task; its completion is the latency")
+    for part in graph.parts:
+        if part.last_task not in graph.index:
+            raise UnknownNameError(f"last_task of {name!r}", part.last_task, graph.index)
+        for budget, value in (
+            ("latency_s", part.latency_budget_s),
+            ("power_w", part.power_budget_w),
+            ("area_mm2", part.area_budget_m2),
+        ):
+            if not (math.isfinite(value) and value > 0):
+                raise ArchGymError(f"the budget {budget} of {part.name!r} is {value:g}; expected a positive number")
+
+
+def _check_tasks(graph: TaskGraph, name: str) -> None:
     if len(graph.index) != len(graph.tasks):
         names = [task.name for task in graph.tasks]
         twice = next(n for n in names if names.count(n) > 1)
@@ -253,6 +272,9 @@ def _check(graph: TaskGraph) -> None:
                     )
     if all(task.cycles == 0 for task in graph.tasks):
         raise ArchGymError(f"no task of {name!r} has work; give at least one task a positive number of cycles")
+
+
+def _check_edges(graph: TaskGraph, name: str) -> None:
     pairs: set[tuple[str, str]] = set()
     for edge in graph.edges:
         for end in (edge.source, edge.target):
@@ -271,6 +293,9 @@ def _check(graph: TaskGraph) -> None:
             raise ArchGymError(
                 f"edge {edge.source} -> {edge.target} of {name!r} carries {edge.bytes:g} bytes; expected at least 1"
             )
+
+
+def _check_reached(graph: TaskGraph, name: str) -> None:
     has_parent, has_child = {edge.target for edge in graph.edges}, {edge.source for edge in graph.edges}
     for task in sorted(graph.tasks, key=lambda task: task.name in (SOURCE, SINK)):
         if task.name != SOURCE and task.name not in has_parent:
@@ -279,6 +304,9 @@ def _check(graph: TaskGraph) -> None:
             )
         if task.name != SINK and task.name not in has_child:
             raise ArchGymError(f"nobody reads task {task.name!r} of {name!r}; add an edge [{task.name}, sink, bytes]")
+
+
+def _check_acyclic(graph: TaskGraph, name: str) -> None:
     parents = [[graph.index[e.source] for e in graph.edges if e.target == task.name] for task in graph.tasks]
     order = _topological_order(len(graph.tasks), parents)
     if len(order) < len(graph.tasks):
@@ -293,18 +321,6 @@ def _check(graph: TaskGraph) -> None:
             walk.append(step)
         shown = " -> ".join(graph.tasks[t].name for t in cycle)
         raise ArchGymError(f"task graph {name!r} has a cycle: {shown}; remove one of these edges")
-    if not graph.parts:
-        raise ArchGymError(f"task graph {name!r} has no last task; its completion is the latency")
-    for part in graph.parts:
-        if part.last_task not in graph.index:
-            raise UnknownNameError(f"last_task of {name!r}", part.last_task, graph.index)
-        for budget, value in (
-            ("latency_s", part.latency_budget_s),
-            ("power_w", part.power_budget_w),
-            ("area_mm2", part.area_budget_m2),
-        ):
-            if not (math.isfinite(value) and value > 0):
-                raise ArchGymError(f"the budget {budget} of {part.name!r} is {value:g}; expected a positive number")
 
 
 # --- combinations ----------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def second_order(
             ahead.append((w - rate * g).requires_grad_())
     every = gradients(validation(ahead, choices), [*ahead, *choices])
     at_weights, at_choices = every[: len(ahead)], every[len(ahead) :]
-    size = float(torch.sqrt(sum((v.double() ** 2).sum() for v in at_weights)))  # type: ignore[arg-type]
+    size = float(torch.sqrt(sum((v.double() ** 2).sum() for v in at_weights)))
     if size == 0.0:
         return at_choices
     epsilon = 0.01 / size

@@ -130,8 +130,8 @@ class _Space:
         self.choices = [c.detach().clone().requires_grad_() for c in choices]
         self.copies = [w.detach().clone().requires_grad_() for w in weights] if method.order == 0 else []
         settings = {"lr": recipe.rate, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
-        self.of_weights = torch.optim.SGD(self.weights, **settings)  # type: ignore[arg-type]
-        self.of_copies = torch.optim.SGD(self.copies, **settings) if self.copies else None  # type: ignore[arg-type]
+        self.of_weights = torch.optim.SGD(self.weights, **settings)
+        self.of_copies = torch.optim.SGD(self.copies, **settings) if self.copies else None
         self.of_choices = torch.optim.Adam(
             self.choices, lr=recipe.choice_rate, betas=(0.5, 0.999), weight_decay=recipe.choice_decay
         )
@@ -140,7 +140,7 @@ class _Space:
 
     def momentum(self) -> list[Tensor] | None:
         found = [self.of_weights.state[w].get("momentum_buffer") for w in self.weights if w in self.of_weights.state]
-        return found if len(found) == len(self.weights) else None  # type: ignore[return-value]
+        return found if len(found) == len(self.weights) else None
 
 
 class Search:
@@ -325,7 +325,7 @@ class Search:
         return self.method.distillation * temperature**2 * F.kl_div(now, vote, reduction="batchmean")
 
     def _descend(self, optimiser: torch.optim.Optimizer, of: Sequence[Tensor], found: list[Tensor]) -> None:
-        size = torch.sqrt(sum((g**2).sum() for g in found))  # type: ignore[arg-type]
+        size = torch.sqrt(sum((g**2).sum() for g in found))
         scale = (self.recipe.clip / (size + 1e-6)).clamp(max=1.0)
         self._apply(optimiser, of, [g * scale for g in found])
 
