@@ -85,7 +85,7 @@ class NSGA2(GenerationalAgent):
 _FAILED = 1e30
 
 
-class _Fitness(base.Fitness):  # type: ignore[misc]
+class _Fitness(base.Fitness):
     """DEAP's fitness of any number of losses."""
 
     def __init__(self, losses: list[float]) -> None:
