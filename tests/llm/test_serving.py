@@ -281,9 +281,9 @@ def test_an_objective_of_cost_says_what_it_rests_on():
     rests_on = sensitivity(simulator, designs, served, fidelity="steady", levels=False)
     assert all(text.endswith("%") for text in rests_on)
     table = costs()
-    assert flips(lambda c: c.base_usd > 3000, table) == ["base_usd +50 %"]
-    assert LlmServing(costs={"base_usd": 1}).settings == {"costs": {"base_usd": 1}}
-    dear = LlmServing("codesign", costs={"memory_usd_per_gb": 1e4}).evaluate(designs[:5], served, fidelity="steady")
+    assert flips(lambda c: c.usd_per_device > 3000, table) == ["usd_per_device +50 %"]
+    assert LlmServing(costs={"usd_per_device": 1}).settings == {"costs": {"usd_per_device": 1}}
+    dear = LlmServing("codesign", costs={"usd_per_gb": 1e4}).evaluate(designs[:5], served, fidelity="steady")
     cheap = simulator.evaluate(designs[:5], served, fidelity="steady")
     assert (dear.metrics["cost_per_mtoken_usd"] > cheap.metrics["cost_per_mtoken_usd"]).all()
 

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 from archgym.measure import Figure
 
-SUBJECTS = ("archgym.simulators.llm.bench_training", "archgym.simulators.llm.bench_serving")
+SUBJECTS: tuple[str, ...] = (
+    "archgym.simulators.llm.bench_training",
+    "archgym.simulators.llm.bench_serving",
+)
 """Modules with a function ``figures(threads)``, in the order of the report."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.simulators.llm.costs import Costs
+from archgym.simulators.llm.costs import Costs, design_w
 from archgym.simulators.llm.devices import ELEMENT_BYTES, Device
 from archgym.simulators.llm.iteration import cache_blocks
 from archgym.simulators.llm.models import Model
@@ -201,7 +201,7 @@ class ServingSpace(DesignSpace):
         """Power limit of one device, W."""
         if self.kind != "codesign":
             return np.full(len(designs), float(self.device.tdp_w))
-        return self.costs.device_w(self.hardware(designs)["bf16_flops"])
+        return design_w(self.hardware(designs)["bf16_flops"])
 
     # --- rules ---------------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,11 @@ from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.llm import devices as device_catalogue
 from archgym.simulators.llm import models as model_catalogue
 from archgym.simulators.llm.calculon import VERDICTS, ExecutionSpace, read_system
+from archgym.simulators.llm.costs import costs as read_costs
 from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import training as kernel
 from archgym.simulators.llm.kernels.calculon import RESULTS
 from archgym.simulators.llm.models import Model
-from archgym.simulators.llm.training_costs import costs as read_costs
 from archgym.simulators.llm.training_model import SOFTWARE, StepModel, cluster_vector
 from archgym.simulators.llm.training_spaces import LayoutSpace
 from archgym.space import DesignSpace

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.simulators.llm.costs import design_w
 from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import training as kernel
 from archgym.simulators.llm.models import Model
@@ -110,7 +111,7 @@ class LayoutSpace(DesignSpace):
         found[:, kernel.NIC] = value["nic_gb_s"] * 1e9
         found[:, kernel.DOMAIN] = value["node_devices"]
         found[:, kernel.DEVICES] = value["devices"]
-        found[:, kernel.TDP] = 310.0 + 376.0 * value["peak_pflops"]
+        found[:, kernel.TDP] = design_w(value["peak_pflops"] * 1e15)
         return found
 
     def decoded(

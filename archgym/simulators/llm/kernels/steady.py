@@ -38,16 +38,29 @@ def decode_step(cost, stages, d, context, prompt, chunk):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def tpot(cost, policy, stages, budget, d, prompt, output, prompts_here):
+def prompt_room(policy, budget, decodes):
+    """Prompt tokens that an iteration with so many decodes takes at most."""
+    if policy == ORCA:
+        return np.inf
+    return budget if policy == PROMPTS_FIRST else max(budget - decodes, 1.0)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def tpot(cost, policy, stages, budget, d, prompt, output, prompts_here, measured):
     """Seconds between tokens with ``d`` requests decoding on an instance, and seconds of an iteration with prompts.
 
-    Stages work on one micro-batch each, so that a token takes a round through all of them.
+    Stages work on one micro-batch each, so that a token takes a round through all of them. ``measured``: prompts take
+    min(I, budget) tokens of an iteration whatever the decodes leave, as the engines' constants were fitted; else they
+    share the budget with the decodes, and several go into one iteration where one does not keep up.
     """
     own = d / stages
     context = prompt + 0.5 * output
     alone = decode_step(cost, stages, own, context, 0.0, 0.0)
-    chunk = prompt if policy == ORCA else min(prompt, budget)
     arriving = own / output  # prompts that follow those that end, an iteration
+    room = budget if measured else prompt_room(policy, budget, own)
+    chunk = min(prompt, room)
+    if not measured and arriving * prompt > chunk:
+        chunk = min(arriving * prompt, room)
     if policy == PROMPTS_FIRST:
         # Prompts run alone and hold the decodes up.
         chunk = max(prompt, np.floor(budget / prompt) * prompt)
@@ -66,7 +79,7 @@ def closed_loop(cost, policy, stages, budget, concurrency, prompt, output):
     """TPOT and TTFT, s, with ``concurrency`` requests always in flight."""
     d, first, between = concurrency, 0.0, 0.0
     for _ in range(ROUNDS):
-        between, iteration = tpot(cost, policy, stages, budget, d, prompt, output, True)
+        between, iteration = tpot(cost, policy, stages, budget, d, prompt, output, True, True)
         first = np.ceil(prompt / budget) * iteration + 0.5 * between
         d = 0.5 * (d + concurrency * output * between / (output * between + first))
     return between, first
@@ -90,12 +103,12 @@ def _load(cost, policy, stages, budget, most, full, rate, prompt, output, prompt
     above = rate * output * full - most
     if above >= 0.0:
         return most, full
-    between, _ = tpot(cost, policy, stages, budget, min(1e-3, most), prompt, output, prompts_here)
+    between, _ = tpot(cost, policy, stages, budget, min(1e-3, most), prompt, output, prompts_here, False)
     below = rate * output * between
     d, side = 0.0, 0
     for _ in range(ROUNDS):
         d = high - above * (high - low) / (above - below)
-        between, _ = tpot(cost, policy, stages, budget, d, prompt, output, prompts_here)
+        between, _ = tpot(cost, policy, stages, budget, d, prompt, output, prompts_here, False)
         off = rate * output * between - d
         if abs(off) <= 1e-10 * d:
             break
@@ -156,11 +169,14 @@ def evaluate(first, last, tables, index, servers, floats, workload, prompts, out
         split = feeders > 0
         own = rate / replicas
         most = max(1.0, min(float(cap), floats[i, 0] / (prompt + 0.5 * output)))
+        if policy != ORCA and policy != PROMPTS_FIRST:
+            # Every decode that ends makes room for prompt tokens of the next request, out of the same budget.
+            most = min(most, stages * budget / (1.0 if split else 1.0 + prompt / output))
         # What the instance can at most finish, from its full batch.
-        full, _ = tpot(cost, policy, stages, budget, most, prompt, output, not split)
+        full, _ = tpot(cost, policy, stages, budget, most, prompt, output, not split, False)
         capacity = most / (output * full)
         d, between = _load(cost, policy, stages, budget, most, full, own, prompt, output, not split)
-        _, iteration = tpot(cost, policy, stages, budget, d, prompt, output, not split)
+        _, iteration = tpot(cost, policy, stages, budget, d, prompt, output, not split, False)
         transfer = 0.0
         if split:
             chunk = min(prompt, budget)
@@ -171,17 +187,18 @@ def evaluate(first, last, tables, index, servers, floats, workload, prompts, out
             transfer = floats[i, 1]
         else:
             # The share of its iterations' prompt room that is taken.
-            chunk = prompt if policy == ORCA else min(prompt, budget)
+            chunk = min(prompt, prompt_room(policy, budget, d / stages))
             busy = own * prompt / chunk * iteration / stages
         load = own / capacity
-        wait = min(busy, 0.98) / (1.0 - min(busy, 0.98)) * 0.5 * iteration * np.ceil(prompt / budget)
+        room = budget if split else prompt_room(policy, budget, d / stages)
+        wait = min(busy, 0.98) / (1.0 - min(busy, 0.98)) * 0.5 * iteration * np.ceil(prompt / room)
         # Beyond its capacity the queue grows over the trace: the last request waits longest.
         queue = requests / replicas * max(0.0, 1.0 / capacity - 1.0 / own)
         spread = np.sqrt(d)
         high = min(most, d + 2.33 * spread)
-        at_high, _ = tpot(cost, policy, stages, budget, high, prompt, output, not split)
+        at_high, _ = tpot(cost, policy, stages, budget, high, prompt, output, not split, False)
         gap = transfer * prompt / max(output - 1.0, 1.0)
-        steps = np.ceil(prompts / budget) if policy != ORCA else np.ones(q + 1)
+        steps = np.maximum(np.ceil(prompts / room), 1.0)
         row = out[i]
         row[0] = _first_token(wait, queue, 0.5, np.mean(steps), iteration, between)
         row[4] = between + gap
@@ -190,9 +207,9 @@ def evaluate(first, last, tables, index, servers, floats, workload, prompts, out
             at = share * q
             low = min(int(at), q - 1)
             z = 0.0 if share == 0.5 else (1.28 if share == 0.9 else 2.33)
-            long = np.ceil((prompts[low] + (at - low) * (prompts[low + 1] - prompts[low])) / budget)
+            long = max(1.0, np.ceil((prompts[low] + (at - low) * (prompts[low + 1] - prompts[low])) / room))
             tail = wait * (-np.log(1.0 - share))
-            row[column] = _first_token(tail, queue, share, 1.0 if policy == ORCA else long, iteration, between)
+            row[column] = _first_token(tail, queue, share, long, iteration, between)
             row[4 + column] = between + (at_high - between) * z / 2.33 + gap
             answer = outputs[low] + (at - low) * (outputs[low + 1] - outputs[low])
             row[8 + column] = row[0] + queue * (share - 0.5) + (answer - 1.0) * row[4]
