@@ -230,7 +230,7 @@ def write_croissant(
                     "@id": f"{identity}/{row['name']}",
                     "name": row["name"],
                     "description": f"{row['role']}{unit}",
-                    "dataType": kinds[str(f.type)],
+                    "dataType": kinds.get(str(f.type), "sc:Text"),
                     "source": {"fileObject": {"@id": identity}, "extract": {"column": row["name"]}},
                 }
             )

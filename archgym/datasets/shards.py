@@ -170,6 +170,8 @@ def check_batch(batch: pa.RecordBatch, path: Path) -> pa.RecordBatch:
         pa.ArrowInvalid: for offsets and indices that lie.
     """
     batch.validate(full=True)
+    if len(set(batch.schema.names)) < batch.num_columns:
+        raise ArchGymError(f"{quote_path(path)} cannot be used: a column stands twice in it")
     for name in _NEVER_NULL:
         if name in batch.schema.names and batch.column(name).null_count:
             raise ArchGymError(f"{quote_path(path)} cannot be used: trials without a value in {name!r}")

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.simulator import Workload
 
 DIMS = ("N", "K", "C", "P", "Q", "R", "S", "G")
@@ -69,8 +69,10 @@ class Layer:
             if isinstance(value, np.integer) or (isinstance(value, float) and value.is_integer()):
                 value = int(value)
                 object.__setattr__(self, column, value)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArchGymError(f"layer {self.name!r} has {column} = {value!r}; expected a whole number from 1 on")
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+                raise ArchGymError(
+                    f"layer {quote(self.name)} has {column} = {quote(value, 40)}; expected a whole number from 1 on, below 2^31"
+                )
         if self.op == "depthwise" and self.C != 1:
             raise ArchGymError(
                 f"layer {self.name!r} is depthwise with C = {self.C} a group; give C = 1 and the channels as G"

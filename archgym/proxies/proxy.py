@@ -602,6 +602,7 @@ class _Facts(msgspec.Struct):
     parts: _Parts
     fidelity: str | None = None
     options: dict[str, Any] = {}
+    simulator_settings: dict[str, Any] = {}
 
 
 def _restore(about: dict[str, Any], facts: _Facts, arrays: dict[str, NDArray[Any]], space: DesignSpace) -> Proxy:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from archgym.datasets.dataset import read_trials
+from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import find_shards, read_shard, shard_info
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, parse_name, problem_of_options
@@ -103,10 +104,21 @@ def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
                     f"the trials come from version {info['simulator_version']} of the simulator, installed is "
                     f"{problem.simulator.version}"
                 )
+            _check_fit(problem, runs)
         except (ArchGymError, OSError, ImportError) as error:
-            missing = str(error)
+            problem, missing = None, str(error)
         reports.append(ProblemReport(info["problem"], info["objective"], info["space"], problem, missing, runs))
     return [report for report in reports if report.runs]
+
+
+def _check_fit(problem: Problem, runs: list[Run]) -> None:
+    """Refuse trials whose designs or metrics are not those of the problem that their metadata names."""
+    schema = TrialSchema(problem, {})
+    for run in runs:
+        schema.designs(run.table)
+        for metric in problem.metrics:
+            if metric.name not in run.table.schema.names:
+                raise ArchGymError(f"the trials lack the column {metric.name!r} of {problem.name}")
 
 
 def _run(path: Path) -> Run:

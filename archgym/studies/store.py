@@ -82,12 +82,12 @@ class ProblemRecord(msgspec.Struct):
     """A line of ``problems.jsonl``: what regret on a problem is measured against."""
 
     problem_key: Key
+    random_median: float
     problem: str = ""
     options: dict[str, Any] = {}
     objective: str = ""
     optimum: float | None = None
     exhaustive: bool = False
-    random_median: float | None = None
     feasible_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     pareto_metrics: list[str] = []
     designs: Annotated[float, msgspec.Meta(ge=0)] | None = None

@@ -36,6 +36,8 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.reading import checked, read_json
 
+CLASSES = ("regfile", "smartbuffer_RF", "SRAM", "smartbuffer_SRAM")
+"""The storage classes of the accelerator's space."""
 QUANTITIES = ("read_pj", "write_pj", "leak_pj", "area_um2")
 _VARIABLES = ("depth", "width", "capped_depth", "capped_width", "address_bits")
 
@@ -201,6 +203,9 @@ class Technology:
                     f"family {quote(name)} of {about} has no laws; give laws, or a base that has it and a scale"
                 )
             self.families[name] = Family(tuple(entry.rows), laws)
+        for kind in CLASSES:
+            if kind not in self.classes:
+                raise ArchGymError(f"{about} has no family for the storage class {kind!r}; name it in 'classes'")
         for kind, family in self.classes.items():
             if family not in self.families:
                 raise UnknownNameError(f"family of class {quote(kind)} in {where}:", family, self.families)
@@ -259,12 +264,16 @@ def technologies() -> tuple[str, ...]:
     return tuple(sorted(entry.name[: -len(".json")] for entry in folder.iterdir() if entry.name.endswith(".json")))
 
 
-@lru_cache(maxsize=64)
 def technology(name: str) -> Technology:
-    """A technology by name, or ``file:PATH`` for the user's own file."""
+    """A technology by name, or ``file:PATH`` for the user's own file, which is read anew each time."""
     if name.startswith("file:"):
         path = Path(name[len("file:") :])
         return Technology(read_json(path, "technology file", limit=4 << 20), str(path))
+    return _shipped(name)
+
+
+@lru_cache(maxsize=64)
+def _shipped(name: str) -> Technology:
     if name not in technologies():
         raise UnknownNameError("technology", name, technologies())
     text = (resources.files(__package__) / "technologies" / f"{name}.json").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import hardware, loopnest, mapper
-from archgym.simulators.accelerator.components import technologies, technology
+from archgym.simulators.accelerator.components import technologies
+from archgym.simulators.accelerator.components import technology as library
 from archgym.space import DesignSpace
 
 _OLD_TABLES = "archgym-45nm"
@@ -72,7 +72,7 @@ class AcceleratorSimulator(NetworkSimulator):
         for value, what in ((dram_bandwidth, "dram_bandwidth"), (cycle_ns, "cycle_ns")):
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise ArchGymError(f"{what} is {value!r}; expected a positive number")
-        self.library = _library(technology)
+        self.library = library(technology)
         self.mapper_goal = mapper_goal
         self.dram_bandwidth = np.inf if dram_bandwidth is None else float(dram_bandwidth)
         self.cycle_ns = float(cycle_ns)
@@ -284,8 +284,3 @@ class AcceleratorSimulator(NetworkSimulator):
                 + ", ".join(f"{name} {target:.6g}" for name, target in targets.items()),
             ),
         }
-
-
-@lru_cache(maxsize=16)
-def _library(name: str) -> Any:
-    return technology(name)

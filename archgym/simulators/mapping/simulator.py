@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -130,7 +131,8 @@ def order_rank(order: str) -> int:
 
 
 def _divisors(bound: int) -> tuple[int, ...]:
-    return tuple(value for value in range(1, bound + 1) if bound % value == 0)
+    small = [value for value in range(1, math.isqrt(bound) + 1) if bound % value == 0]
+    return tuple(sorted({*small, *(bound // value for value in small)}))
 
 
 def _powers(start: int, stop: int) -> tuple[int, ...]:

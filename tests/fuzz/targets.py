@@ -1,0 +1,373 @@
+"""What is fuzzed: every kind of file that a person or another machine may give, and what reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import random
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from click.testing import CliRunner
+
+from archgym.cli import main
+from archgym.errors import ArchGymError
+from archgym.problem import make_problem
+from tests.fuzz import mutations
+
+SEEDS = Path(__file__).parent / "seeds"
+SECONDS = 30
+"""A reader that takes longer hangs. Generous: the machine of a test may be busy."""
+GROWTH = 1 << 30
+"""Bytes that reading one small file may add to the process' peak."""
+SENTENCE = 330
+
+
+class Fault(AssertionError):
+    """What a reader may not do; the message says which of them it did."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file.
+
+    Attributes:
+        name: of the reader.
+        file: what the file is called in the folder that ``read`` gets.
+        seed: the bytes of a valid one.
+        mutate: (bytes, generator) -> other bytes.
+        read: reads the file ``folder / file``, in ways that people do.
+    """
+
+    name: str
+    file: str
+    seed: Callable[[], bytes]
+    mutate: Callable[[bytes, random.Random], bytes]
+    read: Callable[[Path], None]
+
+
+class _Late(BaseException):
+    pass
+
+
+def _late(*_: Any) -> None:
+    raise _Late
+
+
+def judge(target: Target, content: bytes, folder: Path, seconds: int = SECONDS) -> bool:
+    """Give ``content`` to the target's reader: True where it was read, False where it was refused in a sentence.
+
+    ``seconds`` is the limit, 0 for none: a kernel may have to be compiled first.
+
+    Raises:
+        Fault: for a traceback, a hang, more memory than the bound, or a sentence that is none.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / target.file).write_bytes(content)
+    before = _peak()
+    old = signal.signal(signal.SIGALRM, _late)
+    signal.alarm(seconds)
+    try:
+        with np.errstate(all="ignore"):
+            target.read(folder)
+        read = True
+    except ArchGymError as error:
+        _check_sentence(str(error))
+        read = False
+    except Fault:
+        raise
+    except _Late:
+        raise Fault("hang") from None
+    except Exception as error:
+        raise Fault(f"traceback: {error!r:.300}") from error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, old)
+    if _peak() - before > GROWTH:
+        raise Fault(f"memory: {(_peak() - before) >> 20} MiB")
+    return read
+
+
+def _peak() -> int:
+    """Peak of the process' memory in bytes (Linux says kilobytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _check_sentence(text: str) -> None:
+    if len(text) > SENTENCE or "\n" in text:
+        raise Fault(f"long message: {len(text)} characters, {text.count(chr(10))} line feeds: {text[:200]!r}")
+
+
+def command(*arguments: Any) -> None:
+    """Run a command of archgym in this process: its refusal is an :class:`ArchGymError`, a traceback stays one."""
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    if done.exit_code == 2:
+        lines = done.stderr.strip().splitlines()
+        told = next((i for i, line in enumerate(lines) if line.startswith("archgym: ")), len(lines) - 1)
+        raise ArchGymError_("\n".join(lines[told:]).removeprefix("archgym: "))
+
+
+class ArchGymError_(ArchGymError):
+    """A refusal as it was printed, however long."""
+
+    def __init__(self, message: str) -> None:
+        ValueError.__init__(self, message)
+
+
+def evaluate(name: str, **options: Any) -> None:
+    """Make a problem and evaluate a few designs: feasible ones have finite metrics, and rewards are finite."""
+    problem = make_problem(name, **options)
+    evaluation, rewards = problem.evaluate(problem.space.sample(3, 0), seed=0)
+    if not np.isfinite(rewards).all():
+        raise Fault("nonsense: rewards that are not finite")
+    for metric in problem.metrics:
+        column = evaluation.metrics[metric.name][evaluation.feasible]
+        if np.isinf(column).any() or (metric.unit not in ("", "1", "%") and (column < 0).any()):
+            raise Fault(f"nonsense: {metric.name} = {column}")
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
+
+
+def stored(name: str) -> Callable[[], bytes]:
+    return (SEEDS / name).read_bytes
+
+
+@cache
+def workshop() -> Path:
+    """A folder with a study, a run, a Parquet data set and proxies, made once in a process."""
+    import tempfile
+
+    from archgym.datasets.merge import merge  # noqa: F401
+    from archgym.proxies.training import train_on_problem
+
+    folder = Path(tempfile.mkdtemp(prefix="archgym-fuzz-"))
+    (folder / "study.yaml").write_text(
+        "name: small\nbudget: 20\nseeds: 2\nproblems: [synthetic/rugged, synthetic/hartmann6]\n"
+        "agents: [random, walk, {agent: ga, grid: {population: [4, 8]}}]\n"
+    )
+    quiet("study", "run", folder / "study.yaml", "--out", folder / "study", "--executor", "serial")
+    quiet("run", "synthetic/rugged", "--agent", "random", "--budget", "40", "--out", folder / "run", "--no-report")
+    quiet("dataset", "merge", folder / "run", "-o", folder / "parquet")
+    problem = make_problem("synthetic/rugged")
+    for model in ("gp", "forest"):
+        train_on_problem(problem, 40, model=model).save(folder / f"{model}.proxy.npz")
+    return folder
+
+
+def quiet(*arguments: Any) -> None:
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+
+
+def made(pattern: str) -> Callable[[], bytes]:
+    def content() -> bytes:
+        path = next(iter(sorted(workshop().glob(pattern))))
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+    return content
+
+
+# --- mutations of binary files -----------------------------------------------------------------------------------------
+
+
+def mutate_text(form: str) -> Callable[[bytes, random.Random], bytes]:
+    return lambda content, rng: mutations.mutated_text(content, rng, form)
+
+
+def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
+    return mutations.mutated_bytes(content, rng, rng.choice([1, 1, 2, 5]))
+
+
+def mutate_shard(content: bytes, rng: random.Random) -> bytes:
+    """Bytes, or the run's metadata, or a column's name, type or values."""
+    if rng.random() < 0.3:
+        return mutate_bytes(content, rng)
+    table = pa.ipc.open_stream(content).read_all()
+    buffer = io.BytesIO()
+    table = _mutated_table(table, rng)
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    return buffer.getvalue()
+
+
+def mutate_parquet(content: bytes, rng: random.Random) -> bytes:
+    if rng.random() < 0.3:
+        return mutate_bytes(content, rng)
+    buffer = io.BytesIO()
+    pq.write_table(_mutated_table(pq.read_table(io.BytesIO(content)), rng), buffer)
+    return buffer.getvalue()
+
+
+def _mutated_table(table: pa.Table, rng: random.Random) -> pa.Table:
+    if rng.random() < 0.6:
+        about = json.loads(table.schema.metadata[b"archgym"])
+        changed = mutations.as_json(mutations.mutated_tree(about, rng, rng.choice([1, 1, 2])))
+        return table.replace_schema_metadata({b"archgym": changed})
+    at = rng.randrange(table.num_columns)
+    name, column = table.schema.field(at), table.column(at)
+    kind = rng.randrange(4)
+    if kind == 0:
+        return table.remove_column(at)
+    if kind == 1:
+        return table.rename_columns(
+            [rng.choice(["reward", "x", "", "a" * 3000]) if i == at else n for i, n in enumerate(table.column_names)]
+        )
+    values = column.to_pylist()
+    others = [None, 2**40, -1, float("nan"), float("inf"), "x", True, b"\xff", [1], "a" * 3000]
+    if kind == 2:
+        values[rng.randrange(len(values))] = None
+        try:
+            changed = pa.array(values, name.type)
+        except (pa.ArrowException, TypeError):
+            changed = pa.array(values)
+    else:
+        changed = pa.array([rng.choice(others[:1]), *[rng.choice(others)] * (len(values) - 1)])
+        if rng.random() < 0.3:
+            changed = pa.array(np.zeros(len(values), np.float16))
+    with contextlib.suppress(pa.ArrowException):
+        return table.set_column(at, name.with_type(changed.type), changed)
+    return table
+
+
+def mutate_archive(content: bytes, rng: random.Random) -> bytes:
+    """Bytes, or the facts, or an array's type, shape or values."""
+    if rng.random() < 0.3:
+        return mutate_bytes(content, rng)
+    with np.load(io.BytesIO(content), allow_pickle=False) as source:
+        arrays = {name: source[name] for name in source.files}
+    if rng.random() < 0.5:
+        about = mutations.mutated_tree(json.loads(bytes(arrays["about"])), rng, rng.choice([1, 1, 2]))
+        arrays["about"] = np.frombuffer(mutations.as_json(about), np.uint8)
+    else:
+        name = rng.choice(sorted(arrays))
+        array = arrays[name]
+        kind = rng.randrange(6)
+        if kind == 0:
+            del arrays[name]
+        elif kind == 1:
+            arrays[name] = array.astype(rng.choice([np.float32, np.int8, np.complex128, "U3", np.uint64]))
+        elif kind == 2:
+            arrays[name] = rng.choice([array.reshape(-1)[:-1], array[None], np.empty((0,)), np.float64(3)])
+        elif array.size:
+            array = arrays[name] = array.copy()
+            nasty = [-1, 0, 1, 10**6, 127] if array.dtype.kind in "iub" else [np.nan, np.inf, -1e308, 0.0, -1.0]
+            array.reshape(-1)[rng.randrange(array.size)] = np.array(rng.choice(nasty)).astype(array.dtype)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+# --- readers ---------------------------------------------------------------------------------------------------------
+
+
+def _all(*calls: Callable[[], None]) -> None:
+    """Every call, whatever the ones before refused; a refusal by the first is that of all."""
+    refused: ArchGymError | None = None
+    for call in calls:
+        try:
+            call()
+        except ArchGymError as error:
+            _check_sentence(str(error))
+            refused = refused or error
+    if refused is not None:
+        raise refused
+
+
+def read_study(folder: Path) -> None:
+    command("study", "describe", folder / "study.yaml")
+
+
+def read_store(folder: Path) -> None:
+    for name in ("study.yaml", "problems.jsonl", "results.jsonl"):
+        if not (folder / name).exists():
+            shutil.copy(workshop() / "study" / name, folder / name)
+    _all(
+        lambda: command("study", "stats", folder, "--json"),
+        lambda: command("study", "run", folder / "study.yaml", "--out", folder, "--resume", "--executor", "serial", "--log", "none"),
+    )  # fmt: skip
+
+
+def read_technology(folder: Path) -> None:
+    from archgym.simulators.accelerator.simulator import AcceleratorSimulator
+
+    AcceleratorSimulator(technology=f"file:{folder / 'technology.json'}")
+
+
+def read_shard(folder: Path) -> None:
+    file = next(folder.glob("*.arrows"))
+    _all(
+        lambda: command("dataset", "info", folder),
+        lambda: command("dataset", "verify", folder),
+        lambda: command("dataset", "merge", folder, "-o", folder / "merged"),
+        lambda: command("report", folder, "--out", folder / "report.html"),
+        lambda: command("run", "synthetic/rugged", "--agent", "random", "--budget", "40", "--out", file.parent, "--resume", "--no-report"),
+    )  # fmt: skip
+
+
+def read_parquet(folder: Path) -> None:
+    _all(
+        lambda: command("dataset", "info", folder),
+        lambda: command("dataset", "verify", folder),
+        lambda: command("dataset", "merge", folder, "-o", folder / "merged"),
+        *(
+            lambda form=form: command("dataset", "export", folder, "--format", form, "-o", folder / f"as-{form}")
+            for form in ("csv", "croissant", "huggingface")
+        ),
+        lambda: command("dataset", "card", folder, "-o", folder / "card"),
+    )
+
+
+def read_proxy(folder: Path) -> None:
+    evaluate("synthetic/rugged", simulator=f"proxy:{folder / 'x.proxy.npz'}")
+
+
+def problem_reader(name: str, file: str, **options: Any) -> Callable[[Path], None]:
+    return lambda folder: evaluate(f"{name}{folder / file}", **options)
+
+
+def _nas() -> bytes:
+    rng = np.random.default_rng(0)
+    names = [f"|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|none~{i}|" for i in range(2)]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"arch_str": names, "cifar10_test_acc": rng.random(2) * 100}), buffer)
+    return buffer.getvalue()
+
+
+def targets() -> Iterator[Target]:
+    """All of them."""
+    yield Target("study", "study.yaml", stored("study.yaml"), mutate_text("yaml"), read_study)
+    yield Target("results", "results.jsonl", made("study/results.jsonl"), mutate_text("jsonl"), read_store)
+    yield Target("problems", "problems.jsonl", made("study/problems.jsonl"), mutate_text("jsonl"), read_store)
+    yield Target("technology", "technology.json", stored("technology.json"), mutate_text("json"), read_technology)
+    yield Target("shard", "random-s0.arrows", made("run/**/*.arrows"), mutate_shard, read_shard)
+    yield Target("parquet", "trials-00000.parquet", made("parquet/*.parquet"), mutate_parquet, read_parquet)
+    yield Target("proxy-gp", "x.proxy.npz", made("gp.proxy.npz"), mutate_archive, read_proxy)
+    yield Target("proxy-forest", "x.proxy.npz", made("forest.proxy.npz"), mutate_archive, read_proxy)
+    for name, file, form, problem, options in (
+        ("network", "network.yaml", "yaml", "systolic/file:", {}),
+        ("layer", "layer.yaml", "yaml", "mapping/file:", {}),
+        ("timeloop", "timeloop.yaml", "yaml", "mapping/file:", {}),
+        ("scalesim", "scalesim.csv", "", "systolic/file:", {}),
+        ("taskgraph", "taskgraph.yaml", "yaml", "soc/file:", {}),
+        ("combination", "taskgraph.yaml", "yaml", "soc/audio_decoder+file:", {}),
+        ("nas", "table.parquet", "", "nas/file:", {"workload_options": {"partial": True}}),
+    ):
+        mutate = mutate_text(form) if form else mutate_bytes
+        seed = _nas if name == "nas" else stored(file)
+        yield Target(name, file, seed, mutate, problem_reader(problem, file, **options))

@@ -1,0 +1,68 @@
+"""Files of people and other machines, mutated: read, or refused in one sentence; never a traceback, a hang, or memory
+that a file merely claims. ``make fuzz`` goes on for as long as one likes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import Fault, Target, judge, targets
+
+TARGETS = {target.name: target for target in targets()}
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "fuzz"
+# Cases are named reader-what-exception; readers by the word (or two) that the name begins with.
+READERS = {
+    "study-stats": "results", "study-resume": "results", "study": "study", "technology": "technology", "shard": "shard",
+    "parquet": "parquet", "net-acc": "network", "net-yaml": "network", "net-map": "layer", "timeloop": "timeloop",
+    "scalesim": "scalesim", "soc-combo": "combination", "soc": "taskgraph", "nas": "nas",
+}  # fmt: skip
+EXAMPLES = {"results": 12, "problems": 8, "shard": 12, "parquet": 12}  # those take a second each
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_are_read(name, tmp_path):
+    assert judge(TARGETS[name], TARGETS[name].seed(), tmp_path / "x", 0), "the seed itself is refused"
+
+
+def _fuzz(target: Target, folder: Path, examples: int) -> None:
+    seed = target.seed()
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, 2**32))
+    def mutated(number: int) -> None:
+        judge(target, target.mutate(seed, random.Random(number)), folder / "x")
+
+    mutated()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutated_files_are_read_or_refused_in_a_sentence(name, tmp_path):
+    _fuzz(TARGETS[name], tmp_path, EXAMPLES.get(name, 60))
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the folder of cases beside the checkout")
+@pytest.mark.parametrize("path", sorted(CASES.glob("*")), ids=lambda path: path.name)
+def test_files_that_failed_once(path, tmp_path):
+    reader = next((name for prefix, name in READERS.items() if path.name.startswith(prefix + "-")), None)
+    if reader is None:
+        pytest.skip("read by another package's tests")
+    judge(TARGETS[reader], path.read_bytes(), tmp_path / "x")
+
+
+def test_the_judge_sees_faults(tmp_path):
+    def read(folder: Path) -> None:
+        content = (folder / "x").read_bytes()
+        if content == b"raise":
+            raise KeyError("x")
+        if content == b"memory":
+            assert len(bytearray(1200 << 20))
+
+    target = Target("judged", "x", lambda: b"", lambda content, rng: content, read)
+    assert judge(target, b"", tmp_path / "x")
+    for content in (b"raise", b"memory"):
+        with pytest.raises(Fault):
+            judge(target, content, tmp_path / "x")
