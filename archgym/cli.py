@@ -394,12 +394,9 @@ def _file_name(problem: str) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from archgym.writing import unwritable
+    from archgym.writing import write_text
 
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise unwritable(path, error) from None
+    write_text(path, text + "\n")
 
 
 def _summary(problem: Problem, results: list[Any], budget: int | None, folder: Path) -> dict[str, Any]:

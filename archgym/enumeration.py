@@ -7,7 +7,6 @@ are over the whole space.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.objective import Objective, make_objective
 from archgym.problem import Optimum, Problem, optimum_key
+from archgym.reading import read_json
 from archgym.simulator import Evaluation
-from archgym.writing import unwritable
+from archgym.writing import replacing, unwritable, write_json
 
 LARGEST = 200_000_000
 """Designs of the largest space that is enumerated."""
@@ -72,10 +72,10 @@ def enumerate_problem(
         folder.mkdir(parents=True, exist_ok=True)
         manifest = folder / "enumeration.json"
         if manifest.exists():
-            if json.loads(manifest.read_text()) != json.loads(json.dumps(key)):
+            if read_json(manifest, "enumeration") != json.loads(json.dumps(key)):
                 raise ArchGymError(f"{folder} holds shards of another problem or version; choose another folder")
         else:
-            manifest.write_text(json.dumps(key, indent=1))
+            write_json(manifest, key)
     except OSError as error:
         raise unwritable(folder, error) from None
     best: list[tuple[float, int] | None] = [None] * len(made)
@@ -131,12 +131,8 @@ def _shard(problem: Problem, ranks: NDArray[np.int64], path: Path) -> Evaluation
             "violation": pa.array(evaluation.violation.tolist(), pa.string()),
         }
     )
-    temporary = path.with_suffix(".tmp")
-    try:
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from None
     return evaluation
 
 
@@ -146,9 +142,4 @@ def update_optima(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     new = {json.dumps([row.get(k) or None for k in keys], sort_keys=True): row for row in [*old, *rows]}
     ordered = [new[k] for k in sorted(new)]
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from None
+    write_json(path, ordered)

@@ -34,6 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
         try:
             yield temporary
             os.replace(temporary, path)
@@ -41,6 +42,28 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what killed processes left beside ``path`` while they wrote it."""
+    with os.scandir(path.parent) as entries:
+        names = [e.name for e in entries if e.name.startswith(f"{path.name}.") and e.name.endswith(".tmp")]
+    for name in names:
+        owner = name[len(path.name) + 1 : -len(".tmp")]
+        if owner.isdecimal() and not _runs(int(owner)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name != "posix" or process >= 1 << 31:  # elsewhere signal 0 would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> Path:

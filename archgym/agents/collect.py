@@ -33,7 +33,7 @@ def collect(
     top: int = 100,
     changes: int = 3,
 ) -> dict[str, Any]:
-    """Evaluate ``count`` designs of a problem into a new shard.
+    """Evaluate ``count`` designs of a problem into a shard; one that a kill cut short is gone on with.
 
     Args:
         problem: what is sampled.
@@ -51,7 +51,7 @@ def collect(
     log = Path(out) / f"{label}{SUFFIX}"
     if method.startswith("agent:"):
         agent = make_agent(method[len("agent:") :], problem, seed)
-        done = search(problem, agent, count, log=log, study="sample", run=label)
+        done = search(problem, agent, count, log=log, resume=True, study="sample", run=label)
         return {"out": str(out), "files": [str(log)], "evaluations": done.evaluations, "trials": done.trials}
     settings: dict[str, Any] = {"method": method}
     centres: Designs | None = None
@@ -63,7 +63,7 @@ def collect(
     elif method not in METHODS:
         raise UnknownNameError("sampling method", method, [*METHODS, "perturb", "agent:NAME"])
     run = {"agent": f"sample-{method}", "hyperparameters": settings, "study": "sample", "run": label}
-    with Evaluator(problem, budget=count, seed=seed, log=log, run=run) as evaluator:
+    with Evaluator(problem, budget=count, seed=seed, log=log, resume=True, run=run) as evaluator:
         size = count
         for attempt in range(64):
             offset = 7919 * attempt

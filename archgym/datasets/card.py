@@ -23,6 +23,7 @@ from archgym.datasets.schema import TrialSchema
 from archgym.datasets.verify import _Reservoir, info
 from archgym.errors import MissingExtraError
 from archgym.problem import Problem
+from archgym.writing import write_text
 
 SAMPLE = 20_000
 REFERENCE = 2_000
@@ -185,7 +186,7 @@ def card(
         sections.append(_section(entry, taken, why))
         limits += _limits(entry, why)
     text = _page(title or "Design trials", about, sections, limits)
-    (out / "README.md").write_text(text, encoding="utf-8")
+    write_text(out / "README.md", text)
     return {"card": str(out / "README.md"), "rows": about["rows"], "problems": numbers, "limits": limits}
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from archgym.datasets.files import BATCH, TEXT, open_file
 from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, ProblemKey, unusable
 from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS
-from archgym.datasets.shards import SUFFIX, find_shards
+from archgym.datasets.shards import SUFFIX, UNFINISHED, find_shards
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem
 from archgym.writing import unwritable
@@ -230,8 +230,12 @@ def read_trials(path: Path | str) -> pa.Table:
 class DatasetWriter:
     """Writes Parquet files ``trials-00000.parquet``, ... of at most ROWS_A_FILE rows into a folder.
 
+    The files get their names when all of them are whole; while they do, the folder holds :data:`UNFINISHED`. After a
+    kill at any moment the same writer starts again: it replaces what an unfinished one left behind, and files whose
+    metadata are its own.
+
     Args:
-        folder: made where it is missing; must hold no trials yet.
+        folder: made where it is missing; must hold no other trials yet.
         schema: columns of the batches.
         problems: what the files' metadata says of the problems.
         about: further JSON-able facts for the metadata (how the dataset came to be).
@@ -257,8 +261,19 @@ class DatasetWriter:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.folder, error) from None
-        if any(self.folder.glob("*.parquet")) or any(self.folder.glob(f"*{SUFFIX}")):
+        self._mark = self.folder / UNFINISHED
+        self._old = sorted(self.folder.glob("*.parquet"))
+        mine = self._mark.exists() or all(self._wrote(path) for path in self._old)
+        if not mine or any(self.folder.glob(f"*{SUFFIX}")):
             raise ArchGymError(f"{self.folder} holds trials already; choose another folder")
+
+    def _wrote(self, path: Path) -> bool:
+        """Whether a file has the metadata that this writer gives its own."""
+        try:
+            about = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError):
+            return False
+        return bool(about.get(b"archgym") == self.schema.metadata[b"archgym"])
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows."""
@@ -294,7 +309,6 @@ class DatasetWriter:
     def _end_file(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self.files[-1].with_suffix(".tmp").replace(self.files[-1])
         self._writer, self._in_file = None, 0
 
     def close(self) -> None:
@@ -302,6 +316,17 @@ class DatasetWriter:
         if self._pending or not self.files:
             self._flush()
         self._end_file()
+        try:
+            self._mark.touch()
+            for path in self._old:
+                path.unlink()
+            for path in self.files:
+                path.with_suffix(".tmp").replace(path)
+            for path in self.folder.glob("trials-*.tmp"):  # of a killed writer that had more
+                path.unlink()
+            self._mark.unlink()
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
 
     def __enter__(self) -> DatasetWriter:
         return self

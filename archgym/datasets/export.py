@@ -15,7 +15,7 @@ import pyarrow.csv as pacsv
 from archgym.datasets.card import card
 from archgym.datasets.dataset import Dataset, DatasetWriter
 from archgym.errors import ArchGymError
-from archgym.writing import unwritable
+from archgym.writing import replacing, unwritable, write_json, write_text
 
 Paths = Path | str | Sequence[Path | str]
 
@@ -55,13 +55,11 @@ def to_csv(paths: Paths, out: Path) -> dict[str, Any]:
     out = Path(out)
     rows = 0
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with pacsv.CSVWriter(str(out), schema) as writer:
+        with replacing(out) as temporary, pacsv.CSVWriter(str(temporary), schema) as writer:
             for batch in dataset.batches():
                 writer.write_batch(plain_batch(batch, schema))
                 rows += batch.num_rows
-        about = out.with_suffix(".columns.json")
-        about.write_text(json.dumps(columns_table(dataset.schema), indent=1), encoding="utf-8")
+        about = write_json(out.with_suffix(".columns.json"), columns_table(dataset.schema))
     except OSError as error:
         raise unwritable(out, error) from None
     return {"out": str(out), "rows": rows, "files": [str(out), str(about)]}
@@ -70,7 +68,7 @@ def to_csv(paths: Paths, out: Path) -> dict[str, Any]:
 def to_parquet(paths: Paths, out: Path) -> dict[str, Any]:
     """A folder of Parquet files that archgym reads back; no row is dropped."""
     dataset = Dataset(paths)
-    about = {"made": {"tool": "export"}}
+    about = {"made": {"tool": "export", "sources": [str(path) for path in dataset.paths]}}
     with DatasetWriter(Path(out), dataset.schema, dataset.problems.values(), about) as writer:
         for batch in dataset.batches():
             writer.write(batch)
@@ -85,7 +83,7 @@ def to_hugging_face(
     dataset = Dataset(paths)
     out = Path(out)
     schema = plain_schema(dataset.schema)
-    about = {"made": {"tool": "export"}}
+    about = {"made": {"tool": "export", "sources": [str(path) for path in dataset.paths]}}
     with DatasetWriter(out / "data", schema, dataset.problems.values(), about) as writer:
         for batch in dataset.batches():
             writer.write(plain_batch(batch, schema))
@@ -96,7 +94,7 @@ def to_hugging_face(
         files.append(name)
     made = card(paths, out, trust=trust, title=title)
     page = out / "README.md"
-    page.write_text(_front_matter(dataset, licence, title) + page.read_text(encoding="utf-8"), encoding="utf-8")
+    write_text(page, _front_matter(dataset, licence, title) + page.read_text(encoding="utf-8"))
     croissant = write_croissant(files, out / "croissant.json", licence=licence, title=title, rows=writer.rows)
     return {
         "out": str(out),
@@ -259,11 +257,7 @@ def write_croissant(
         "distribution": distribution,
         "recordSet": record_sets,
     }
-    try:
-        out.write_text(json.dumps(about, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise unwritable(out, error) from None
-    return out
+    return write_json(out, about)
 
 
 def _sha256(path: Path) -> str:
@@ -280,7 +274,8 @@ def to_croissant(
     """A folder with the trials as Parquet and ``croissant.json`` that describes them."""
     dataset = Dataset(paths)
     schema = plain_schema(dataset.schema)
-    with DatasetWriter(Path(out), schema, dataset.problems.values(), {"made": {"tool": "export"}}) as writer:
+    made = {"made": {"tool": "export", "sources": [str(path) for path in dataset.paths]}}
+    with DatasetWriter(Path(out), schema, dataset.problems.values(), made) as writer:
         for batch in dataset.batches():
             writer.write(plain_batch(batch, schema))
     about = write_croissant(writer.files, Path(out) / "croissant.json", licence=licence, title=title, rows=writer.rows)

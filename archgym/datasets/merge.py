@@ -135,7 +135,7 @@ def merge(
         raise ArchGymError("there is nothing to merge; give at least one dataset")
     found = None if keep_all else find_duplicates(dataset, across_objectives=across_objectives, trust=trust)
     sources = [str(path) for path in dataset.paths]
-    about = {"made": {"tool": "merge", "files": len(dataset.files), "rows_in": dataset.rows}}
+    about = {"made": {"tool": "merge", "files": len(dataset.files), "rows_in": dataset.rows, "sources": sources}}
     with DatasetWriter(out, dataset.schema, dataset.problems.values(), about) as writer:
         start = 0
         for batch in dataset.batches():
@@ -269,7 +269,17 @@ def split(
     if by in ("agent", "region"):
         overlap = (side > 0) & np.isin(words, np.unique(words[side == 0]))
     counts: dict[str, int] = {}
-    made = {"made": {"tool": "split", "by": by, "seed": seed, "region": region, "held_out": sorted(held)}}
+    sources = [str(path) for path in dataset.paths]
+    made = {
+        "made": {
+            "tool": "split",
+            "by": by,
+            "seed": seed,
+            "region": region,
+            "held_out": sorted(held),
+            "sources": sources,
+        }
+    }
     for code, name in enumerate(sides):
         chosen = (side == code) & ~overlap
         if not chosen.any():

@@ -23,6 +23,8 @@ from archgym.reading import checked, parse_json, quote_path
 from archgym.writing import unwritable
 
 SUFFIX = ".arrows"
+UNFINISHED = ".unfinished"
+"""A file that says that the Parquet files beside it are not all there yet."""
 
 
 class ShardWriter:
@@ -245,6 +247,8 @@ def find_shards(path: Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
+    if (path / UNFINISHED).exists():
+        raise ArchGymError(f"{quote_path(path)} is not whole: what wrote it was killed; repeat that command")
     if not path.is_dir():
         raise ArchGymError(f"{path} does not exist; give a folder or file that 'archgym run' wrote")
     shards = sorted(path.rglob(f"*{SUFFIX}"))

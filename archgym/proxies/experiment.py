@@ -7,7 +7,6 @@ designs whose canonical form is in no training set.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from archgym.errors import ArchGymError, MissingExtraError
 from archgym.problem import Problem
 from archgym.proxies.proxy import TrainingData, fit
 from archgym.proxies.training import choose_metrics, evaluate, facts_of, from_evaluation, held_out, join
+from archgym.writing import write_json
 
 DIVERSE = "all agents"
 
@@ -109,7 +109,7 @@ def run_experiment(
     figure = plot(result, out / "experiment.png")
     if figure is not None:
         files.append(str(figure))
-    (out / "experiment.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+    write_json(out / "experiment.json", result)
     return result
 
 

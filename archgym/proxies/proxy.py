@@ -26,7 +26,7 @@ from archgym.proxies.models import Boosting, Model, check_settings, make_model
 from archgym.reading import checked, parse_json, quote_path, read_arrays
 from archgym.simulator import Metric, Workload
 from archgym.space import Designs, DesignSpace
-from archgym.writing import finite
+from archgym.writing import finite, replacing
 
 FORMAT = 1
 SUFFIX = ".proxy.npz"
@@ -268,16 +268,8 @@ class Proxy:
             if data.low is not None and data.high is not None:
                 arrays |= {"training.low": data.low.astype(np.int32), "training.high": data.high.astype(np.int32)}
         text = json.dumps(finite(about), sort_keys=True).encode()
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
-            temporary.replace(path)
-        except OSError as error:
-            raise ArchGymError(
-                f"cannot write {path}: {error.strerror or error}; choose another folder or free some space"
-            ) from None
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
         return path
 
 

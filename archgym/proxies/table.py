@@ -12,7 +12,6 @@ features of their workloads, and were asked about a workload that they never saw
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from archgym.proxies.training import (
 )
 from archgym.simulator import Evaluation
 from archgym.space import Designs
-from archgym.writing import finite
+from archgym.writing import write_json, write_text
 
 LEVEL_DESIGNS = 32
 """Simulated designs of an unseen workload from which ``rescaled_relative_rmse_percent`` takes one factor a metric."""
@@ -264,6 +263,6 @@ def write(result: Mapping[str, Any], out: Path) -> list[str]:
     """Write ``errors.json`` and ``errors.md`` into the folder ``out``; returns their paths."""
     out.mkdir(parents=True, exist_ok=True)
     numbers, text = out / "errors.json", out / "errors.md"
-    numbers.write_text(json.dumps(finite(dict(result)), indent=1), encoding="utf-8")
-    text.write_text("\n".join(lines_of(result)) + "\n", encoding="utf-8")
+    write_json(numbers, dict(result))
+    write_text(text, "\n".join(lines_of(result)) + "\n")
     return [str(numbers), str(text)]

@@ -30,17 +30,13 @@ def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = 
 
     ``trust``: see :func:`archgym.reports.data.load_report`.
     """
-    from archgym.writing import unwritable
+    from archgym.writing import write_text
 
     folder = Path(folder)
     reports = data.load_report(folder, trust=trust)
     path = path or folder / "report.html"
     text = render(reports)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise unwritable(path, error) from None
-    return path
+    return write_text(path, text)
 
 
 def render(reports: list[ProblemReport]) -> str:

@@ -198,10 +198,14 @@ def test_merge_across_objectives(tmp_path):
     assert merge(paths, tmp_path / "together", across_objectives=True)["rows_out"] == 60
 
 
-def test_a_folder_with_trials_is_not_overwritten(trials, tmp_path):
-    merge([trials], tmp_path / "m")
+def test_a_folder_with_other_trials_is_not_overwritten(trials, tmp_path):
+    first = merge([trials], tmp_path / "m")
+    again = merge([trials], tmp_path / "m")
+    assert first == again, "the same command repeated ends in the same"
     with pytest.raises(ArchGymError, match="holds trials already"):
-        merge([trials], tmp_path / "m")
+        merge([tmp_path / "m"], tmp_path / "m")
+    with pytest.raises(ArchGymError, match="holds trials already"):
+        merge([tmp_path / "m"], trials)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=60))
