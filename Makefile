@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: run test test-fast lint bench docs install install-all clean
+.PHONY: run test test-fast fuzz crash lint bench docs install install-all clean
 
 install: $(VENV)/.installed
 install-all: $(VENV)/.installed-all
@@ -42,6 +42,14 @@ docs: install-all
 
 bench: install-all
 	for name in dram accelerator soc nas agents proxy env; do $(BIN)/archgym bench $$name; done
+
+# Mutated files for every reader, and kills at every change of a file, for as long as one likes.
+fuzz: install-all
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600)
+
+crash: install-all
+	mkdir -p $(OUT)/crash && $(CC) -shared -fPIC -o $(OUT)/crash.so tests/crash/crash.c -ldl
+	rm -rf $(OUT)/crash/* && LD_PRELOAD=$(OUT)/crash.so PYTHONPATH=. $(BIN)/python tests/crash/driver.py $(OUT)/crash $(or $(POINTS),0)
 
 clean:
 	rm -rf $(VENV) $(OUT) runs site .numba

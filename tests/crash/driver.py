@@ -139,7 +139,17 @@ if __name__ == "__main__":
     SIMULATORS.register("bowl", BowlSimulator)
     make_problem("synthetic/rugged")
     with contextlib.redirect_stdout(io.StringIO()):
-        run = ["run", "synthetic/rugged", "--agent", "random,walk", "--budget", "40", "--out", str(where / "run"), "--no-report"]
+        run = [
+            "run",
+            "synthetic/rugged",
+            "--agent",
+            "random,walk",
+            "--budget",
+            "40",
+            "--out",
+            str(where / "run"),
+            "--no-report",
+        ]
         main.main(run, standalone_mode=False)
     for command in names or COMMANDS:
         print(json.dumps(check(command, where, number)), flush=True)

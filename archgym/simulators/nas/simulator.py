@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
@@ -466,6 +466,8 @@ class NasSimulator(Simulator):
         everything = np.arange(cells.CELLS)
         values = workload.table.column(resolved, everything, 0)
         known = np.isfinite(values)
+        if not known.any():
+            raise ArchGymError(f"{quote(workload.name)} holds no test accuracy of any cell; give a table with results")
         result["regret"] = Regret(values[known].max(), self.full_name(workload))
         for name, baseline in table.space_averages(values).items():
             result[f"relative-improvement-{name}"] = RelativeImprovement("accuracy_percent", baseline, name)

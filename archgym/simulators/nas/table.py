@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 
 from archgym.errors import ArchGymError
+from archgym.reading import checked, parse_json
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.fidelity import Fidelity
 from archgym.simulators.nas.parquet import read_parquet
@@ -220,7 +221,21 @@ def read_assembled(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]
     raw = metadata.get(b"archgym")
     if raw is None:
         raise ArchGymError(f"{path} is not a table of this command: it has no metadata 'archgym'")
-    return columns, json.loads(raw)
+    return columns, checked(
+        parse_json(raw, f"the metadata of {path.name}"), dict[str, Any], f"the metadata of {path.name}"
+    )
+
+
+class _Recipe(msgspec.Struct):
+    checkpoints: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]], msgspec.Meta(min_length=1)]
+
+
+def _column(columns: Mapping[str, Any], name: str, path: Path, rows: int, kinds: str = "iuf") -> NDArray[Any]:
+    """A column of numbers of a kind, one a row."""
+    column = columns.get(name)
+    if not isinstance(column, np.ndarray) or column.dtype.kind not in kinds or column.shape != (rows,):
+        raise ArchGymError(f"{path.name} is not a table of this command: its column {name!r} is missing or malformed")
+    return column
 
 
 def read_own_table(path: Path) -> CellTable:
@@ -229,11 +244,15 @@ def read_own_table(path: Path) -> CellTable:
     class_of = cells.classes("function")
     representatives = cells.representatives("function")
     dead = cells.is_dead(cells.rows(np.arange(cells.CELLS)))
-    code = columns["code"].astype(np.int64)
+    recipe: _Recipe = checked(metadata.get("recipe"), _Recipe, f"the recipe in {path.name}")
+    rows = len(columns.get("code", ()))
+    code = _column(columns, "code", path, rows, "iu").astype(np.int64)
+    if not rows or code.min() < 0 or code.max() >= cells.CELLS:
+        raise ArchGymError(f"{path.name} is not a table of this command: its codes are not those of cells")
     number = class_of[code]
     count = np.bincount(number, minlength=len(representatives))
     # The k-th row of a class goes to run k: rows are sorted by (code, seed).
-    order = np.lexsort((columns["seed"], number))
+    order = np.lexsort((_column(columns, "seed", path, rows, "iu"), number))
     place = np.empty(len(code), dtype=np.int64)
     place[order] = np.arange(len(code)) - np.repeat(np.cumsum(count) - count, count)
     depth = int(count.max())
@@ -244,23 +263,24 @@ def read_own_table(path: Path) -> CellTable:
         by_class[place, number] = values
         return by_class[:, class_of]
 
-    for epoch in metadata["recipe"]["checkpoints"]:
+    for epoch in recipe.checkpoints:
         for split in ("valid", "test"):
-            runs = spread(columns[f"{split}_e{epoch}"] / 100.0)
+            runs = spread(_column(columns, f"{split}_e{epoch}", path, rows) / 100.0)
             runs[:, dead] = np.nan
             runs[0, dead] = CHANCE
             key = Key(split, "full", int(epoch))
             table.runs[key], table.mean[key] = runs, _column_mean(runs)
-            entropy = columns.get(f"{split}_cross_entropy_e{epoch}")
-            if entropy is not None:
+            name = f"{split}_cross_entropy_e{epoch}"
+            if name in columns:
+                entropy = _column(columns, name, path, rows)
                 table.cross_entropy[key] = spread(entropy.astype(np.float64))
                 table.cross_entropy[key][0, dead] = np.log(100.0 / CHANCE)
-        seconds = spread(columns[f"seconds_e{epoch}"].astype(np.float64))
+        seconds = spread(_column(columns, f"seconds_e{epoch}", path, rows).astype(np.float64))
         seconds[:, dead] = 0.0
         table.seconds["full", int(epoch)] = np.nansum(seconds, axis=0)
         table.run_seconds["full", int(epoch)] = np.where(dead, 0.0, _column_mean(seconds))
     if "train_loss" in columns:
-        table.train_loss = spread(columns["train_loss"].astype(np.float64))
+        table.train_loss = spread(_column(columns, "train_loss", path, rows).astype(np.float64))
     any_key = next(iter(table.mean))
     table.missing = int(np.isnan(table.mean[any_key]).sum())
     digest = hashlib.sha256(path.read_bytes())
@@ -297,12 +317,7 @@ def read_columns(path: Path) -> dict[str, Any]:
             f"{path.name} is a pickle, which runs code when it is read; convert it to Parquet or CSV where you trust it"
         )
     if head[:4] == b"PAR1":
-        import pyarrow as pa
-
-        try:
-            return read_parquet(path)[0]
-        except pa.ArrowException as error:
-            raise ArchGymError(f"cannot read {path.name} as Parquet: {str(error).splitlines()[0]}") from None
+        return read_parquet(path)[0]
     if path.suffix.lower() not in (".csv", ".txt", ".tsv"):
         raise ArchGymError(f"{path.name} is neither Parquet nor CSV; give a file of one of these forms")
     try:
@@ -449,6 +464,8 @@ def read_neutral(
             table.latency[timed["device"]] = scale * _numbers(stored, name, path, codes, partial, 0.0, 1e12)
     _read_seconds(table, stored, path, codes, partial, dataset, longest, seconds_model)
     table.missing = cells.CELLS - len(codes)
+    if not any(np.isfinite(column).any() for column in [*table.mean.values(), *(r[0] for r in table.runs.values())]):
+        raise ArchGymError(f"{path.name} holds no accuracy of any cell; give a table with results")
     table.chance = float(np.nanmin(np.concatenate(list(table.mean.values()) or [r[0] for r in table.runs.values()])))
     table.fingerprint = digest.hexdigest()[:16]
     table.metadata = {"file": path.name, "dataset": dataset, "rows": len(codes)}
@@ -563,7 +580,10 @@ def read_table_file(path: Path, **options: Any) -> CellTable:
         try:
             metadata = pq.read_schema(path).metadata or {}
         except Exception as error:  # pyarrow raises several kinds for broken files
-            raise ArchGymError(f"cannot read {path.name} as Parquet: {str(error).splitlines()[0]}") from None
-        if b"archgym" in metadata and "recipe" in json.loads(metadata[b"archgym"]) and not options:
+            raise ArchGymError(
+                f"cannot read {path.name} as Parquet: {(str(error).splitlines() or [''])[0][:160]}"
+            ) from None
+        about = parse_json(metadata.get(b"archgym", b"null"), f"the metadata of {path.name}")
+        if isinstance(about, dict) and "recipe" in about and not options:
             return read_own_table(path)
     return read_neutral(path, **options)

@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.reading import parse_yaml, quote_path, read_text
 from archgym.simulator import Workload
 
 SOURCE, SINK = "source", "sink"
@@ -357,6 +358,8 @@ def combine(graphs: Sequence[TaskGraph]) -> TaskGraph:
 # --- files -----------------------------------------------------------------------------------------------------
 
 _KEYS = {"name", "description", "last_task", "budgets", "power_unit_w", "first_accelerator", "tasks", "edges"}
+_LARGEST = 1e18
+"""Of every number in a file: far beyond any system, and far from where sums and products overflow."""
 _BUDGETS = {"latency_s", "power_w", "area_mm2"}
 _ACCELERATOR = {"cycles", "power", "area_um2", "iterations"}
 
@@ -367,25 +370,12 @@ def read_task_graph(path: Path) -> TaskGraph:
     Raises:
         ArchGymError: one sentence that names the first fault.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ArchGymError(f"there is no task graph file {path}; give the path of a YAML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArchGymError(f"cannot read the task graph {path}: {_one_line(error)}") from None
-    return parse_task_graph(text, str(path), default_name=path.stem)
+    return parse_task_graph(read_text(path, "task graph file"), quote_path(path), default_name=path.stem)
 
 
 def parse_task_graph(text: str, where: str = "task graph", default_name: str = "") -> TaskGraph:
     """The task graph in a YAML text; ``where`` names it in errors."""
-    import yaml
-
-    try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ArchGymError(f"{where} is not valid YAML: {_one_line(error)}") from None
-    except (ValueError, RecursionError) as error:  # a date or number that YAML itself cannot convert
-        raise ArchGymError(f"{where} holds a value that cannot be read: {_one_line(error)}") from None
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise ArchGymError(f"{where} holds no mapping; expected the keys last_task, budgets, tasks and edges")
     _known_keys(data, _KEYS, where)
@@ -401,7 +391,7 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
             raise ArchGymError(f"budgets of {where} lack {key!r}; expected latency_s, power_w and area_mm2")
     tasks = [Task(SOURCE, 0.0)]
     for task_name, entry in _mapping(data["tasks"], where, "tasks").items():
-        task_name = str(task_name)
+        task_name = _name(task_name, where)
         if task_name in (SOURCE, SINK):
             raise ArchGymError(f"{where} lists the task {task_name!r}; it is always there, so leave it out")
         about = f"task {task_name!r} of {where}"
@@ -417,9 +407,9 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
                 if key not in given:
                     raise ArchGymError(f"the accelerator of {about} lacks {key!r}; expected cycles, power and area_um2")
             iterations = _number(given.get("iterations", 1), where, f"iterations of {task_name!r}")
-            if iterations != int(iterations):
+            if iterations != int(iterations) or not 1 <= iterations <= 1e9:
                 raise ArchGymError(
-                    f"the accelerator of {about} has iterations = {iterations:g}; expected a whole number"
+                    f"the accelerator of {about} has iterations = {iterations:g}; expected a whole number from 1 to 1e9"
                 )
             figures = AcceleratorFigures(
                 _number(given["cycles"], where, f"accelerator cycles of {task_name!r}"),
@@ -434,11 +424,17 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
     edges = []
     for entry in data["edges"]:
         if not (isinstance(entry, list) and len(entry) == 3):
-            raise ArchGymError(f"edge {entry!r} of {where} is not of the form [from, to, bytes]")
-        edges.append(Edge(str(entry[0]), str(entry[1]), _number(entry[2], where, f"bytes of {entry[0]} -> {entry[1]}")))
+            raise ArchGymError(f"edge {quote(entry)} of {where} is not of the form [from, to, bytes]")
+        edges.append(
+            Edge(
+                _name(entry[0], where),
+                _name(entry[1], where),
+                _number(entry[2], where, f"bytes of {entry[0]} -> {entry[1]}"),
+            )
+        )
     part = Part(
         name,
-        str(data["last_task"]),
+        _name(data["last_task"], where),
         _number(budgets["latency_s"], where, "latency_s"),
         _number(budgets["power_w"], where, "power_w"),
         _number(budgets["area_mm2"], where, "area_mm2") * 1e-6,
@@ -478,8 +474,10 @@ def write_task_graph(graph: TaskGraph, path: Path) -> None:
     path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None), encoding="utf-8")
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str | int) or not 0 < len(str(value)) <= 80:
+        raise ArchGymError(f"a task of {where} is called {quote(value)}; expected a name of at most 80 characters")
+    return str(value)
 
 
 def _mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:
@@ -494,10 +492,9 @@ def _number(value: Any, where: str, what: str) -> float:
             value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArchGymError(f"{what} in {where} is {value!r:.60}; expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ArchGymError(f"{what} in {where} is too large; expected a number") from None
+    if not -_LARGEST <= value <= _LARGEST:  # a NaN fails as well
+        raise ArchGymError(f"{what} in {where} is {value:.3g}; expected a number of at most {_LARGEST:g}")
+    return float(value)
 
 
 def _known_keys(data: Mapping[Any, Any], known: Iterable[str], where: str) -> None:
