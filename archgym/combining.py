@@ -19,10 +19,9 @@ from archgym.errors import ArchGymError
 from archgym.objective import Objective, Rewards, make_objective
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.space import Designs, DesignSpace
+from archgym.wrapping import Wrapped
 
 _PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?P<name>.+)", re.S)
-_OWN = ("name", "version", "spaces", "fidelities", "default_objective", "default_workload", "neutral_options",
-        "starts_programs", "metrics", "space_name")  # fmt: skip
 
 
 def parse_parts(name: str, simulator: Simulator) -> list[tuple[str, float]] | None:
@@ -113,7 +112,7 @@ class OverWorkloads(Objective):
         return np.asarray(table.min(axis=0) if self.worst else np.asarray(self.weights) @ table)
 
 
-class Combined(Simulator):
+class Combined(Wrapped):
     """A simulator over several workloads at once; everything else is the whole one's.
 
     Args:
@@ -121,26 +120,8 @@ class Combined(Simulator):
     """
 
     def __init__(self, whole: Simulator) -> None:
-        self.whole = whole
-        for name in _OWN:
-            setattr(self, name, getattr(whole, name))
+        super().__init__(whole)
         self._spaces: dict[int, tuple[Workload, DesignSpace]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or "whole" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.whole, name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spaces": {}}
-
-    @property
-    def given_options(self) -> dict[str, Any]:
-        return self.whole.given_options
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.whole.settings
 
     def combine(self, name: str, parts: Sequence[tuple[str, float]], **options: Any) -> CombinedWorkload:
         """The workload of these parts; ``options`` go to each of them.
@@ -185,8 +166,21 @@ class Combined(Simulator):
         ]
         return (*mean, *single)
 
+    def inherits(self, fidelity: str | None) -> bool:
+        return False
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """None: a picture is of one workload."""
+        return []
+
     def evaluate(
-        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+        self,
+        designs: ArrayLike,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        seed: int | None = None,
+        **further: Any,
     ) -> Evaluation:
         array: Designs = self.space(workload).check(designs)
         parts = self._parts(workload)
@@ -207,8 +201,9 @@ class Combined(Simulator):
         for part in self._parts(workload).parts:
             self.whole.check_fidelity(part, fidelity)
 
-    def workloads(self) -> Mapping[str, Workload]:
-        return self.whole.workloads()
+    def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
+        canonical = self.space(workload).canonical(designs)
+        return canonical, canonical
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Each workload's own; of the means the mean of the workloads'."""
@@ -233,6 +228,9 @@ class Combined(Simulator):
         each = [(part.name, make_objective(base or None, self.whole, part)) for part in parts.parts]
         name = f"worst:{each[0][1].name}" if how == "worst" else each[0][1].name
         return OverWorkloads(each, parts.weights.tolist(), how == "worst", name)
+
+    def objective_for(self, workload: Workload) -> tuple[str, str]:
+        return self.objective_of(None, workload).name, ""
 
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
         """Those of the first workload, as means and as the worst."""

@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.options import Option
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Simulator, Workload
 from archgym.space import Designs, DesignSpace, Parameter, SubSpace, Value
-
-_OWN = ("name", "version", "spaces", "fidelities", "default_objective", "default_workload", "neutral_options",
-        "starts_programs", "metrics", "space_name")  # fmt: skip
+from archgym.wrapping import Wrapped
 
 
 def allowed_values(
@@ -63,7 +60,7 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-class Narrowed(Simulator):
+class Narrowed(Wrapped):
     """A simulator whose spaces are cut to fewer values; everything else is the whole one's.
 
     Args:
@@ -75,36 +72,26 @@ class Narrowed(Simulator):
     def __init__(
         self, whole: Simulator, fix: Mapping[str, Any] | None = None, only: Mapping[str, Any] | None = None
     ) -> None:
-        self.whole, self.fix, self.only = whole, dict(fix or {}), dict(only or {})
-        for name in _OWN:
-            setattr(self, name, getattr(whole, name))
+        super().__init__(whole)
+        self.fix, self.only = dict(fix or {}), dict(only or {})
         self._spaces: dict[int, tuple[DesignSpace, SubSpace]] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        # What only some simulators have (pictures, a device, ranks). Not during unpickling, when there is no whole yet.
-        if name.startswith("_") or "whole" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.whole, name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_spaces": {}}
-
     @property
-    def stands_for(self) -> Simulator:
-        """The simulator whose tables (of optima) are meant."""
-        return getattr(self.whole, "stands_for", self.whole)
+    def _narrowed(self) -> dict[str, Any]:
+        return {key: value for key, value in (("fix", self.fix), ("only", self.only)) if value}
 
     @property
     def given_options(self) -> dict[str, Any]:
-        narrowed = {key: value for key, value in (("fix", self.fix), ("only", self.only)) if value}
-        return {**self.whole.given_options, **narrowed}
+        return {**self.whole.given_options, **self._narrowed}
 
     @property
     def settings(self) -> dict[str, Any]:
-        narrowed = {key: value for key, value in (("fix", self.fix), ("only", self.only)) if value}
-        return {**self.whole.settings, **narrowed}
+        return {**self.whole.settings, **self._narrowed}
 
     def space(self, workload: Workload) -> DesignSpace:
+        return self._part(workload)
+
+    def _part(self, workload: Workload) -> SubSpace:
         whole = self.whole.space(workload)
         if id(whole) not in self._spaces:
             self._spaces[id(whole)] = whole, whole.restrict(allowed_values(whole, self.fix, self.only))
@@ -113,10 +100,8 @@ class Narrowed(Simulator):
     def lift(self, designs: ArrayLike, workload: Workload) -> Designs:
         """Designs of the narrowed space as designs of the whole one; rows of -1 (no parent) stay."""
         array = np.atleast_2d(np.asarray(designs))
-        space = self.space(workload)
-        assert isinstance(space, SubSpace)
         none: NDArray[np.bool_] = np.asarray((array < 0).all(axis=1))
-        lifted = space.lift(np.where(none[:, None], 0, array))
+        lifted = self._part(workload).lift(np.where(none[:, None], 0, array))
         lifted[none] = -1
         return lifted
 
@@ -134,34 +119,14 @@ class Narrowed(Simulator):
             further["parents"] = self.lift(further["parents"], workload)
         return self.whole.evaluate(self.lift(designs, workload), workload, fidelity=fidelity, seed=seed, **further)
 
-    def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[np.float64]:
+    def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[Any]:
         return self.whole.parent_seconds(self.lift(parents, workload), workload, fidelity)
+
+    def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
+        canonical = self.space(workload).canonical(designs)
+        return canonical, canonical
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         """See the whole simulator; none where it draws none."""
         draw = getattr(self.whole, "pictures", None)
         return draw(self.lift(design, workload)[0], workload) if draw is not None else []
-
-    def workloads(self) -> Mapping[str, Workload]:
-        return self.whole.workloads()
-
-    def load_workload(self, name: str, **options: Any) -> Workload:
-        return self.whole.load_workload(name, **options)
-
-    def workload_options(self, name: str) -> Mapping[str, Option] | None:
-        return self.whole.workload_options(name)
-
-    def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
-        return self.whole.metrics_for(workload)
-
-    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
-        self.whole.check_fidelity(workload, fidelity)
-
-    def inherits(self, fidelity: str | None) -> bool:
-        return self.whole.inherits(fidelity)
-
-    def objectives(self, workload: Workload) -> Mapping[str, Any]:
-        return self.whole.objectives(workload)
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        return self.whole.references(workload)

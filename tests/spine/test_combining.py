@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -104,3 +105,10 @@ def test_what_cannot_be_combined_is_a_sentence(name: str, word: str) -> None:
 def test_the_simulators_own_combinations_stay_its_own() -> None:
     problem = archgym.make_problem("soc/audio_decoder+edge_detection")
     assert not isinstance(problem.workload, CombinedWorkload)
+
+
+def test_it_pickles() -> None:
+    problem = archgym.make_problem("synthetic/separable+pareto")
+    design = problem.space.sample(2, 0)
+    again = pickle.loads(pickle.dumps(problem))
+    np.testing.assert_array_equal(again.evaluate(design)[1], problem.evaluate(design)[1])

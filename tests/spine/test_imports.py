@@ -36,6 +36,7 @@ LAYERS = (
     ("reading", "options"),
     ("space",),
     ("simulator",),
+    ("wrapping",),
     ("narrowing",),
     ("registry",),
     ("objective",),

@@ -19,6 +19,8 @@ from archgym.datasets import read_trials
 from archgym.enumeration import enumerate_problem
 from archgym.errors import ArchGymError
 from archgym.problem import optimum_key
+from archgym.simulator import Simulator
+from archgym.wrapping import Wrapped
 
 WHOLE = archgym.make_problem("systolic/resnet18", objective="edp")
 
@@ -129,3 +131,17 @@ def test_at_the_command_line(tmp_path) -> None:
     assert next(p for p in parameters if p["name"] == "array_rows")["values"] == [16]
     wrong = CliRunner().invoke(main, ["describe", "systolic/resnet18", "--fix", "array_rows"])
     assert wrong.exit_code != 0
+
+
+def test_a_wrapper_forgets_no_member_of_the_contract() -> None:
+    own = {"__init__", "__new__", "__init_subclass__", "__reduce_ex__", "option_values"}
+    methods = {
+        name for name, member in vars(Simulator).items()
+        if name not in own and (callable(member) or isinstance(member, property)) and not name.startswith("_")
+    }  # fmt: skip
+    assert methods <= set(vars(Wrapped)), methods - set(vars(Wrapped))
+    wrapped, whole = archgym.make_problem("dram/sort", fix={"PagePolicy": "Open"}), archgym.make_problem("dram/sort")
+    for name in Simulator.__annotations__:
+        if not name.startswith("_"):
+            assert getattr(wrapped.simulator, name) == getattr(whole.simulator, name), name
+    assert wrapped.objective.name == whole.objective.name
