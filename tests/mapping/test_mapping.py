@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
 from archgym.networks.layers import conv
@@ -13,7 +16,7 @@ from archgym.simulators.mapping import LayerWorkload, MappingSimulator
 from archgym.simulators.mapping.kernels import clusters
 from archgym.simulators.mapping.layers import layers, shapes
 from archgym.simulators.mapping.simulator import order_rank, permutations
-from archgym.simulators.mapping.validate import validate
+from archgym.simulators.mapping.validate import _nest, validate
 from archgym.testing.checks import check_simulator
 from archgym.threads import limit_threads
 
@@ -204,3 +207,46 @@ def test_layer_of_a_file(tmp_path):
     with pytest.raises(ArchGymError, match="name one with the option layer"):
         simulator.load_workload(f"file:{tmp_path / 'n.csv'}")
     assert simulator.load_workload(f"file:{tmp_path / 'n.csv'}", layer="fc").bounds["K"] == 16
+
+
+# --- directives of MAESTRO ---------------------------------------------------------------------------------------------
+
+_CKP = [
+    ["S", "C", "1", "1"], ["T", "K", "64", "64"], ["T", "R", "3", "3"], ["T", "S", "3", "3"], ["T", "Y'", "1", "1"],
+    ["T", "X'", "1", "1"], ["C", "64", "P"], ["S", "K", "1", "1"], ["T", "R", "3", "3"], ["T", "S", "3", "3"],
+]  # fmt: skip
+
+
+def _dataflow(directives, stride=None, kind="CONV"):
+    dims = {"K": 64, "C": 3, "R": 3, "S": 3, "Y": 224, "X": 224}
+    return {"type": kind, "stride": stride and {"X": stride, "Y": stride}, "dims": dims, "directives": directives}
+
+
+def test_a_dataflow_with_output_dims_and_without_a_stride_as_maestro_counts_it(tmp_path):
+    """VGG-16's first layer under the dataflow KCP-WS, as MAESTRO printed it."""
+    mappings = {"mappings": {"ckp": {"CONV1": _dataflow(_CKP)}}}
+    (tmp_path / "maestro_mappings.json").write_text(json.dumps(mappings))
+    row = {
+        "mapping_file": "ckp", "Layer Number": "CONV1", "num_pes": 64, "noc_bw": 32, "offchip_bw": 64,
+        "Num MACs": 85162752, "Runtime (Cycles)": 3992022, "input l2 read": 447552, "filter l2 read": 1728,
+        "output l2 write": 9462528,
+    }  # fmt: skip
+    with gzip.open(tmp_path / "maestro_dataflows.csv.gz", "wt") as file:
+        file.write(",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    groups = list(validate(tmp_path))
+    assert [group.rows for group in groups] == [1] * 4 and all(group.exact == 1.0 for group in groups)
+
+
+@settings(max_examples=40, deadline=None)
+@given(outputs=st.integers(1, 60), stride=st.integers(1, 4), taps=st.sampled_from([1, 3]), axis=st.sampled_from("YX"))
+def test_a_tile_of_outputs_is_the_tile_of_inputs_above_it(outputs, stride, taps, axis):
+    inputs = (outputs - 1) * stride + taps
+    rest = [["S", "C", "1", "1"], ["T", "R", str(taps), str(taps)], ["T", "S", str(taps), str(taps)]]
+    ours = _nest(_dataflow([*rest, ["T", f"{axis}'", str(outputs), str(outputs)]], stride))
+    theirs = _nest(_dataflow([*rest, ["T", axis, str(inputs), str(outputs * stride)]], stride))
+    assert ours[1:] == theirs[1:]
+
+
+def test_a_directive_that_is_not_known_is_refused_by_name():
+    with pytest.raises(ArchGymError, match='tiles "Z\'"'):
+        _nest(_dataflow([["S", "C", "1", "1"], ["T", "Z'", "1", "1"]]))

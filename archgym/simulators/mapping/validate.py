@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.measure import Group, compare
 
 _LETTERS = "KCYXRS"
@@ -148,8 +148,9 @@ def _tensor_words(rows: list[dict[str, str]]) -> NDArray[np.int64]:
 
 # --- the tool's own dataflows ------------------------------------------------------------------------------------------
 
-Directive = tuple[str, str, int | None, int | None]
-"""Kind (T or S), dim letter, map size, offset; None for a dim that is not tiled at this level."""
+Directive = tuple[str, str, int | None, bool]
+"""Kind (T or S), dim letter, map size (None for a dim that is not tiled at this level), and whether the size is in outputs
+(``Y'`` and ``X'``) where the dim is a row or column."""
 
 
 def _dataflows(path: Path, mappings: Path) -> Iterator[Group]:
@@ -196,8 +197,8 @@ def _nest(
 ) -> tuple[NDArray[np.int64], list[list[int]], list[list[int]], list[int], list[int]]:
     """A layer and its directives as the kernel takes them: layer, tiles, orders and spread dims a level, and the sizes
     of the clusters."""
-    sizes = {letter: int(entry["dims"].get(letter, 1)) for letter in _LETTERS}
-    stride = int(entry["stride"]["X"])
+    sizes = {letter: int(entry["dims"].get(letter, 1)) for letter in (*_LETTERS, *entry["dims"])}
+    stride = int((entry.get("stride") or {}).get("X", 1))
     depthwise = entry["type"] == "DSCONV"
     bounds = [sizes[letter] for letter in _LETTERS]
     bounds[2], bounds[3] = ((bounds[a] - bounds[b]) // stride + 1 for a, b in ((2, 4), (3, 5)))
@@ -208,7 +209,8 @@ def _nest(
     spreads: list[int] = []
     clustered: list[int] = []
     above = bounds
-    for directives in _levels(entry["directives"], sizes, dims, clustered):
+    outputs = {"Y'": bounds[2], "X'": bounds[3]}
+    for directives in _levels(entry["directives"], sizes | outputs, dims, clustered):
         tile, named = list(above), {directive[1]: directive for directive in directives}
         for letter in "KCRS":
             given = named.get(letter)
@@ -217,8 +219,9 @@ def _nest(
         for letter, taps in (("Y", 4), ("X", 5)):
             given, place = named[letter], _LETTERS.index(letter)
             if given[2] is not None:
-                # Input rows under a tile of outputs.
-                tile[place] = min(max((given[2] + stride - tile[taps]) // stride, 1), above[place])
+                # Input rows lie under a tile of outputs.
+                rows = given[2] if given[3] else max((given[2] + stride - tile[taps]) // stride, 1)
+                tile[place] = min(rows, above[place])
         order = [_LETTERS.index(directive[1]) for directive in directives]
         tiles.append(tile)
         orders.append(order + [0] * depthwise)
@@ -242,13 +245,21 @@ def _levels(
         if directive[0] == "C":
             clustered.append(number(directive[1]))
             levels.append([])
-        elif directive[1] in dims:
-            levels[-1].append((directive[0], directive[1], number(directive[2]), number(directive[3])))
+            continue
+        letter = directive[1].rstrip("'")
+        if letter not in _LETTERS and sizes.get(letter) == 1:
+            continue  # one step, as a batch of one
+        if letter not in _LETTERS or (letter != directive[1] and letter not in "YX"):
+            raise ArchGymError(
+                f"a MAESTRO mapping tiles {quote(directive[1])}; expected {', '.join(_LETTERS)}, Y' or X'"
+            )
+        if letter in dims:  # a depthwise layer has no K
+            levels[-1].append((directive[0], letter, number(directive[2]), letter != directive[1]))
     above: list[Directive] = []
     for level in levels:
-        for _, letter, size, offset in above:
+        for _, letter, size, outputs in above:
             if letter not in {known[1] for known in level}:
-                level.insert(0, ("T", letter, size, offset))
-        level += [("T", letter, None, None) for letter in dims if letter not in {known[1] for known in level}]
+                level.insert(0, ("T", letter, size, outputs))
+        level += [("T", letter, None, False) for letter in dims if letter not in {known[1] for known in level}]
         above = level
         yield level
