@@ -55,6 +55,11 @@ class Episodes:
             raise UnknownNameError("action mode", action_mode, ACTION_MODES)
         if reward_mode not in ("absolute", "improvement"):
             raise UnknownNameError("reward mode", reward_mode, ("absolute", "improvement"))
+        if reward_mode == "improvement" and action_mode == "construct":
+            raise ArchGymError(
+                "reward_mode 'improvement' compares the designs of an episode, and an episode of 'construct' makes one; leave "
+                "it out or choose the action mode 'edit' or 'design'"
+            )
         if episode_length is not None:
             episode_length = whole_number("episode_length", episode_length, "steps")
         count = whole_number("num_envs", count, "environments")

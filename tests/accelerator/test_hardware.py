@@ -274,3 +274,20 @@ def test_more_capacity_never_costs_more_at_the_highest_effort():
 def test_bad_options_get_one_sentence(options, words):
     with pytest.raises(ArchGymError, match=words):
         AcceleratorSimulator(**options)
+
+
+def test_leakage_is_a_power_whatever_the_cycle_time():
+    network = Network("one", [Layer("fc", "gemm", P=16, K=64, C=64)])
+    runs = {ns: AcceleratorSimulator("reduced", cycle_ns=ns, mapper_goal="delay") for ns in (0.5, 1.0, 2.0)}
+    rows = runs[1.0].space(network).sample(6, 0)
+    for row in rows:
+        layers = {ns: simulator.layer_details(row, network)[0] for ns, simulator in runs.items()}
+        if any(layer["violation"] for layer in layers.values()):
+            continue
+        assert len({layer["mapping"] for layer in layers.values()}) == 1
+        power = [layer["leakage_uj"] / (layer["latency_cycles"] * ns) for ns, layer in layers.items()]
+        assert power[0] > 0 and np.allclose(power, power[0], rtol=1e-12)
+        still = [layer["energy_uj"] - layer["leakage_uj"] for layer in layers.values()]
+        assert np.allclose(still, still[0], rtol=1e-9)
+        evaluated = [float(runs[ns].evaluate(row, network).metrics["energy_uj"][0]) for ns in runs]
+        assert np.allclose(evaluated, [layer["energy_uj"] for layer in layers.values()], rtol=1e-9)

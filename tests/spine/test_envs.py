@@ -164,3 +164,9 @@ def test_stable_baselines3_runs_on_the_adapter(bowl):
     model.learn(128)
     assert len(model.ep_info_buffer) == 32
     assert gymnasium.spaces.MultiDiscrete([16, 4, 2, 4]) == venv.action_space
+
+
+def test_an_improvement_needs_several_designs_an_episode(bowl):
+    for make in (DesignEnv, DesignVectorEnv):
+        with pytest.raises(ArchGymError, match="an episode of 'construct' makes one"):
+            make(problem=bowl, action_mode="construct", reward_mode="improvement")

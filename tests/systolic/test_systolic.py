@@ -162,3 +162,15 @@ def test_user_files_and_bad_options(tmp_path):
         SystolicSimulator(clock_ghz=0)
     with pytest.raises(ArchGymError, match="did you mean"):
         simulator.load_workload("resnet81")
+
+
+def test_leakage_is_a_power_whatever_the_clock():
+    clocks = (0.5, 1.0, 2.0, 4.0)
+    network = SystolicSimulator().load_workload("resnet18")
+    rows = SystolicSimulator().space(network).sample(40, 0)
+    runs = [SystolicSimulator(clock_ghz=clock).evaluate(rows, network).metrics for clock in clocks]
+    energy, time = (np.array([run[name] for run in runs]) for name in ("energy_uj", "latency_ms"))
+    good = ~np.isnan(energy[0])
+    power = (np.diff(energy, axis=0) / np.diff(time, axis=0))[:, good]
+    assert (power > 0).all() and np.allclose(power, power[0], rtol=1e-6)
+    assert np.array_equal(runs[0]["latency_cycles"][good], runs[3]["latency_cycles"][good])

@@ -13,7 +13,8 @@ product of variable ** power`` over the variables
 | ``address_bits`` | ceil(log2(depth)) |
 
 Below ``least_depth`` a law holds its value there: periphery does not shrink with the rows. A technology with a ``base``
-takes the laws of a family from it, times ``scale``. Units: pJ a vector access (one row), pJ a cycle of leakage, um2.
+takes the laws of a family from it, times ``scale``. Units: pJ a vector access (one row), pJ of leakage a cycle of one
+nanosecond (mW), um2.
 
 ``python -m archgym.simulators.accelerator.components`` prints how far the laws are from the rows.
 """

@@ -34,14 +34,15 @@ class AcceleratorSimulator(NetworkSimulator):
         technology: component library, see :mod:`.components`; ``file:PATH`` for one of the user's own.
         mapper_goal: what the mapper minimises for every layer: ``edp``, ``energy`` or ``delay``.
         dram_bandwidth: words a cycle of main memory each way; None = unlimited, as in ArchGym.
-        cycle_ns: cycle time.
+        cycle_ns: cycle time. It leaves the energy of each action as it is (the voltage is the technology's); leakage is a
+            power, the technology's pJ a cycle of one nanosecond, and grows with the time.
         archgym_compat: count 14 dummy buffers whatever the mesh, as ArchGym does, instead of one a column.
 
     Fidelities are mapper efforts. Violation: ``no_mapping`` (no mapping of some layer fits the buffers).
     """
 
     name = "accelerator"
-    version = "1"
+    version = "2"
     spaces = ("archgym", "reduced")
     fidelities = ("effort2", "effort1", "effort3")
     default_objective = "edp"
@@ -156,9 +157,11 @@ class AcceleratorSimulator(NetworkSimulator):
         return Evaluation.build(metrics, violation)
 
     def _table(self, columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return hardware.hardware_table(
+        table, area = hardware.hardware_table(
             columns, self.library, dram_bandwidth=self.dram_bandwidth, dummy_buffers=14 if self.archgym_compat else 0
         )
+        table[:, [hardware.LEAK_G, hardware.LEAK_X, hardware.LEAK_PE]] *= self.cycle_ns
+        return table, area
 
     def _run(
         self, table: NDArray[np.float64], network: Network, fidelity: str | None

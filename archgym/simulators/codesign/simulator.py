@@ -40,13 +40,13 @@ class CoDesignSimulator(Simulator):
 
     Args:
         space: ``full`` (8.2e9 designs) or ``reduced`` (1,687,500, with a known exact Pareto front).
-        clock_ghz: cycles a nanosecond.
+        clock_ghz: cycles a nanosecond; what it means for energy, the systolic simulator says.
 
     Violations: those of the systolic simulator and of the cell table.
     """
 
     name = "codesign"
-    version = "1"
+    version = "2"
     spaces = ("full", "reduced")
     fidelities = NasSimulator.fidelities
     default_objective = "accuracy-under-budgets"

@@ -74,7 +74,7 @@ class ScaleSimSimulator(SystolicSimulator):
     """
 
     name = "scalesim"
-    version = "1"
+    version = "2"
     starts_programs = True
 
     def __init__(
