@@ -62,7 +62,7 @@ class Hyperparameters:
 
 def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, Any]]:
     """Name -> default, low, high, log, choices, doc of an agent's hyperparameters."""
-    cls = AGENTS.load(agent) if isinstance(agent, str) else agent
+    cls = load_agent(agent) if isinstance(agent, str) else agent
     return {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls.hyperparameters)}
 
 

@@ -213,7 +213,8 @@ class _Check:
         for kind, names in (
             ("wrong-problem", ("problem", "workload", "objective", "space", "fidelity")),
             ("wrong-version", ("simulator_version",)),
-            ("wrong-run", ("agent", "seed")),
+            # An agent of one's own is known by module:Class, and its trials by the name it gives itself.
+            ("wrong-run", ("seed",) if ":" in self.entry.agent else ("agent", "seed")),
         ):
             for name in names:
                 if info.get(name) != wanted[name]:

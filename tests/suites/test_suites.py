@@ -376,3 +376,30 @@ def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path,
     assert "ga (population=16)" in text and "sortable" in text and "http://" not in text.partition("<script")[0]
     described = CliRunner().invoke(main, ["suite", "describe", str(path), "--json"])
     assert json.loads(described.stdout)["problems"][0]["known"]["draws"] > 1
+
+
+def test_an_agent_of_ones_own_runs_by_its_module(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_agents.py").write_text(
+        "from archgym.agents.random_search import RandomSearch\n\n\nclass Mine(RandomSearch):\n    name = 'mine'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    write_suite(tmp_path / "small.yaml", suite, suite.problems)
+    command = [
+        "suite",
+        "run",
+        "small.yaml",
+        "--agent",
+        "my_agents:Mine",
+        "--out",
+        "entry",
+        "--executor",
+        "serial",
+        "--json",
+    ]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(result.stdout)
+    assert numbers["score"]["holds"] and numbers["score"]["agent"] == "my_agents:Mine"
+    assert any("no agent of archgym" in note for note in numbers["score"]["notes"])
+    wrong = CliRunner().invoke(main, [*command[:3], "--agent", "my_agents:Yours", "--out", "other"])
+    assert wrong.exit_code == 2 and "my_agents:Yours" in wrong.output
