@@ -30,7 +30,8 @@ NOT_PUBLIC = re.compile(
     |agents\.(moves|deap_support|torch_support)
     |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|optima|compiled|_\w+)
     |simulators\.dram\.(event\w*|event_order(\..*)?|batch|constraints|commands|traces\.(lines|cache|recordings|writing|formats\.\w+))
-    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet)""",
+    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet
+    |simulators\.llm\.(validate|bench)_\w+)""",
     flags=re.X,
 )
 """Commands, compiled kernels and what other modules are made of: they have no entry in the reference."""

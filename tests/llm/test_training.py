@@ -288,3 +288,34 @@ def test_software_of_2022_is_slower_and_needs_more_memory():
     kept = np.isfinite(both[0]) & np.isfinite(both[1])
     # (Context parallelism hides its ring behind slow attention: not every design is slower.)
     assert kept.any() and both[0][kept].mean() > 1.01 * both[1][kept].mean()
+
+
+@pytest.mark.parametrize("stages, chunks, micro_batches", [(1, 1, 3), (4, 1, 8), (4, 1, 2), (4, 2, 8), (3, 5, 6)])
+def test_the_drawn_schedule_has_the_bubble_that_the_model_counts(stages, chunks, micro_batches):
+    from archgym.simulators.llm.training_pictures import schedule
+
+    pieces = schedule(stages, chunks, micro_batches, 1.0, 2.0, 0.0)
+    assert len(pieces) == 2 * stages * chunks * micro_batches
+    end = max(piece.end_s for piece in pieces)
+    # n passes and (stages - 1) / chunks more.
+    assert end == pytest.approx(3.0 * (micro_batches + (stages - 1) / chunks))
+    for stage in range(stages):
+        own = sorted((p.start_s, p.end_s) for p in pieces if p.stage == stage)
+        assert all(a[1] <= b[0] + 1e-12 for a, b in zip(own, own[1:]))
+
+
+def test_pictures_and_sensitivity_at_the_command_line(tmp_path):
+    pytest.importorskip("matplotlib")
+    name = "llm-training/llama3.1-70b@64xh100"
+    design = json.dumps(recipe())
+    done = CliRunner().invoke(main, ["show", name, "--design", design, "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"step-time.svg", "pipeline-schedule.svg"}
+    arguments = ["llm", "sensitivity", name, "--space", "small", "--budget", "500", "--json"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    flips = {(row["coefficient"], row["factor"]): row for row in found["flips"]}
+    # On one kind of device the price is a common factor of all designs.
+    assert not flips["usd_per_device", 1.5]["best_changes"] and flips["usd_per_device", 0.5]["order_kept"] > 0.9
+    assert ("tp_exposed", 0.5) in flips

@@ -194,3 +194,52 @@ def fit_engine_command(ref: Path | None, backend: str, model: str, out: Path | N
         print_json({backend: found})
         return
     Console().print(json.dumps({backend: found}, indent=1))
+
+
+@llm.command()
+@click.argument("problem")
+@click.option("--space", help="design space: default, small or codesign")
+@click.option("--objective", default="cost", show_default=True, help="what ranks the designs")
+@click.option("--budget", type=click.IntRange(1, 10_000_000), default=2000, show_default=True, help="evaluations of ga")
+@click.option("--keep", type=click.IntRange(2, 1000), default=20, show_default=True, help="best designs to rank")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def sensitivity(problem: str, space: str | None, objective: str, budget: int, keep: int, as_json: bool) -> None:
+    """Search PROBLEM and say which assumed coefficients, within 50 %, would change the ranking of the best designs."""
+    import numpy as np
+
+    from archgym.agents.base import make_agent
+    from archgym.errors import ArchGymError
+    from archgym.problem import make_problem
+    from archgym.simulators.llm.sensitivity import sensitivity as flips
+    from archgym.simulators.llm.training import LlmTrainingSimulator, TrainingWorkload
+
+    made = make_problem(problem, space=space, objective=objective)
+    if not isinstance(made.simulator, LlmTrainingSimulator) or not isinstance(made.workload, TrainingWorkload):
+        raise ArchGymError(f"{problem[:80]!r} has no assumed coefficients; name a problem of llm-training")
+    agent = make_agent("ga", made, 0)
+    asked, rewards = [], []
+    done = 0
+    while done < budget:
+        designs = made.space.canonical(agent.ask(min(budget - done, 1024)))
+        evaluation, scores = made.evaluate(designs)
+        agent.tell(designs, evaluation, scores)
+        asked.append(designs[evaluation.feasible])
+        rewards.append(scores[evaluation.feasible])
+        done += len(designs)
+    rows, first = np.unique(np.concatenate(asked), axis=0, return_index=True)
+    order = np.argsort(-np.concatenate(rewards)[first], kind="stable")[:keep]
+    if not len(order):
+        raise ArchGymError(f"{problem[:80]} had no feasible design among {budget} evaluations; raise --budget")
+    best = made.space.decode(rows[order[:1]])[0]
+    found = [vars(flip) for flip in flips(made.simulator, made.workload, rows[order], objective)]
+    if as_json:
+        from archgym.console import print_json
+
+        print_json({"problem": problem, "objective": objective, "designs": len(order), "best": best, "flips": found})
+        return
+    click.echo(f"best of {len(order)} designs by {objective}: {best}")
+    changed = [flip for flip in found if flip["best_changes"]]
+    for flip in changed:
+        click.echo(f"[assumption] {flip['coefficient']} x {flip['factor']}: the best design changes")
+    if not changed:
+        click.echo("no assumed coefficient within 50 % changes the best design")

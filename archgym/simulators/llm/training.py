@@ -333,6 +333,30 @@ class LlmTrainingSimulator(Simulator):
             first[(first == 0) & over] = number
         return _VIOLATIONS[first]
 
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """Schedule of the pipeline and parts of the step for reports: title, sentence and SVG of each."""
+        from archgym.simulators.llm.training_pictures import draw_parts, draw_schedule
+        from archgym.svg import svg
+
+        work = _training(workload)
+        row = self.space(workload).check(design)[:1]
+        evaluation = self.evaluate(row, workload)
+        if not evaluation.feasible[0] or self.space_name == "calculon":
+            return []
+        metrics = {name: float(column[0]) for name, column in evaluation.metrics.items()}
+        space = self.layouts(work)
+        clusters = space.clusters(row)
+        values = dict(zip(kernel.DESIGN, space.decoded(row, clusters)[0][0].tolist(), strict=True))
+        stages, chunks = int(values["pp"]), int(values["interleaving"])
+        dp = int(clusters[0, kernel.DEVICES]) // int(values["tp"] * values["pp"] * values["cp"])
+        micro_batches = max(int(work.batch / (dp * values["micro_batch"])), 1)
+        parts = "Computation, what of communication nothing hides, bubbles and the optimizer add up to the step."
+        passes = "One forward, one backward: when each stage works on which micro-batch."
+        return [
+            ("Step time", parts, svg(draw_parts(metrics))),
+            ("Pipeline schedule", passes, svg(draw_schedule(stages, chunks, micro_batches, metrics))),
+        ]
+
     # --- objectives ------------------------------------------------------------------------------------------------
 
     def references(self, workload: Workload) -> Mapping[str, float]:
