@@ -61,6 +61,11 @@ class UnknownNameError(ArchGymError):
         self.kind, self.given, self.nearest = kind, name, close[0] if close else None
 
 
+class UnexpectedArgumentError(ArchGymError, TypeError):
+    """A keyword argument that nobody takes. It is a ``TypeError`` too, which libraries that try out arguments of
+    environments (TorchRL's ``frameskip``) expect."""
+
+
 class MissingExtraError(ArchGymError):
     """An optional library is not installed; the message names the command that installs it."""
 

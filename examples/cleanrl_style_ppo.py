@@ -34,7 +34,8 @@ class Policy(nn.Module):
 def main(updates: int = 8, num_envs: int = 32, length: int = 16, seed: int = 0) -> tuple[float, float]:
     """Train; return the mean reward of the first and of the last batch."""
     torch.manual_seed(seed)
-    envs = gymnasium.make_vec("archgym/Systolic-v0", num_envs=num_envs, workload="resnet18")
+    options = {"workload": "resnet18", "autoreset_mode": "SameStep"}
+    envs = gymnasium.make_vec("archgym/Systolic-v0", num_envs=num_envs, **options)
     policy = Policy(envs.single_observation_space.shape[0], envs.single_action_space.nvec)
     optimizer = torch.optim.Adam(policy.parameters(), lr=3e-3)
     observation, _ = envs.reset(seed=seed)

@@ -14,14 +14,14 @@ def main(steps: int = 2048) -> float:
     venv = SB3VecEnv(gymnasium.make_vec("archgym/Systolic-v0", num_envs=32, workload="resnet18"))
     model = PPO("MlpPolicy", venv, n_steps=16, batch_size=128, seed=0, device="cpu")
     model.learn(steps)
-    env = gymnasium.make("archgym/Systolic-v0", workload="resnet18")
+    env = gymnasium.make("archgym/Systolic-v0", workload="resnet18", info="full")
     observation, info = env.reset(seed=0)
     best = info["reward"]
     for _ in range(16):
         action, _ = model.predict(observation, deterministic=True)
         observation, reward, _, _, info = env.step(action)
         best = max(best, reward)
-    print(f"best reward {best:.4f} with {info['design']}")
+    print(f"best reward {best:.4f} with {info['full']['design']}")
     return float(best)
 
 

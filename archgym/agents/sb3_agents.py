@@ -96,8 +96,9 @@ class LearningEnv(DesignVectorEnv):
 
     def __init__(self, evaluator: Evaluator, num_envs: int, action_mode: str, episode_length: int | None) -> None:
         super().__init__(
-            problem=evaluator.problem, num_envs=num_envs, action_mode=action_mode, episode_length=episode_length
-        )
+            problem=evaluator.problem, num_envs=num_envs, action_mode=action_mode, episode_length=episode_length,
+            autoreset_mode="SameStep",
+        )  # fmt: skip
         self._run = evaluator
         self.episodes.evaluator = _Door(evaluator)  # type: ignore[assignment]
         self._scale = RewardScale()
@@ -116,13 +117,8 @@ class LearningEnv(DesignVectorEnv):
         return observations, rewards, terminated, truncated, infos
 
     def _restart(self, rows: NDArray[np.int64]) -> None:
-        best = self._run.best
-        if self.episodes.action_mode == "construct" or best is None:
-            super()._restart(rows)
-            return
-        state = self.episodes
-        state.steps, state.best, state.design = state.steps.copy(), state.best.copy(), state.design.copy()
-        state.begin(rows, [self._generators[row] for row in rows], np.repeat(best.design[None], len(rows), axis=0))
+        best = None if self.episodes.action_mode == "construct" else self._run.best
+        self._begin(rows, None if best is None else np.repeat(best.design[None], len(rows), axis=0))
 
 
 class _Scalars(KVWriter):

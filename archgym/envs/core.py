@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.datasets.shards import numbered_shard
-from archgym.errors import ArchGymError, UnknownNameError, whole_number
+from archgym.errors import ArchGymError, UnexpectedArgumentError, UnknownNameError, whole_number
 from archgym.evaluator import Evaluator
 from archgym.objective import Rewards
 from archgym.problem import Problem, make_problem
@@ -23,6 +23,7 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 ACTION_MODES = ("design", "construct", "edit")
+INFOS = ("arrays", "full")
 
 
 class Episodes:
@@ -50,7 +51,10 @@ class Episodes:
         log: Path | str | None,
         problem: Problem | None,
         options: Mapping[str, Any],
+        info: str = "arrays",
     ) -> None:
+        if info not in INFOS:
+            raise UnknownNameError("kind of info", info, INFOS)
         if action_mode not in ACTION_MODES:
             raise UnknownNameError("action mode", action_mode, ACTION_MODES)
         if reward_mode not in ("absolute", "improvement"):
@@ -64,6 +68,7 @@ class Episodes:
             episode_length = whole_number("episode_length", episode_length, "steps")
         count = whole_number("num_envs", count, "environments")
         self.kind, self.count, self.action_mode, self.reward_mode = kind, count, action_mode, reward_mode
+        self.full = info == "full"
         self._options = dict(options)
         self._log = log
         self._with_features = workload_features
@@ -99,7 +104,12 @@ class Episodes:
 
     def _make(self, workload: str | None) -> Problem:
         name = self.kind if workload is None else f"{self.kind}/{workload}"
-        return make_problem(name, **self._options)
+        try:
+            return make_problem(name, **self._options)
+        except UnknownNameError as error:
+            if error.given not in self._options:
+                raise
+            raise UnexpectedArgumentError(f"{error} (an unexpected keyword argument {str(error.given)!r})") from None
 
     def _use(self, problem: Problem) -> None:
         """Make ``problem`` the one that is evaluated."""
@@ -177,6 +187,40 @@ class Episodes:
             mask[np.arange(self.count)[:, None], self._offsets[:-1] + self.design] = False
         return mask
 
+    # --- telling -----------------------------------------------------------------------------------------------
+
+    def infos(self) -> dict[str, NDArray[Any]]:
+        """What ``info`` holds, a row an episode: finite arrays of one type each; see :class:`DesignEnv`."""
+        defined = ~np.isnan(self.columns.T)
+        evaluated = ~np.isnan(self.rewards)
+        found: dict[str, NDArray[Any]] = {
+            "indices": self.design,
+            "metrics": np.where(defined, self.columns.T, 0.0),
+            "defined": defined,
+            "evaluated": evaluated,
+            "feasible": self.feasible,
+            "reward": np.where(evaluated, self.rewards, 0.0),
+        }
+        if self.action_mode != "design":
+            found["action_mask"] = self.masks()
+        return found
+
+    def described(self, row: int) -> dict[str, Any]:
+        """An episode in words: ``design`` (values by name; None = not chosen yet), ``metrics`` by name (None = not
+        defined), ``violation`` (the broken constraint, empty where feasible), ``reward`` (None = not evaluated)."""
+        parameters = self.problem.space.parameters
+        chosen = int(self.steps[row]) if self.action_mode == "construct" else self.dimension
+        indices = self.design[row].tolist()
+        pairs = zip(self.metric_names, self.columns[:, row].tolist(), strict=True)
+        reward = float(self.rewards[row])
+        return {
+            "design": {p.name: p.values[indices[j]] if j < chosen else None for j, p in enumerate(parameters)},
+            "metrics": {name: value if value == value else None for name, value in pairs},
+            "feasible": bool(self.feasible[row]),
+            "violation": str(self.violation[row]),
+            "reward": reward if reward == reward else None,
+        }
+
     # --- moving ------------------------------------------------------------------------------------------------
 
     def begin(
@@ -197,6 +241,7 @@ class Episodes:
         self._evaluate(rows)
 
     def _forget(self, rows: NDArray[np.int64]) -> None:
+        self.feasible, self.violation = self.feasible.copy(), self.violation.copy()
         self.columns[:, rows] = np.nan
         self.feasible[rows], self.violation[rows] = False, ""
         self.best[rows] = 0.0
@@ -225,41 +270,53 @@ class Episodes:
         self.best[rows] = np.maximum(self.best[rows], rewards)
         return rewards
 
-    def advance(self, actions: NDArray[np.int64]) -> tuple[Rewards, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Apply one action an episode; returns rewards, terminated and truncated, each ``(n,)``."""
+    def advance(
+        self, actions: NDArray[np.int64], rows: NDArray[np.int64] | None = None
+    ) -> tuple[Rewards, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Apply one action an episode, in all of them or in the given rows; returns rewards, terminated and truncated,
+        each ``(n,)``, 0 and False in other rows."""
         n = self.count
-        never = np.zeros(n, dtype=bool)
+        here: Any = slice(None) if rows is None else rows
+        taken = actions[here]
         before = self.best.copy() if self.reward_mode == "improvement" else None
-        if self.action_mode == "construct":
-            if actions.shape != (n,) or (actions < 0).any() or (actions >= self.nvec.max()).any():
-                raise self._bad(actions)
-            position = np.minimum(self.steps, self.dimension - 1)
-            self.design = self.design.copy()
-            self.design[np.arange(n), position] = actions % self.nvec[position]
-            self.steps = self.steps + 1
-            done = self.steps >= self.dimension
-            rewards = np.zeros(n)
-            if done.any():
-                rows = np.flatnonzero(done)
-                rewards[rows] = self._evaluate(rows)
-                self.best[rows] = rewards[rows]
-            return rewards, done, never
-        parents = None
+        # State is copied before it changes, since an observer may keep the old one.
+        rewards, terminated, truncated = np.zeros(n), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        parents = self.design[here] if self.action_mode == "edit" else None
         if self.action_mode == "design":
             if actions.shape != (n, self.dimension):
                 raise self._bad(actions)
-            # Copied, since an observer may keep the old ones; the evaluator checks the indices.
-            self.design = actions.copy()
+            if rows is None:
+                self.design = actions.copy()
+            else:
+                # Checked before the state changes: the evaluator sees only these rows.
+                taken = self.problem.space.check(taken)
+                self.design = self.design.copy()
+                self.design[rows] = taken
         else:
-            if actions.shape != (n,) or (actions < 0).any() or (actions >= len(self._edit_value)).any():
+            count = int(self.nvec.max()) if self.action_mode == "construct" else len(self._edit_value)
+            if actions.shape != (n,) or (taken < 0).any() or (taken >= count).any():
                 raise self._bad(actions)
-            parents, self.design = self.design, self.design.copy()
-            self.design[np.arange(n), self._edit_parameter[actions]] = self._edit_value[actions]
-        rewards = self._evaluate(slice(None), parents)
+            self.design = self.design.copy()
+            every = np.arange(n)[here]
+            if self.action_mode == "construct":
+                position = np.minimum(self.steps[here], self.dimension - 1)
+                self.design[every, position] = taken % self.nvec[position]
+            else:
+                self.design[every, self._edit_parameter[taken]] = self._edit_value[taken]
+        self.steps = self.steps.copy()
+        self.steps[here] += 1
+        if self.action_mode == "construct":
+            terminated[here] = self.steps[here] >= self.dimension
+            complete = np.flatnonzero(terminated)
+            if len(complete):
+                rewards[complete] = self._evaluate(complete)
+                self.best[complete] = rewards[complete]
+            return rewards, terminated, truncated
+        rewards[here] = self._evaluate(here, parents)
         if before is not None:
-            rewards = np.maximum(rewards - before, 0.0)
-        self.steps = self.steps + 1
-        return rewards, never, self.steps >= self.length
+            rewards[here] = np.maximum(rewards[here] - before[here], 0.0)
+        truncated[here] = self.steps[here] >= self.length
+        return rewards, terminated, truncated
 
     def _bad(self, actions: NDArray[Any]) -> ArchGymError:
         return ArchGymError(f"the action {actions.tolist()} is not in {self.action_space}")

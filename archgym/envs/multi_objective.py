@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from archgym.envs.design_env import DesignEnv
 from archgym.errors import ArchGymError
 from archgym.objective import LIMIT, PENALTY
+from archgym.problem import Problem
 
 
 class VectorReward(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -41,13 +42,14 @@ class VectorReward(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _vector(self, info: dict[str, Any]) -> NDArray[np.float32]:
         if not info["feasible"]:
-            worst = PENALTY if info["violation"] else 0.0
+            worst = PENALTY if info["evaluated"] else 0.0
             return np.full(len(self._metrics), worst, dtype=np.float32)
-        references = self.env.unwrapped.problem.references  # type: ignore[attr-defined]
+        problem: Problem = self.env.unwrapped.problem  # type: ignore[attr-defined]
+        references, position = problem.references, {metric.name: i for i, metric in enumerate(problem.metrics)}
         rewards = []
         for metric in self._metrics:
-            value = info["metrics"][metric.name]
-            if value is None:
+            value = float(info["metrics"][position[metric.name]])
+            if not info["defined"][position[metric.name]]:
                 rewards.append(PENALTY)
                 continue
             ratio = np.log(max(value, 1e-300) / references.get(metric.name, 1.0))

@@ -35,7 +35,7 @@ def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
     return text
 
 
-def render_rgb(problem: Problem, info: dict[str, Any]) -> NDArray[np.uint8]:
+def render_rgb(problem: Problem, info: dict[str, Any], indices: NDArray[np.int64]) -> NDArray[np.uint8]:
     """The current design as bars over the parameters' ranges, its metrics as bars around their references; uint8
     ``(height, width, 3)``."""
     try:
@@ -48,7 +48,7 @@ def render_rgb(problem: Problem, info: dict[str, Any]) -> NDArray[np.uint8]:
     figure = Figure(figsize=(9, 0.24 * max(len(parameters), len(metrics)) + 1.2), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    levels = info["indices"] / np.maximum(problem.space.nvec - 1, 1)
+    levels = indices / np.maximum(problem.space.nvec - 1, 1)
     left.barh(range(len(parameters)), levels, color="#0072B2")
     labels = [f"{name} = {'-' if value is None else value}" for name, value in info["design"].items()]
     left.set_yticks(range(len(parameters)), labels, fontsize=7)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
 from archgym.envs.vector_env import DesignVectorEnv
@@ -16,7 +17,8 @@ class SB3VecEnv(VecEnv):
     """Adapter: every algorithm of SB3 and sb3-contrib that takes discrete actions runs on it.
 
     Args:
-        venv: a DesignVectorEnv in SameStep mode; ``gymnasium.make_vec("archgym/Dram-v0", num_envs=64)`` makes one.
+        venv: a DesignVectorEnv, ``gymnasium.make_vec("archgym/Dram-v0", num_envs=64)`` makes one; it is put in SameStep
+            mode, as SB3 expects.
         details: put each sub-environment's design and metrics in ``infos`` (slower); otherwise only what SB3 reads.
     """
 
@@ -24,6 +26,7 @@ class SB3VecEnv(VecEnv):
         base = venv.unwrapped
         if not isinstance(base, DesignVectorEnv):
             raise ArchGymError(f"expected a DesignVectorEnv, not {type(base).__name__}; use gymnasium.make_vec")
+        base.autoreset_mode = AutoresetMode.SAME_STEP
         self.venv, self._base, self._details = venv, base, details
         self._actions: Any = None
         self._returns = np.zeros(base.num_envs)
@@ -50,7 +53,7 @@ class SB3VecEnv(VecEnv):
         if self._details:
             for i, info in enumerate(each):
                 info["indices"] = infos["indices"][i]
-                info["metrics"] = {name: float(column[i]) for name, column in infos["metrics"].items()}
+                info["metrics"] = dict(zip(self._base.episodes.metric_names, infos["metrics"][i].tolist(), strict=True))
         for i in np.flatnonzero(done).tolist():
             each[i]["terminal_observation"] = infos["final_obs"][i]
             each[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])

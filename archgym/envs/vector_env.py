@@ -12,21 +12,27 @@ from numpy.typing import NDArray
 
 from archgym.envs.core import Episodes
 from archgym.envs.render import render_ansi
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.problem import Problem
+from archgym.space import Designs
 
 
 class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     """``num_envs`` copies of :class:`~archgym.envs.design_env.DesignEnv`, evaluated together.
 
     Sub-environment i with ``reset(seed=s)`` goes the same way, bit by bit, as a DesignEnv with ``reset(seed=s + i)``.
-    ``infos`` holds arrays: ``indices`` int64 ``(n, d)``, ``metrics`` (dict of float64 ``(n,)``), ``feasible``,
-    ``violation``, ``reward`` and, in ``construct`` and ``edit``, ``action_mask``. Finished episodes start again in the
-    same step (``final_obs`` and ``final_info`` hold what was before) or in the next one, as ``autoreset_mode`` says.
+    ``infos`` holds the same keys as DesignEnv's ``info``, with one row a sub-environment; ``full``, where asked for, is an
+    object array of dictionaries.
 
     Args: those of DesignEnv, and
         num_envs: sub-environments.
-        autoreset_mode: ``"SameStep"`` (default) or ``"NextStep"``.
+        autoreset_mode: when a finished episode starts again: ``"NextStep"`` (Gymnasium's default, and the one here: the
+            step after an end ignores the action there and resets), ``"SameStep"`` (in the same step; ``final_obs`` and
+            ``final_info`` hold what was before) or ``"Disabled"`` (by ``reset(options={"reset_mask": ...})``, a bool a
+            sub-environment).
+
+    Attributes:
+        autoreset_mode: may be set before a reset.
     """
 
     def __init__(
@@ -42,19 +48,18 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         log: Path | str | None = None,
         render_mode: str | None = None,
         problem: Problem | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        info: str = "arrays",
         **options: Any,
     ) -> None:
         self.episodes = Episodes(
-            kind, num_envs, workload, action_mode, episode_length, reward_mode, workload_features, log, problem, options
-        )
-        mode = autoreset_mode if isinstance(autoreset_mode, AutoresetMode) else AutoresetMode(autoreset_mode)
-        if mode == AutoresetMode.DISABLED:
-            raise ArchGymError("autoreset_mode 'Disabled' is not offered; choose 'SameStep' or 'NextStep'")
-        self.metadata = {"autoreset_mode": mode, "render_modes": ["ansi"]}
+            kind, num_envs, workload, action_mode, episode_length, reward_mode, workload_features, log, problem, options,
+            info,
+        )  # fmt: skip
+        self.metadata = {"render_modes": ["ansi"]}
+        self.autoreset_mode = autoreset_mode  # type: ignore[assignment]
         self.render_mode = render_mode
-        self._mode = mode
-        self.num_envs = num_envs
+        self.num_envs = num_envs = self.episodes.count
         self.single_action_space = self.episodes.action_space
         self.single_observation_space = self.episodes.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -69,6 +74,19 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         """The problem behind the environments."""
         return self.episodes.problem
 
+    @property
+    def autoreset_mode(self) -> AutoresetMode:
+        return self._mode
+
+    @autoreset_mode.setter
+    def autoreset_mode(self, mode: AutoresetMode | str) -> None:
+        known = {m.value: m for m in AutoresetMode}
+        name = mode.value if isinstance(mode, AutoresetMode) else mode
+        if name not in known:
+            raise UnknownNameError("autoreset mode", name, known)
+        self._mode = known[name]
+        self.metadata = {**self.metadata, "autoreset_mode": self._mode}
+
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -76,19 +94,30 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         for key in options:
             if key not in ("workload", "design", "reset_mask"):
                 raise UnknownNameError("reset option", key, ("workload", "design"))
+        rows = self._rows
+        if options.get("reset_mask") is not None:
+            mask = np.asarray(options["reset_mask"])
+            if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+                raise ArchGymError(
+                    f"reset_mask is {quote(mask.tolist())}; expected a bool a sub-environment, one of them true"
+                )
+            if "workload" in options:
+                raise ArchGymError("a workload changes in all sub-environments; leave reset_mask out")
+            rows = np.flatnonzero(mask)
         if "workload" in options:
             self.episodes.switch(options["workload"])
-        self._seed(seed)
+        self._seed(seed, rows)
         initial = None
         if options.get("design") is not None:
             design, space = options["design"], self.problem.space
-            rows = space.encode(design) if isinstance(design, dict) else space.check(design)
-            initial = np.broadcast_to(rows, (self.num_envs, space.dimension))
-        self.episodes.begin(self._rows, self._generators, initial)
-        self._done = np.zeros(self.num_envs, dtype=bool)
+            chosen = space.encode(design) if isinstance(design, dict) else space.check(design)
+            initial = np.broadcast_to(chosen, (self.num_envs, space.dimension))[rows]
+        self._begin(rows, initial)
+        self._done = self._done.copy()
+        self._done[rows] = False
         return self.episodes.observe(), self._infos()
 
-    def _seed(self, seed: int | list[int | None] | None) -> None:
+    def _seed(self, seed: int | list[int | None] | None, rows: NDArray[np.int64]) -> None:
         if isinstance(seed, int | np.integer):
             seeds: list[int | None] = [int(seed) + i for i in range(self.num_envs)]
         elif seed is None:
@@ -99,8 +128,10 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             seeds = list(seed)
             if len(seeds) != self.num_envs:
                 raise ArchGymError(f"{len(seeds)} seeds for {self.num_envs} environments; give one each")
-        # The same generator as gymnasium.utils.seeding.np_random(seed) makes for a single environment.
-        self._generators = [np.random.Generator(np.random.PCG64(np.random.SeedSequence(s))) for s in seeds]
+        # The same generators as gymnasium.utils.seeding.np_random(seed) makes for a single environment.
+        made = [np.random.Generator(np.random.PCG64(np.random.SeedSequence(s))) for s in seeds]
+        known = self._generators or made
+        self._generators = [made[i] if i in set(rows.tolist()) else known[i] for i in range(self.num_envs)]
 
     def step(
         self, actions: Any
@@ -109,73 +140,50 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             raise ArchGymError("step() before reset(); call reset() first")
         actions = np.asarray(actions, dtype=np.int64)
         if self._mode == AutoresetMode.NEXT_STEP and self._done.any():
-            return self._step_after_end(actions)
-        rewards, terminated, truncated = self.episodes.advance(actions)
-        done = terminated | truncated
-        if self._mode == AutoresetMode.SAME_STEP and done.any():
+            # Where an episode ended with the last step, this one ignores the action and resets.
+            ended, live = self._done, np.flatnonzero(~self._done)
+            rewards, terminated, truncated = np.zeros(self.num_envs), np.zeros_like(ended), np.zeros_like(ended)
+            if len(live):
+                rewards, terminated, truncated = self.episodes.advance(actions, live)
+            self._restart(np.flatnonzero(ended))
+        else:
+            rewards, terminated, truncated = self.episodes.advance(actions)
+        self._done = terminated | truncated
+        if self._mode == AutoresetMode.SAME_STEP and self._done.any():
+            done, self._done = self._done, np.zeros_like(self._done)
             final_obs, final_info = self.episodes.observe(), self._infos()
-            rows = np.flatnonzero(done)
-            self._restart(rows)
-            observations = self.episodes.observe()
+            self._restart(np.flatnonzero(done))
             infos = self._infos()
             infos["final_obs"], infos["_final_obs"] = _objects(final_obs, done), done
             infos["final_info"], infos["_final_info"] = final_info, done
-            return observations, rewards, terminated, truncated, infos
-        self._done = done
+            return self.episodes.observe(), rewards, terminated, truncated, infos
         return self.episodes.observe(), rewards, terminated, truncated, self._infos()
 
-    def _step_after_end(self, actions: NDArray[np.int64]) -> Any:
-        """In NextStep mode the step after an end ignores the action there and resets instead."""
-        done, live = self._done, np.flatnonzero(~self._done)
-        if len(live):
-            raise ArchGymError("episodes of different length need autoreset_mode='SameStep'")
-        self._restart(np.flatnonzero(done))
-        self._done = np.zeros(self.num_envs, dtype=bool)
-        zeros = np.zeros(self.num_envs, dtype=bool)
-        return self.episodes.observe(), np.zeros(self.num_envs), zeros, zeros.copy(), self._infos()
-
     def _restart(self, rows: NDArray[np.int64]) -> None:
-        self.episodes.steps = self.episodes.steps.copy()
-        self.episodes.best = self.episodes.best.copy()
-        self.episodes.design = self.episodes.design.copy()
-        self.episodes.begin(rows, [self._generators[row] for row in rows], None)
+        """Go on in the given rows, whose episodes ended."""
+        self._begin(rows, None)
+
+    def _begin(self, rows: NDArray[np.int64], initial: Designs | None) -> None:
+        """Start new episodes in the given rows; what was observed before stays as it was."""
+        state = self.episodes
+        state.steps, state.best, state.design = state.steps.copy(), state.best.copy(), state.design.copy()
+        state.begin(rows, [self._generators[row] for row in rows], initial)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions ``(n, actions)``."""
         return self.episodes.masks()
 
     def _infos(self) -> dict[str, Any]:
-        state = self.episodes
-        infos: dict[str, Any] = {
-            "indices": state.design,
-            "metrics": state.metrics,
-            "feasible": state.feasible,
-            "violation": state.violation,
-            "reward": state.rewards,
-        }
-        if state.action_mode != "design":
-            infos["action_mask"] = state.masks()
+        infos: dict[str, Any] = self.episodes.infos()
+        if self.episodes.full:
+            infos["full"] = np.array([self.episodes.described(i) for i in range(self.num_envs)], dtype=object)
         infos |= {f"_{key}": self._all for key in list(infos)}
         return infos
 
     def render(self) -> tuple[str, ...] | None:
         if self.render_mode != "ansi":
             return None
-        state = self.episodes
-        decoded = state.problem.space.decode(state.design)
-        return tuple(
-            render_ansi(
-                self.problem,
-                {
-                    "design": decoded[i],
-                    "metrics": {name: column[i] for name, column in state.metrics.items()},
-                    "feasible": state.feasible[i],
-                    "violation": state.violation[i],
-                    "reward": state.rewards[i],
-                },
-            )
-            for i in range(self.num_envs)
-        )
+        return tuple(render_ansi(self.problem, self.episodes.described(i)) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         self.episodes.evaluator.close()

@@ -34,7 +34,7 @@ def test_sb3_check_env_passes(bowl, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
     n = 5
-    vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3)
+    vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3, autoreset_mode="SameStep")
     singles = [DesignEnv(problem=bowl, action_mode=mode, episode_length=3) for _ in range(n)]
     observations, infos = vector.reset(seed=10)
     firsts = [env.reset(seed=10 + i) for i, env in enumerate(singles)]
@@ -54,24 +54,24 @@ def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
 
 
 def test_construct_gives_its_reward_at_the_end_and_masks_what_does_not_exist(bowl):
-    env = DesignEnv(problem=bowl, action_mode="construct")
+    env = DesignEnv(problem=bowl, action_mode="construct", info="full")
     _, info = env.reset(seed=0)
-    assert info["design"] == dict.fromkeys(bowl.space.names)
+    assert info["full"]["design"] == dict.fromkeys(bowl.space.names)
     counts = []
     for choice in (10, 3, 1, 2):
         counts.append(int(env.action_masks().sum()))
         _, reward, terminated, _, info = env.step(choice)
     assert counts == [16, 4, 2, 4]
-    assert terminated and info["metrics"]["time_ns"] == 10.0
+    assert terminated and info["full"]["metrics"]["time_ns"] == 10.0 == info["metrics"][0]
     assert reward == bowl.evaluate([[10, 3, 1, 2]])[1][0]
 
 
 def test_edit_changes_one_parameter(bowl):
-    env = DesignEnv(problem=bowl, action_mode="edit")
+    env = DesignEnv(problem=bowl, action_mode="edit", info="full")
     env.reset(options={"design": {"size": 1, "speed_mhz": 100.0, "policy": "eager", "patience": 1}})
     assert env.action_space.n == 26 and env.action_masks().sum() == 22
     _, _, _, _, info = env.step(16 + 2)
-    assert info["design"] == {"size": 1, "speed_mhz": 400.0, "policy": "eager", "patience": 1}
+    assert info["full"]["design"] == {"size": 1, "speed_mhz": 400.0, "policy": "eager", "patience": 1}
 
 
 def test_info_has_the_same_keys_at_reset_and_step_and_nothing_random(bowl):
@@ -80,6 +80,81 @@ def test_info_has_the_same_keys_at_reset_and_step_and_nothing_random(bowl):
     assert one.keys() == two.keys()
     again = DesignEnv(problem=bowl).reset(seed=4)[1]
     assert {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in again.items()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_info_holds_finite_arrays_of_fixed_types(bowl, mode):
+    env = DesignEnv(problem=bowl, action_mode=mode, episode_length=4)
+    env.action_space.seed(0)
+    forms = set()
+    for _ in range(20):
+        infos = [env.reset(seed=0)[1]]
+        done = False
+        while not done:
+            _, _, terminated, truncated, info = env.step(env.action_space.sample())
+            infos.append(info)
+            done = terminated or truncated
+        for info in infos:
+            forms.add(
+                tuple((key, type(v), getattr(v, "shape", ()), str(np.asarray(v).dtype)) for key, v in info.items())
+            )
+            assert all(np.isfinite(np.asarray(value)).all() for value in info.values())
+    assert len(forms) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_vector_environments_go_as_gymnasium_s_own(bowl, mode):
+    options = {"problem": bowl, "action_mode": mode, "episode_length": 3}
+    ours = DesignVectorEnv(num_envs=3, **options)
+    theirs = gymnasium.vector.SyncVectorEnv([lambda: DesignEnv(**options)] * 3)
+    assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"] == ours.autoreset_mode
+    ours.action_space.seed(1)
+    (a, info_a), (b, info_b) = ours.reset(seed=2), theirs.reset(seed=2)
+    for _ in range(12):
+        assert np.array_equal(a, b) and info_a.keys() == info_b.keys()
+        for key, column in info_a.items():
+            assert np.array_equal(column, info_b[key]), key
+        actions = ours.action_space.sample()
+        (a, *ends_a, info_a), (b, *ends_b, info_b) = ours.step(actions), theirs.step(actions)
+        assert all(np.array_equal(x, y) for x, y in zip(ends_a, ends_b, strict=True))
+
+
+def test_without_autoreset_a_mask_says_what_starts_again(bowl):
+    env = DesignVectorEnv(problem=bowl, num_envs=3, episode_length=2, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    first, *_ = env.step(env.action_space.sample())
+    mask = np.array([True, False, True])
+    again, infos = env.reset(options={"reset_mask": mask})
+    assert np.array_equal(again[1], first[1]) and not np.array_equal(again[0], first[0])
+    _, _, _, truncated, _ = env.step(env.action_space.sample())
+    assert truncated.tolist() == [False, True, False], "the others begin their episodes"
+    for bad in ([True], np.zeros(3, dtype=bool), [1, 0, 1]):
+        with pytest.raises(ArchGymError, match="expected a bool a sub-environment"):
+            env.reset(options={"reset_mask": bad})
+
+
+def test_gymnasium_s_vector_wrappers_take_it(bowl):
+    from gymnasium.wrappers.vector import (
+        NormalizeObservation,
+        NormalizeReward,
+        RecordEpisodeStatistics,
+        RescaleObservation,
+    )
+
+    env = DesignVectorEnv(problem=bowl, num_envs=2, episode_length=2)
+    env = RecordEpisodeStatistics(NormalizeReward(NormalizeObservation(RescaleObservation(env, 0.0, 1.0))))
+    env.reset(seed=0)
+    for _ in range(5):
+        observations, *_ = env.step(env.action_space.sample())
+    assert np.isfinite(observations).all()
+
+
+def test_an_argument_that_nobody_takes_is_a_type_error_too(bowl):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'frameskip'"):
+        DesignEnv("bowl", frameskip=1)
+    with pytest.raises(ArchGymError, match="unknown autoreset mode 'nextstep'; did you mean 'NextStep'"):
+        DesignVectorEnv(problem=bowl, num_envs=2, autoreset_mode="nextstep")
 
 
 def test_the_workload_changes_through_reset(bowl):
@@ -126,6 +201,8 @@ def test_next_step_autoreset_ignores_the_action_after_an_end(bowl):
         ({"episode_length": 0}, "episode_length is 0"),
         ({"reward_mode": "best"}, "unknown reward mode"),
         ({"render_mode": "human"}, "unknown render mode"),
+        ({"info": "all"}, "unknown kind of info"),
+        ({"episode_length": 2.5}, "episode_length is 2.5; expected a positive whole number of steps"),
     ],
 )
 def test_bad_arguments_get_one_sentence(bowl, kwargs, sentence):
