@@ -71,9 +71,9 @@ class _Door:
         self.evaluator = evaluator
         self._repeats = 0
 
-    def evaluate(self, designs: Designs) -> tuple[Designs, Evaluation, Rewards]:
+    def evaluate(self, designs: Designs, parents: Designs | None = None) -> tuple[Designs, Evaluation, Rewards]:
         used = self.evaluator.used
-        answer = self.evaluator.evaluate(designs)
+        answer = self.evaluator.evaluate(designs, parents)
         if len(answer[0]) < len(designs):
             raise BudgetExhausted
         self._repeats = 0 if self.evaluator.used > used else self._repeats + len(designs)

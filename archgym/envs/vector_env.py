@@ -57,7 +57,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             info,
         )  # fmt: skip
         self.metadata = {"render_modes": ["ansi"]}
-        self.autoreset_mode = autoreset_mode  # type: ignore[assignment]
+        self.autoreset_mode = autoreset_mode
         self.render_mode = render_mode
         self.num_envs = num_envs = self.episodes.count
         self.single_action_space = self.episodes.action_space
