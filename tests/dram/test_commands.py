@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from archgym.simulators.dram import batch
+from archgym.simulators.dram.commands import COMMANDS, LOG_COMMAND, LOG_REQUEST
 from archgym.simulators.dram.devices import Device
+from archgym.simulators.dram.kernels.fast import N_OUT
 from tests.dram.helpers import memory, random_rows, random_trace
 
 
@@ -132,19 +134,9 @@ def test_strict_issues_columns_in_order() -> None:
     prepared = memory(trace)
     row = random_rows(34, 1)[0]
     row[[1, 11]] = 0, 1
-    from archgym.simulators.dram.commands import COMMANDS, LOG_REQUEST
-    from archgym.simulators.dram.kernels import fast as c
-    from archgym.simulators.dram.kernels import general as g
-    from archgym.simulators.dram.timing import distances
-
-    table = distances(prepared.device)
-    arrival, bank, *others = prepared.columns
-    log, count = g.simulate_general(
-        row, table.bank, table.group, table.rank, table.other, table.length, table.scalars, arrival,
-        bank.astype(np.int32), *others, *prepared.routes, 1, 1, 16, 4, False, np.zeros(c.N_OUT, dtype=np.int64),
-    )  # fmt: skip
-    column = np.isin([COMMANDS[k] for k in log[:count, 1]], ["RD", "WR", "RDA", "WRA"])
-    assert log[:count][column, LOG_REQUEST].tolist() == list(range(200))
+    log = batch._general(row, prepared, False, np.zeros(N_OUT, dtype=np.int64))
+    column = np.isin([COMMANDS[k] for k in log[:, LOG_COMMAND]], ["RD", "WR", "RDA", "WRA"])
+    assert log[column, LOG_REQUEST].tolist() == list(range(200))
 
 
 def test_power_down_sleeps_and_wakes() -> None:

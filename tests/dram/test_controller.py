@@ -9,6 +9,7 @@ import pytest
 
 from archgym.simulators.dram import DramSimulator, Trace, batch
 from archgym.simulators.dram.kernels import fast as c
+from archgym.simulators.dram.kernels import state as k
 from tests.dram.helpers import memory, random_rows, random_trace
 
 CASES = [
@@ -100,9 +101,9 @@ def test_every_request_is_served_once_and_late_enough() -> None:
     assert (out["latency_p50"] <= out["latency_p95"]).all() and (out["latency_p95"] <= out["latency_p99"]).all()
     assert (out["latency_p99"] <= out["latency_max"]).all()
     # A refresh may close a row before it is read, nothing else does.
-    assert (out["act"] <= out["rd"] + out["wr"])[rows[:, c.REFRESH] == c.NO_REFRESH].all()
+    assert (out["act"] <= out["rd"] + out["wr"])[rows[:, c.REFRESH] == k.NO_REFRESH].all()
     assert (out["pre"] <= out["act"]).all() and (out["pre"] >= out["act"] - 16).all()
-    closed = (rows[:, c.PAGE] == c.CLOSED) & (rows[:, c.REFRESH] == c.NO_REFRESH)
+    closed = (rows[:, c.PAGE] == k.CLOSED) & (rows[:, c.REFRESH] == k.NO_REFRESH)
     assert (out["act"][closed] == 500).all() and (out["pre"][closed] == 500).all()
 
 
@@ -111,9 +112,9 @@ def test_dead_limits_change_nothing() -> None:
     prepared = memory(trace)
     rows = random_rows(5, 100)
     other = rows.copy()
-    free = rows[:, c.REFRESH] == c.NO_REFRESH
+    free = rows[:, c.REFRESH] == k.NO_REFRESH
     other[free, c.POSTPONED], other[free, c.PULLED_IN] = 1, 2
-    other[rows[:, c.ARBITER] == c.ARB_SIMPLE, c.ACTIVE] = 1
+    other[rows[:, c.ARBITER] == k.ARB_SIMPLE, c.ACTIVE] = 1
     a, b = batch.run(rows, prepared), batch.run(other, prepared)
     assert columns_equal(a, b) == []
 
@@ -122,9 +123,9 @@ def test_reads_alone_make_policies_equal() -> None:
     """Without writes the buffers for reads and writes apart are the shared one, and FrFcfsGrp is FrFcfs."""
     prepared = memory(random_trace(9, 400, 1.0, 0.0))
     rows = random_rows(11, 120)
-    rows[:, c.BUFFER], rows[:, c.SCHEDULER] = c.SHARED, c.FRFCFS
+    rows[:, c.BUFFER], rows[:, c.SCHEDULER] = k.SHARED, k.FRFCFS
     apart, grouped = rows.copy(), rows.copy()
-    apart[:, c.BUFFER], grouped[:, c.SCHEDULER] = c.READ_WRITE, c.FRFCFS_GRP
+    apart[:, c.BUFFER], grouped[:, c.SCHEDULER] = k.READ_WRITE, k.FRFCFS_GRP
     base = batch.run(rows, prepared)
     assert columns_equal(base, batch.run(apart, prepared)) == []
     assert columns_equal(base, batch.run(grouped, prepared)) == []

@@ -32,8 +32,8 @@ from archgym.simulators.dram.commands import (
 )
 from archgym.simulators.dram.constraints import constraints
 from archgym.simulators.dram.devices import device
-from archgym.simulators.dram.kernels import event
 from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
+from archgym.simulators.dram.kernels.state import DESIGN
 from archgym.simulators.dram.timing import power_cycles
 from archgym.simulators.dram.traces import named_trace
 from archgym.simulators.dram.validate import compared, read_rows, simulate_rows, wide_kind
@@ -41,6 +41,7 @@ from tests.dram.helpers import REF, memory, random_rows, random_trace
 
 #: Recorded rows of several ranks with power-down, and of HBM2, laid out like the reference data.
 CASES = REF.parents[1] / "cases" / "dram-powerdown-ranks"
+SCHEDULER, POWER_DOWN, STRICT = (DESIGN.index(name) for name in ("scheduler", "power_down", "strict"))
 needs_reference = pytest.mark.skipif(not REF.is_dir(), reason=f"no reference data at {REF}")
 
 
@@ -101,7 +102,7 @@ def test_the_general_controller_agrees_on_random_designs(
     """Of the designs that end at the same time nearly all are equal in every count, cycle of the power model and latency."""
     rows = random_rows(5, 60, refresh)
     if name.startswith("DDR"):
-        rows[:, event.POWER_DOWN] = np.arange(len(rows)) % 2
+        rows[:, POWER_DOWN] = np.arange(len(rows)) % 2
     trace = random_trace(3, gap=5.0)
     # Not at cycle 0: the reference, and so the exact order, cannot use a bus of HBM2 before cycle 1.
     trace = Trace("later", "", trace.time + 10, trace.address, trace.is_write)
@@ -267,8 +268,8 @@ def test_every_command_keeps_every_constraint(
     trace = Trace("pauses", "", trace.time + pauses, trace.address, trace.is_write)
     prepared = memory(trace, name, ranks=ranks, channels=channels)
     rows = random_rows(11, 12, refresh)
-    rows[:, event.POWER_DOWN] = power_down
-    rows[::4, [event.SCHEDULER, event.STRICT]] = 0, 1
+    rows[:, POWER_DOWN] = power_down
+    rows[::4, [SCHEDULER, STRICT]] = 0, 1
     reads, writes = int((prepared.columns[4] == 0).sum()), int((prepared.columns[4] != 0).sum())
     for row in rows:
         result, answered, log = event_run.run_design(row, prepared)

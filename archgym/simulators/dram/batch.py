@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
 from archgym.simulators.dram.addressmap import AddressMap
-from archgym.simulators.dram.commands import COMMANDS, LOG_BANK, LOG_CHANNEL, LOG_COMMAND, LOG_TIME
+from archgym.simulators.dram.commands import (
+    COMMANDS,
+    LOG_BANK,
+    LOG_CHANNEL,
+    LOG_COMMAND,
+    LOG_TIME,
+    N_COMMANDS,
+    N_LOG,
+    PDEP,
+)
 from archgym.simulators.dram.constraints import constraints
 from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.kernels import fast as c
@@ -206,29 +215,56 @@ def _raw(rows: Rows, prepared: Prepared, threads: int | None) -> Rows:
 
 
 def _run_general(rows: Rows, prepared: Prepared, threads: int | None, fixed: bool) -> Columns:
-    from archgym.simulators.dram.kernels import general as g
     from archgym.simulators.dram.kernels.power import COUNTED, count_cycles
 
-    table = distances(prepared.device)
-    banks, groups, cycles = prepared.device.banks, prepared.device.bank_groups, power_cycles(prepared.device)
-    arrival, bank, row, line, is_write = prepared.columns
+    banks, cycles = prepared.device.banks, power_cycles(prepared.device)
     out = np.zeros((len(rows), c.N_OUT), dtype=np.int64)
     counts = np.zeros((len(rows), len(COUNTED)), dtype=np.int64)
-    bank = bank.astype(np.int32)
     unique, inverse = np.unique(rows, axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
 
     def one(i: int) -> None:
-        log, count = g.simulate_general(
-            unique[i], table.bank, table.group, table.rank, table.other, table.length, table.scalars, arrival, bank,
-            row, line, is_write, *prepared.routes, prepared.channels, prepared.ranks, banks, groups, fixed, out[i],
-        )  # fmt: skip
+        log = _general(unique[i], prepared, fixed, out[i])
         for channel in range(prepared.channels):
-            count_cycles(log, count, channel, out[i, c.O_TOTAL], prepared.ranks * banks, cycles, counts[i])
+            count_cycles(log, len(log), channel, out[i, c.O_TOTAL], prepared.ranks * banks, cycles, counts[i])
 
     on_threads(one, range(len(unique)), _workers(threads, len(unique)))
     columns = {name: out[inverse, place] for name, place in _OUT.items()}
     return {**columns, **{name: counts[inverse, place] for place, name in enumerate(COUNTED)}}
+
+
+def _general(row: Rows, prepared: Prepared, fixed: bool, out: Rows) -> Rows:
+    """One design with the general controller: fills a row of results, returns the log of its commands."""
+    from archgym.simulators.dram.kernels import general as g
+    from archgym.simulators.dram.kernels.state import FAR, memory_state
+
+    table, n, channels = distances(prepared.device), prepared.requests, prepared.channels
+    length = 4 * n + 1024
+    while True:
+        memory = memory_state(row, prepared, fixed)
+        routes = np.zeros(n, g.ROUTE)
+        routes["order"], routes["next"], first = prepared.routes
+        routes["entry"], routes["data_end"] = FAR, -1
+        counts = np.bincount(memory.requests["channel"], minlength=channels)
+        memory.channels["head"], memory.channels["reaches"] = first, FAR
+        memory.channels["admitted_at"] = memory.channels["resp_last"] = -1
+        memory.channels["resp_next"] = FAR
+        for name in ("place", "resp_head", "resp_tail"):
+            memory.channels[name] = np.cumsum(counts) - counts
+        progress = np.zeros(1, g.PROGRESS)
+        progress["last_entry"] = progress["last_admitted"] = progress["last_done"] = -1
+        ranks = (channels, prepared.ranks)
+        if row[10]:  # every rank sleeps from the start
+            memory.ranks["power_command"], memory.ranks["power_time"] = PDEP, 0
+        places = [memory.banks.shape, (channels, prepared.ranks * prepared.device.bank_groups), ranks]
+        ready = [np.zeros((*shape, N_COMMANDS), np.int64) for shape in places]
+        log = np.zeros((length, N_LOG), np.int64)
+        state = g.State(
+            memory, progress, routes, *ready, table.bank, table.group, table.rank, table.other, table.scalars, log
+        )
+        if g.simulate(state, out):
+            return log[: int(progress["logged"][0])]
+        length *= 2
 
 
 def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Rows, tuple[str, ...]]:
@@ -244,19 +280,9 @@ def command_log(row: Rows, prepared: Prepared, fixed: bool = False) -> tuple[Row
         log = np.empty((length, 3), dtype=np.int64)
         c.simulate_batch(rows, timing, *prepared.columns, banks, groups, out, log)
         return log, COMMANDS
-    from archgym.simulators.dram.kernels import general as g
-
-    table = distances(prepared.device)
-    arrival, bank, *others = prepared.columns
-    full, count = g.simulate_general(
-        row, table.bank, table.group, table.rank, table.other, table.length, table.scalars, arrival,
-        bank.astype(np.int32), *others, *prepared.routes, prepared.channels, prepared.ranks, prepared.device.banks,
-        prepared.device.bank_groups, fixed, np.zeros(c.N_OUT, dtype=np.int64),
-    )  # fmt: skip
-    first_bank = full[:count, LOG_CHANNEL] * prepared.ranks * prepared.device.banks
-    return np.stack(
-        [full[:count, LOG_TIME], full[:count, LOG_COMMAND], first_bank + full[:count, LOG_BANK]], 1
-    ), COMMANDS
+    full = _general(row, prepared, fixed, np.zeros(c.N_OUT, dtype=np.int64))
+    first_bank = full[:, LOG_CHANNEL] * prepared.ranks * prepared.device.banks
+    return np.stack([full[:, LOG_TIME], full[:, LOG_COMMAND], first_bank + full[:, LOG_BANK]], 1), COMMANDS
 
 
 def _workers(threads: int | None, work: int) -> int:

@@ -24,15 +24,22 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from archgym.simulators.dram.commands import ACT, NONE, PREAB, PREPB, RD, RDA, REFAB, WR, WRA
+from archgym.simulators.dram.kernels.state import (
+    ARB_REORDER,
+    ARB_SIMPLE,
+    BANKWISE,
+    CLOSED,
+    CLOSED_ADAPTIVE,
+    FRFCFS_GRP,
+    NO_REFRESH,
+    OPEN_ADAPTIVE,
+    READ_WRITE,
+    RESP_REORDER,
+    SCHED_FIFO,
+)
 
 # --- the design, one int64 row of these columns ---------------------------------------------------------------------
 PAGE, SCHEDULER, BUFFER, SIZE, RESPONSES, REFRESH, POSTPONED, PULLED_IN, ARBITER, ACTIVE = range(10)
-OPEN, OPEN_ADAPTIVE, CLOSED, CLOSED_ADAPTIVE = range(4)
-FIFO, FRFCFS_GRP, FRFCFS = range(3)  # schedulers
-BANKWISE, READ_WRITE, SHARED = range(3)  # request buffers
-RESP_FIFO, RESP_REORDER = range(2)
-NO_REFRESH, ALL_BANK, PER_BANK = range(3)
-ARB_SIMPLE, ARB_FIFO, ARB_REORDER = range(3)
 
 # --- timing: distances between commands, one int64 vector made by archgym.simulators.dram.timing.fast_times ------------
 (
@@ -347,7 +354,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     time[b, LOCAL] = time[b, ACT_READY]
                     kind, where = 0, g
                 else:
-                    if scheduler == FIFO:
+                    if scheduler == SCHED_FIFO:
                         hit = page == CLOSED or row_of[q] == bank[b, ROW]
                         further = bank[b, COUNT] > 1 and row_of[link[q, 1]] == bank[b, ROW]
                     else:
@@ -550,7 +557,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                         open_cycles += closing - open_since
                         closed_cycles += t - closing
                         open_since = t
-                    if scheduler != FIFO:
+                    if scheduler != SCHED_FIFO:
                         bank[b, FIRST_HIT] = q
                         found, writes = np.int64(0), np.int64(0)
                         j = q
@@ -623,7 +630,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     open_banks -= 1
                     bank[b, HITS] = 0
                     bank[b, WRITE_HITS] = 0
-                elif scheduler != FIFO:
+                elif scheduler != SCHED_FIFO:
                     bank[b, HITS] -= 1
                     bank[b, WRITE_HITS] -= write
                     if q == bank[b, FIRST_HIT] and bank[b, HITS] > 0:
@@ -697,7 +704,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
                     writes_waiting += 1
                 else:
                     reads_waiting += 1
-                if scheduler != FIFO and bank[b, ROW] == row_of[i]:
+                if scheduler != SCHED_FIFO and bank[b, ROW] == row_of[i]:
                     bank[b, HITS] += 1
                     bank[b, WRITE_HITS] += is_write[i]
                     if bank[b, HITS] == 1:
