@@ -257,10 +257,21 @@ def _general(row: Rows, prepared: Prepared, fixed: bool, out: Rows) -> Rows:
         if row[10]:  # every rank sleeps from the start
             memory.ranks["power_command"], memory.ranks["power_time"] = PDEP, 0
         places = [memory.banks.shape, (channels, prepared.ranks * prepared.device.bank_groups), ranks]
-        ready = [np.zeros((*shape, N_COMMANDS), np.int64) for shape in places]
+        of_bank, of_group, of_rank = (np.zeros((*shape, N_COMMANDS), np.int64) for shape in places)
         log = np.zeros((length, N_LOG), np.int64)
         state = g.State(
-            memory, progress, routes, *ready, table.bank, table.group, table.rank, table.other, table.scalars, log
+            memory,
+            progress,
+            routes,
+            of_bank,
+            of_group,
+            of_rank,
+            table.bank,
+            table.group,
+            table.rank,
+            table.other,
+            table.scalars,
+            log,
         )
         if g.simulate(state, out):
             return log[: int(progress["logged"][0])]
