@@ -61,6 +61,10 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     With ``info="full"`` one key more, ``full``: a dictionary with ``design`` (values by name; None = not chosen yet),
     ``metrics`` by name (None = not defined), ``feasible``, ``violation`` (the constraint broken) and ``reward``.
 
+    Version history of the ids:
+
+    - ``-v0``: the first.
+
     Args:
         kind: name of the simulator; ``gymnasium.make`` fills it in from the id.
         workload: name of the workload or ``file:PATH``; the simulator's default where None.

@@ -343,7 +343,7 @@ def problem_reader(name: str, file: str, **options: Any) -> Callable[[Path], Non
 
 def _nas() -> bytes:
     rng = np.random.default_rng(0)
-    names = [f"|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|none~{i}|" for i in range(2)]
+    names = [f"|nor_conv_3x3~0|+|skip_connect~0|none~1|+|none~0|none~1|{last}~2|" for last in ("none", "skip_connect")]
     buffer = io.BytesIO()
     pq.write_table(pa.table({"arch_str": names, "cifar10_test_acc": rng.random(2) * 100}), buffer)
     return buffer.getvalue()
