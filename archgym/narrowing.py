@@ -127,6 +127,4 @@ class Narrowed(Wrapped):
         return canonical, canonical
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
-        """See the whole simulator; none where it draws none."""
-        draw = getattr(self.whole, "pictures", None)
-        return draw(self.lift(design, workload)[0], workload) if draw is not None else []
+        return self.whole.pictures(self.lift(design, workload)[0], workload)

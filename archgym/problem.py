@@ -118,7 +118,7 @@ class Problem:
     def pareto_metrics(self) -> tuple[Metric, ...]:
         """The metrics of the multi-objective view: those that the simulator names in ``pareto``, else those the
         objective needs that have a direction."""
-        names = getattr(self.simulator, "pareto", ()) or self.objective.needs
+        names = self.simulator.pareto or self.objective.needs
         return tuple(m for m in self.metrics if m.name in names and m.direction != "none")
 
     def losses(self, evaluation: Evaluation) -> NDArray[np.float64]:
@@ -157,7 +157,7 @@ def known_optimum(problem: Problem) -> Optimum | None:
             problem.name, problem.simulator.whole, problem.workload, problem.objective, problem.fidelity, {}
         )
         return _within(known_optimum(whole), problem)
-    simulator = getattr(problem.simulator, "stands_for", problem.simulator)
+    simulator = problem.simulator.stands_for
     path = inspect.getfile(type(simulator))
     table = Path(path).with_name("optima.json")
     if not table.is_file():

@@ -163,6 +163,8 @@ class Simulator(ABC):
         neutral_options: options that cannot change a result (a number of threads); every other one is taken to.
         combines_workloads: whether ``A+B`` is a workload of the simulator's own; otherwise several workloads are simulated
             one after the other (:mod:`archgym.combining`).
+        pareto: metrics of the multi-objective view; empty for those that the objective needs.
+        violations: names that ``Evaluation.violation`` may hold beside those of the space's constraints.
         starts_programs: whether evaluating starts a program that does not come with the package; data from elsewhere
             may not do that.
 
@@ -181,6 +183,8 @@ class Simulator(ABC):
     """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     starts_programs: ClassVar[bool] = False
+    pareto: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
     combines_workloads: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
@@ -296,6 +300,16 @@ class Simulator(ABC):
         design were never touched (a buffer that never filled) says more, and proxies learn more from each simulation."""
         canonical = self.space(workload).canonical(designs)
         return canonical, canonical
+
+    @property
+    def stands_for(self) -> Simulator:
+        """The simulator whose answers these are meant to be: itself, but for proxies and other stand-ins."""
+        return self
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        """Pictures of a design for reports: title, sentence and SVG of each; none (the default) where there is nothing to
+        draw."""
+        return []
 
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
         """Objectives of this simulator by name, beside the general ones: name -> archgym.objective.Objective."""

@@ -37,7 +37,7 @@ class Wrapped(Simulator):
     @property
     def stands_for(self) -> Simulator:
         """The simulator whose tables (of optima) are meant."""
-        return getattr(self.whole, "stands_for", self.whole) or self.whole
+        return self.whole.stands_for
 
     @property
     def given_options(self) -> dict[str, Any]:
@@ -99,6 +99,9 @@ class Wrapped(Simulator):
 
     def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
         return self.whole.remarks(design)
+
+    def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
+        return self.whole.pictures(design, workload)
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         return self.whole.references(workload)

@@ -37,7 +37,7 @@ class AntColonyHyperparameters(Hyperparameters):
     )
 
 
-class AntColony(GenerationalAgent):
+class AntColony(GenerationalAgent[AntColonyHyperparameters]):
     """An ant is a walk through the parameters that takes one choice at each: the one with the most pheromone with
     probability ``greediness``, else one drawn in proportion to the pheromone. After each iteration pheromone
     evaporates, and the best ants of the iteration (by rank) and of the whole run leave theirs on their choices.

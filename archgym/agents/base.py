@@ -9,7 +9,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -60,26 +60,24 @@ class Hyperparameters:
         return dataclasses.asdict(self)
 
 
-def hyperparameter_ranges(agent: str | type[Agent]) -> dict[str, Mapping[str, Any]]:
+def hyperparameter_ranges(agent: str | type[Searcher[Any]]) -> dict[str, Mapping[str, Any]]:
     """Name -> default, low, high, log, choices, doc of an agent's hyperparameters."""
     cls = load_agent(agent) if isinstance(agent, str) else agent
     return {f.name: {"default": f.default, **f.metadata} for f in dataclasses.fields(cls.hyperparameters)}
 
 
-class Agent(ABC):
-    """A search algorithm.
+H = TypeVar("H", bound=Hyperparameters)
 
-    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell`` (or
-    derive from :class:`GenerationalAgent`). An agent that must drive the search itself (reinforcement learning
-    through an environment) sets ``drives`` and overrides ``drive`` instead.
+
+class Searcher(ABC, Generic[H]):
+    """What a run needs: hyperparameters, one source of randomness, and :meth:`run`. Most derive from :class:`Agent`, which
+    speaks ask/tell; what must drive the search itself (reinforcement learning through an environment) derives from this.
 
     Attributes:
         problem: the problem (its space, metrics and directions; never its simulator).
         space: the design space.
         rng: the run's only source of randomness.
         p: the hyperparameters.
-        parents: rows ``(m, d)`` beside those of the last ask: the design that each was changed from, -1 in a row that was
-            made from none; None (the default) where none was. Simulators whose designs inherit take it.
         on_measured: called with the agent's own scalars (losses, entropies, ...) by name; set by who logs them.
         anytime: whether a run with a larger budget starts with the designs of one with a smaller budget, so that it can
             be continued; False where the agent plans over its budget.
@@ -87,18 +85,47 @@ class Agent(ABC):
 
     name: ClassVar[str]
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
-    drives: ClassVar[bool] = False
     anytime: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     """Whether a seed gives the same designs on any machine; False where the agent learns by large sums of floats."""
 
-    def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
+    def __init__(self, problem: Problem, seed: int, hyperparameters: H | None = None) -> None:
         self.problem, self.space, self.seed = problem, problem.space, seed
-        self.p: Any = hyperparameters or self.hyperparameters()
+        self.p: H = hyperparameters or cast(H, self.hyperparameters())
         # The name keeps agents with equal seeds from walking through the same random numbers.
         self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
-        self.parents: Designs | None = None
         self.on_measured: Callable[[Mapping[str, float]], None] | None = None
+
+    @abstractmethod
+    def run(self, evaluator: Evaluator, batch: int = 1024) -> None:
+        """Search until the evaluator is exhausted (or raises BudgetExhausted); ``batch``: the most designs at once."""
+
+    def measured(self, scalars: Mapping[str, float]) -> None:
+        """Tell the run's log, where there is one, what the agent measures of itself (losses, entropies): name -> value,
+        named as TensorBoard groups them (``train/loss``). It changes nothing else."""
+        if self.on_measured is not None:
+            self.on_measured(scalars)
+
+
+STALE = 1000
+"""Trials over which an agent is watched for convergence."""
+
+FRESH = 10
+"""New designs among these without which it has converged."""
+
+
+class Agent(Searcher[H]):
+    """A search algorithm that speaks ask/tell.
+
+    Subclasses set ``name`` and ``hyperparameters`` (their Hyperparameters class) and write ``ask`` and ``tell`` (or
+    derive from :class:`GenerationalAgent`).
+
+    Attributes:
+        parents: rows ``(m, d)`` beside those of the last ask: the design that each was changed from, -1 in a row that was
+            made from none; None (the default) where none was. Simulators whose designs inherit take it.
+    """
+
+    parents: Designs | None = None
 
     @abstractmethod
     def ask(self, n: int) -> Designs:
@@ -113,18 +140,21 @@ class Agent(ABC):
         False (the default) for an agent that does not converge or has its own way out."""
         return False
 
-    def measured(self, scalars: Mapping[str, float]) -> None:
-        """Tell the run's log, where there is one, what the agent measures of itself (losses, entropies): name -> value,
-        named as TensorBoard groups them (``train/loss``). It changes nothing else."""
-        if self.on_measured is not None:
-            self.on_measured(scalars)
+    def run(self, evaluator: Evaluator, batch: int = 1024) -> None:
+        """Ask, evaluate, tell, until the run is over. An ask is never cut to what is left of the budget (the evaluator
+        does that), so that an agent goes the same way under every budget. One that has converged is told to start
+        anew."""
+        trials, used = evaluator.trials, evaluator.used
+        while not evaluator.exhausted:
+            asked = self.ask(batch)
+            self.tell(*evaluator.evaluate(asked, self.parents))
+            if evaluator.trials - trials >= STALE:
+                if evaluator.used - used < FRESH:
+                    self.restart()
+                trials, used = evaluator.trials, evaluator.used
 
-    def drive(self, evaluator: Evaluator) -> None:
-        """Run the search until the evaluator raises BudgetExhausted; only where ``drives`` is True."""
-        raise NotImplementedError
 
-
-class GenerationalAgent(Agent):
+class GenerationalAgent(Agent[H]):
     """An agent that proposes whole generations and learns from whole generations.
 
     Subclasses write :meth:`propose` and :meth:`learn`; this class hands the generation out in the pieces that are
@@ -132,7 +162,7 @@ class GenerationalAgent(Agent):
     writes :meth:`forget` too.
     """
 
-    def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
+    def __init__(self, problem: Problem, seed: int, hyperparameters: H | None = None) -> None:
         super().__init__(problem, seed, hyperparameters)
         self._generation = np.empty((0, self.space.dimension), dtype=np.int64)
         self._asked_from = 0
@@ -174,24 +204,24 @@ class GenerationalAgent(Agent):
             self.learn(self._generation, whole, np.concatenate([part for _, part in told]))
 
 
-def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Agent:
+def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Searcher[Any]:
     """Make a registered agent; unknown names and hyperparameters raise one sentence."""
     cls = load_agent(name)
     known = [field.name for field in dataclasses.fields(cls.hyperparameters)]
     for given in hyperparameters:
         if given not in known:
             raise UnknownNameError(f"hyperparameter of {name}", given, known)
-    agent: Agent = cls(problem, whole_number("the seed", seed, least=0), cls.hyperparameters(**hyperparameters))
+    agent: Searcher[Any] = cls(problem, whole_number("the seed", seed, least=0), cls.hyperparameters(**hyperparameters))
     return agent
 
 
-def load_agent(name: str) -> type[Agent]:
+def load_agent(name: str) -> type[Searcher[Any]]:
     """The registered agent class, or one of your own by ``module:Class``; a missing library names the extra that brings
     it."""
     if ":" in name:
         return _own_agent(name)
     try:
-        cls: type[Agent] = AGENTS.load(name)
+        cls: type[Searcher[Any]] = AGENTS.load(name)
     except ModuleNotFoundError as error:
         extras = {
             "torch": "rl", "stable_baselines3": "rl", "sb3_contrib": "rl", "optuna": "optuna", "cmaes": "optuna",
@@ -204,7 +234,7 @@ def load_agent(name: str) -> type[Agent]:
     return cls
 
 
-def _own_agent(name: str) -> type[Agent]:
+def _own_agent(name: str) -> type[Searcher[Any]]:
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # the command line's script does not look into the working folder
         sys.path.append(os.getcwd())
@@ -212,6 +242,6 @@ def _own_agent(name: str) -> type[Agent]:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ArchGymError(f"there is no agent {name!r}: {error}; give module:Class of an agent that imports") from None
-    if not (isinstance(cls, type) and issubclass(cls, Agent)):
+    if not (isinstance(cls, type) and issubclass(cls, Searcher)):
         raise ArchGymError(f"{name!r} is no subclass of archgym.agents.base.Agent")
     return cls

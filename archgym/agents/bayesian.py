@@ -59,7 +59,7 @@ class Surrogate(Protocol):
         the means stay, the deviations shrink). Shape ``(m,)``."""
 
 
-class BayesianOptimization(GenerationalAgent):
+class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
     """Fits a model to the trials so far, and suggests the designs that maximise the acquisition among uniform
     candidates and neighbours of the best designs. After each suggestion of a batch the model is updated as if its
     mean had been observed there (kriging believer), so that the batch spreads.

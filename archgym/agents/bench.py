@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from archgym.agents.base import Agent, make_agent
+from archgym.agents.base import Agent, load_agent
+from archgym.agents.bayesian import BayesianHyperparameters, BayesianOptimization
 from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.measure import Figure
 from archgym.problem import Problem, make_problem
@@ -26,7 +28,8 @@ def bench(threads: int) -> Iterable[Figure]:
     ``seconds_per_suggestion/bo@500`` (with 500 trials known, by the batch that the agent suggests by default)."""
     problem = make_problem(PROBLEM)
     for name in QUICK:
-        seconds = min(agent_seconds(make_agent(name, problem, seed), EVALUATIONS) for seed in range(REPEATS))
+        cls: type[Agent[Any]] = load_agent(name)  # type: ignore[assignment]  # all of QUICK speak ask/tell
+        seconds = min(agent_seconds(cls(problem, seed), EVALUATIONS) for seed in range(REPEATS))
         yield Figure(f"us_per_evaluation/{name}", 1e6 * seconds / EVALUATIONS, "us", threads)
     for surrogate in ("gp", "forest"):
         label = "bo" if surrogate == "gp" else f"bo-{surrogate}"
@@ -34,7 +37,7 @@ def bench(threads: int) -> Iterable[Figure]:
         yield Figure(figure, seconds_per_suggestion(problem, surrogate, 500), "s", threads)
 
 
-def agent_seconds(agent: Agent, budget: int) -> float:
+def agent_seconds(agent: Agent[Any], budget: int) -> float:
     """Processor seconds in ask and tell over a run with the given budget."""
     evaluator = Evaluator(agent.problem, budget=budget, seed=agent.seed)
     spent = 0.0
@@ -55,9 +58,9 @@ def agent_seconds(agent: Agent, budget: int) -> float:
 def seconds_per_suggestion(problem: Problem, surrogate: str, known: int, fits: int = 10) -> float:
     """Mean wall seconds a suggestion of Bayesian optimisation that knows ``known`` trials, over ``fits`` fits in a row
     (the first of which fits the kernel's hyperparameters)."""
-    agent = make_agent("bo", problem, 0, surrogate=surrogate)
+    agent = BayesianOptimization(problem, 0, BayesianHyperparameters(surrogate=surrogate))
     designs = np.unique(problem.space.sample(known + 50, 0), axis=0)[:known]
-    agent.learn(designs, *problem.evaluate(designs))  # type: ignore[attr-defined]
+    agent.learn(designs, *problem.evaluate(designs))
     start, suggestions = time.perf_counter(), 0
     for _ in range(fits):
         asked = agent.ask(BATCH)

@@ -62,10 +62,11 @@ class BoTorchOptimization(BayesianOptimization):
             outcome = Standardize(m=1) if float(y.std()) > 1e-9 else None
             model = SingleTaskGP(x, y, outcome_transform=outcome)
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+            samples: int = self.p.samples  # type: ignore[attr-defined]  # of BoTorchHyperparameters
             acquisition = qLogNoisyExpectedImprovement(
                 model,
                 X_baseline=x,
-                sampler=SobolQMCNormalSampler(torch.Size([self.p.samples]), seed=seed),
+                sampler=SobolQMCNormalSampler(torch.Size([samples]), seed=seed),
                 prune_baseline=True,
             )
             count = min(self.p.batch, len(candidates))

@@ -39,7 +39,7 @@ class GeneticHyperparameters(Hyperparameters):
     mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
 
 
-class GeneticAlgorithm(GenerationalAgent):
+class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
     """Each generation: the ``elites`` best survive; the rest are children of tournament winners, crossed with
     probability ``crossover`` and mutated gene by gene with probability ``mutation``, once more where a child is the
     twin of another."""

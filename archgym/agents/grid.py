@@ -25,7 +25,7 @@ class GridHyperparameters(Hyperparameters):
     )
 
 
-class GridSearch(GenerationalAgent):
+class GridSearch(GenerationalAgent[GridHyperparameters]):
     """Visits every point of a grid of ``levels`` evenly spaced values a parameter (unordered ones keep all their
     values), then of the grid with ``2 * levels - 1``, and so on; once the full space is visited it starts again.
 

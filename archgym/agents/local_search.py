@@ -25,7 +25,7 @@ class LocalSearchHyperparameters(Hyperparameters):
     restart: float = hyper(0.1, low=0.0, high=1.0, doc="probability of a uniform start in place of a kick")
 
 
-class LocalSearch(GenerationalAgent):
+class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
     """Goes through the neighbourhood (all designs that differ in one parameter) in random order, ``neighbours`` at a
     time, and moves to the best of them if it is better. A design all of whose neighbours were tried in vain is a
     local optimum: the search goes on from a kick of the best local optimum so far, or from a uniform design."""

@@ -29,7 +29,7 @@ class NSGA2Hyperparameters(Hyperparameters):
     )
 
 
-class NSGA2(GenerationalAgent):
+class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
     """Searches the Pareto front of ``problem.pareto_metrics``; with ``reward="also"`` minus the reward is one more
     column to minimise, so that the front holds the problem's own best design too. Infeasible designs are dominated
     by all feasible ones. No design stands twice among the parents, which keeps them diverse."""

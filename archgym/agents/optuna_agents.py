@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 
-from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.base import GenerationalAgent, H, Hyperparameters, hyper
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
-class OptunaAgent(GenerationalAgent):
+class OptunaAgent(GenerationalAgent[H]):
     """Asks and tells an in-memory Optuna study; subclasses give its sampler and the distributions it sees."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -32,17 +33,17 @@ class OptunaAgent(GenerationalAgent):
             sampler = self.sampler(int(self.rng.integers(2**31)))
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
 
+    @abstractmethod
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         """The sampler."""
-        raise NotImplementedError
 
+    @abstractmethod
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """Parameter name -> distribution."""
-        raise NotImplementedError
 
+    @abstractmethod
     def design(self, parameters: dict[str, Any]) -> Designs:
         """Optuna's values as a design ``(d,)``."""
-        raise NotImplementedError
 
     @property
     def count(self) -> int:
@@ -78,7 +79,7 @@ class TPEHyperparameters(Hyperparameters):
     )
 
 
-class TPE(OptunaAgent):
+class TPE(OptunaAgent[TPEHyperparameters]):
     """Optuna's TPESampler: densities of good and of other trials, one kernel a trial. Ordered parameters are integer
     ranges, the others categorical."""
 
@@ -124,7 +125,7 @@ class CMAESHyperparameters(Hyperparameters):
     )
 
 
-class CMAES(OptunaAgent):
+class CMAES(OptunaAgent[CMAESHyperparameters]):
     """Optuna's CmaEsSampler over integer ranges, started anew at a uniform design once a generation has converged to
     one design. It reads an order into unordered parameters; where they matter much, take another agent."""
 

@@ -15,7 +15,7 @@ class RandomSearchHyperparameters(Hyperparameters):
     """None."""
 
 
-class RandomSearch(Agent):
+class RandomSearch(Agent[RandomSearchHyperparameters]):
     """Draws every parameter uniformly and independently; has nothing to tune."""
 
     name = "random"

@@ -23,7 +23,7 @@ class RandomWalkHyperparameters(Hyperparameters):
     restart: float = hyper(0.01, low=0.0, high=1.0, doc="probability of a jump to a uniform design a step")
 
 
-class RandomWalk(GenerationalAgent):
+class RandomWalk(GenerationalAgent[RandomWalkHyperparameters]):
     """A walk over the neighbourhood graph. It remembers nothing of the rewards (ArchGym's baseline); with
     ``restart`` a walker sometimes jumps to a uniform design."""
 

@@ -27,7 +27,7 @@ class RegularizedEvolutionHyperparameters(Hyperparameters):
     )
 
 
-class RegularizedEvolution(GenerationalAgent):
+class RegularizedEvolution(GenerationalAgent[RegularizedEvolutionHyperparameters]):
     """A queue of ``population`` individuals. A child is the best of ``sample`` individuals (drawn with replacement)
     with ``mutations`` parameters changed; it enters the queue and the oldest leaves, however good it was.
     ``workers`` children are made at once, as by the asynchronous workers of the paper."""

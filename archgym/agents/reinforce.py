@@ -30,7 +30,7 @@ class ReinforceHyperparameters(Hyperparameters):
     )
 
 
-class Reinforce(GenerationalAgent):
+class Reinforce(GenerationalAgent[ReinforceHyperparameters]):
     """One softmax a parameter, all independent; the gradient of the expected reward is estimated from ``batch``
     samples, with rewards normalised by a moving mean and deviation, and an entropy bonus against early collapse. A policy that
     has collapsed (nearly all its designs met before, for ``patience`` batches) makes room for a new one."""

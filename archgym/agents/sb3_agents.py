@@ -14,6 +14,7 @@ any scale and the penalty of infeasible designs does not blow up the value funct
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.base import H, Hyperparameters, Searcher, hyper
 from archgym.agents.torch_support import own_randomness, unchecked_distributions
 from archgym.envs.sb3 import SB3VecEnv
 from archgym.envs.vector_env import DesignVectorEnv
@@ -124,7 +125,7 @@ class LearningEnv(DesignVectorEnv):
 class _Scalars(KVWriter):
     """SB3's logger as the run's log sees it."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Searcher[Any]) -> None:
         self._agent = agent
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
@@ -139,14 +140,13 @@ class _Scalars(KVWriter):
         """The log is the run's."""
 
 
-class SB3Agent(Agent):
+class SB3Agent(Searcher[H]):
     """Runs an SB3 algorithm until the budget is used up; subclasses make the environment and the model.
 
     A policy that has converged proposes nothing new. A new one is trained with what is left, which starts from the best
     design so far, as every episode does; without ``restart`` what is left goes to uniform designs.
     """
 
-    drives = True
     exact = False
     log_interval = 1
     """Updates (on-policy) or episodes (off-policy) between two points of the learner's own scalars."""
@@ -154,15 +154,10 @@ class SB3Agent(Agent):
     FEW = 20
     """New designs that a policy has to find for another one to be trained after it."""
 
-    def ask(self, n: int) -> Designs:
-        raise NotImplementedError("a reinforcement learning agent drives the search itself")
-
-    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
-        raise NotImplementedError("a reinforcement learning agent drives the search itself")
-
     def env(self, evaluator: Evaluator) -> SB3VecEnv:
         """The environment of the run."""
-        return SB3VecEnv(LearningEnv(evaluator, self.p.designs, self.p.action_mode, 1))
+        p: Any = self.p  # algorithms whose hyperparameters lack these make their own environment
+        return SB3VecEnv(LearningEnv(evaluator, p.designs, p.action_mode, 1))
 
     @property
     def steps_per_design(self) -> int:
@@ -170,11 +165,11 @@ class SB3Agent(Agent):
         mode = getattr(self.p, "action_mode", "construct")
         return self.space.dimension if mode == "construct" else 1
 
+    @abstractmethod
     def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
         """The SB3 model."""
-        raise NotImplementedError
 
-    def drive(self, evaluator: Evaluator) -> None:
+    def run(self, evaluator: Evaluator, batch: int = 1024) -> None:
         with own_randomness(), unchecked_distributions():
             while not evaluator.exhausted:
                 used = evaluator.used
@@ -230,7 +225,7 @@ class PPOHyperparameters(Hyperparameters):
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
 
-class PPO(SB3Agent):
+class PPO(SB3Agent[PPOHyperparameters]):
     """Proximal policy optimisation (Schulman et al., 2017)."""
 
     name = "ppo"
@@ -273,7 +268,7 @@ class A2CHyperparameters(Hyperparameters):
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
 
-class A2C(SB3Agent):
+class A2C(SB3Agent[A2CHyperparameters]):
     """Advantage actor-critic (Mnih et al., 2016)."""
 
     name = "a2c"
@@ -303,7 +298,7 @@ class DQNHyperparameters(Hyperparameters):
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
 
-class DQN(SB3Agent):
+class DQN(SB3Agent[DQNHyperparameters]):
     """Deep Q-learning over ``construct`` (Mnih et al., 2015): one discrete choice a step, the reward at the end."""
 
     name = "dqn"
@@ -349,7 +344,7 @@ class SACHyperparameters(Hyperparameters):
     width: int = hyper(64, low=8, high=512, log=True, doc="units in each of the two hidden layers")
 
 
-class SAC(SB3Agent):
+class SAC(SB3Agent[SACHyperparameters]):
     """Soft actor-critic (Haarnoja et al., 2018) over the continuous relaxation of the space: each design is one step
     with its own reward, so the future is not discounted into it (gamma = 0)."""
 

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.agents.base import Agent
+from archgym.agents.base import Searcher
 from archgym.agents.tensorboard import ScalarLog
 from archgym.errors import whole_number
 from archgym.evaluator import Best, BudgetExhausted, Evaluator
+from archgym.pareto import non_dominated
 from archgym.problem import Problem
 
 
@@ -36,7 +38,7 @@ class RunResult:
     """
 
     problem: Problem
-    agent: Agent
+    agent: Searcher[Any]
     seed: int
     best: Best | None
     evaluations: int
@@ -58,7 +60,7 @@ class RunResult:
 
 def search(
     problem: Problem,
-    agent: Agent,
+    agent: Searcher[Any],
     budget: int | None,
     *,
     budget_seconds: float | None = None,
@@ -113,10 +115,7 @@ def search(
         if scalars is not None:
             _log_scalars(agent, evaluator, scalars)
         try:
-            if agent.drives:
-                agent.drive(evaluator)
-            else:
-                ask_and_tell(agent, evaluator, batch)
+            agent.run(evaluator, batch)
         except BudgetExhausted:
             pass
         finally:
@@ -131,27 +130,7 @@ def search(
     )  # fmt: skip
 
 
-STALE = 1000
-"""Trials over which an agent is watched for convergence."""
-
-FRESH = 10
-"""New designs among these without which it has converged."""
-
-
-def ask_and_tell(agent: Agent, evaluator: Evaluator, batch: int = 1024) -> None:
-    """Ask, evaluate, tell, until the run is over. An ask is never cut to what is left of the budget (the evaluator does
-    that), so that an agent goes the same way under every budget. One that has converged is told to start anew."""
-    trials, used = evaluator.trials, evaluator.used
-    while not evaluator.exhausted:
-        asked = agent.ask(batch)
-        agent.tell(*evaluator.evaluate(asked, agent.parents))
-        if evaluator.trials - trials >= STALE:
-            if evaluator.used - used < FRESH:
-                agent.restart()
-            trials, used = evaluator.trials, evaluator.used
-
-
-def _log_scalars(agent: Agent, evaluator: Evaluator, scalars: ScalarLog) -> None:
+def _log_scalars(agent: Searcher[Any], evaluator: Evaluator, scalars: ScalarLog) -> None:
     """Send the scalars of a run to its log, after what already follows the run."""
     follow = evaluator.on_trials
 
@@ -170,17 +149,3 @@ def _front(problem: Problem, evaluator: Evaluator) -> NDArray[np.float64]:
     evaluation, _ = evaluator.evaluated
     losses = problem.losses(evaluation)
     return non_dominated(losses[evaluation.feasible & np.isfinite(losses).all(axis=1)])
-
-
-def non_dominated(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rows ``(k, m)`` of ``losses`` ``(n, m)``, to be minimised, that no other row dominates; each once, sorted."""
-    rows = np.unique(losses, axis=0)  # sorted by the first column: only earlier rows can dominate
-    if rows.shape[1] == 2:
-        least = np.minimum.accumulate(rows[:, 1])
-        return rows[rows[:, 1] < np.concatenate([[np.inf], least[:-1]])]
-    kept: list[NDArray[np.float64]] = []
-    while len(rows):
-        first, rows = rows[0], rows[1:]
-        kept.append(first)
-        rows = rows[(rows < first).any(axis=1)]
-    return np.array(kept).reshape(-1, losses.shape[1])

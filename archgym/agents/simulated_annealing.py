@@ -33,7 +33,7 @@ class SimulatedAnnealingHyperparameters(Hyperparameters):
     )
 
 
-class SimulatedAnnealing(GenerationalAgent):
+class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
     """Each chain changes a little of its design and keeps the change where the reward rises, or with probability
     exp(change / temperature) where it falls. The temperature is in units of the spread of the first rewards, so that
     one setting fits rewards of any scale."""

@@ -19,7 +19,7 @@ class SobolHyperparameters(Hyperparameters):
     """None: the scrambling comes from the seed."""
 
 
-class SobolSearch(GenerationalAgent):
+class SobolSearch(GenerationalAgent[SobolHyperparameters]):
     """Fills the space more evenly than independent draws: among the first 2**m points every elementary interval
     holds its share (Owen-scrambled Sobol points of scipy.stats.qmc)."""
 

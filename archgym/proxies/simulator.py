@@ -96,7 +96,7 @@ class ProxySimulator(Simulator):
             which an answer depends on what was asked before.
 
     Attributes:
-        stands_for: the true simulator.
+        true, stands_for: the true simulator.
         checked: true evaluations so far.
     """
 
@@ -107,7 +107,7 @@ class ProxySimulator(Simulator):
             raise ArchGymError("every, uncertain and retrain of a proxy must not be negative")
         if retrain and not (every or uncertain is not None):
             raise ArchGymError("a proxy is trained on only with what the true simulator says; add every or uncertain")
-        self.proxy, self.stands_for = proxy, true
+        self.proxy, self.true = proxy, true
         self.space_name = true.space_name
         self.every, self.uncertain, self.retrain = every, uncertain, retrain
         self.checked = 0
@@ -118,15 +118,17 @@ class ProxySimulator(Simulator):
         self.spaces, self.fidelities = true.spaces, true.fidelities  # type: ignore[misc]
         self.default_objective, self.default_workload = true.default_objective, true.default_workload  # type: ignore[misc]
         known = {metric.name for metric in proxy.metrics}
-        self.pareto = tuple(name for name in getattr(true, "pareto", ()) if name in known)
-        self.violations = tuple(getattr(true, "violations", ())) + tuple(
-            filter(None, [proxy.about["predicted_violation"]])
-        )
+        self.pareto = tuple(name for name in true.pareto if name in known)
+        self.violations = tuple(true.violations) + tuple(filter(None, [proxy.about["predicted_violation"]]))
         self.metrics = (*proxy.metrics, *EXTRA)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         # Unlike other simulators it learns as it goes, so that a copy needs its state.
         return object.__reduce_ex__(self, protocol)
+
+    @property
+    def stands_for(self) -> Simulator:
+        return self.true
 
     @classmethod
     def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:

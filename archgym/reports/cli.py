@@ -49,11 +49,12 @@ def show(
     energy. Without --run and --design the known optimum is drawn."""
     from archgym.console import parse_options
     from archgym.problem import make_problem
+    from archgym.simulator import Simulator
 
     problem = make_problem(
         problem_name, space=space, workload_options=parse_options(workload_option), **parse_options(option)
     )
-    if not hasattr(problem.simulator, "pictures"):
+    if type(problem.simulator.stands_for).pictures is Simulator.pictures:
         raise ArchGymError(f"{problem.simulator.name} draws no pictures; try dram, soc or accelerator")
     row = _chosen_design(problem, folder, design)
     pictures = problem.simulator.pictures(row, problem.workload)

@@ -435,7 +435,7 @@ def _importance(report: ProblemReport, table: pa.Table) -> Any:
 
 def _simulator_figures(report: ProblemReport) -> str:
     """Pictures of the best design that the simulator draws itself (a timeline, a Gantt chart, a breakdown), as SVG."""
-    if report.problem is None or not hasattr(report.problem.simulator, "pictures"):
+    if report.problem is None:
         return ""
     best = data.best_rows(report)[0]["row"]
     design = report.problem.space.encode({name: best[name] for name in report.problem.space.names})

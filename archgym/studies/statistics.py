@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from archgym.agents.search import non_dominated
 from archgym.errors import ArchGymError
+from archgym.pareto import non_dominated
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from archgym.agents.base import Agent, hyperparameter_ranges
+from archgym.agents.base import Agent, Searcher, hyperparameter_ranges
 from archgym.agents.search import search
 from archgym.datasets import read_trials
 from archgym.datasets.schema import CLOCK_COLUMNS
@@ -188,7 +188,9 @@ def check_objective(objective: Objective, evaluation: Evaluation) -> None:
         _require(penalties.max() < rewards[defined].min(), f"{objective.name}: failure can score like success")
 
 
-def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch: int = 64) -> tuple[Designs, int]:
+def trajectory(
+    cls: type[Searcher[Any]], problem: Problem, seed: int, budget: int, batch: int = 64
+) -> tuple[Designs, int]:
     """All designs a default agent tries within a budget, and the evaluations it used; checks every ask."""
     agent = cls(problem, seed)
     evaluator = Evaluator(problem, budget=budget, seed=seed)
@@ -202,8 +204,8 @@ def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch
 
     evaluator.evaluate = recorded  # type: ignore[method-assign, assignment]
     try:
-        if agent.drives:
-            agent.drive(evaluator)
+        if not isinstance(agent, Agent):
+            agent.run(evaluator)
         else:
             while not evaluator.exhausted:
                 asked = agent.ask(batch)
@@ -217,7 +219,7 @@ def trajectory(cls: type[Agent], problem: Problem, seed: int, budget: int, batch
     return np.concatenate(tried), evaluator.used
 
 
-def check_agent(cls: type[Agent], problem: Problem, *, budget: int = 200, seed: int = 0) -> None:
+def check_agent(cls: type[Searcher[Any]], problem: Problem, *, budget: int = 200, seed: int = 0) -> None:
     """An agent keeps its contract on a problem: equal seeds, equal designs; the budget is kept exactly and used up
     (unless the space is smaller); nothing outside the space; hyperparameters are documented and JSON-able."""
     _require(cls.__doc__, f"{cls.name}: no docstring")
@@ -232,7 +234,7 @@ def check_agent(cls: type[Agent], problem: Problem, *, budget: int = 200, seed: 
     _require(used == budget or problem.space.size <= 4 * budget, f"{cls.name}: gave up after {used} evaluations")
 
 
-def check_resume(cls: type[Agent], problem: Problem, *, budget: int = 90, seed: int = 0) -> None:
+def check_resume(cls: type[Searcher[Any]], problem: Problem, *, budget: int = 90, seed: int = 0) -> None:
     """A run that ended with a smaller budget goes on with a larger one to the trials of an uninterrupted run, bit by
     bit; an agent that plans over its budget (``anytime`` is False) refuses in a sentence."""
 

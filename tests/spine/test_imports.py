@@ -26,6 +26,7 @@ LAYERS = (
         "deprecation",
         "files",
         "hashing",
+        "pareto",
         "reading",
         "svg",
         "threads",

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from archgym.agents.search import non_dominated
 from archgym.errors import ArchGymError
+from archgym.pareto import non_dominated
 from archgym.studies.statistics import (
     anytime,
     checkpoints,

@@ -73,7 +73,7 @@ class DramSimulator(Simulator):
     default_objective: ClassVar[str] = "read_latency"
     fidelities: ClassVar[tuple[str, ...]] = ("full", "requests")
     default_workload: ClassVar[str] = "gzip"
-    pareto: ClassVar[tuple[str, ...]] = ("latency_mean_ns", "energy_pj")
+    pareto = ("latency_mean_ns", "energy_pj")
     metrics = METRICS
 
     def __init__(
