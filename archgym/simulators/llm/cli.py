@@ -207,7 +207,7 @@ def sensitivity(problem: str, space: str | None, objective: str, budget: int, ke
     """Search PROBLEM and say which assumed coefficients, within 50 %, would change the ranking of the best designs."""
     import numpy as np
 
-    from archgym.agents.base import make_agent
+    from archgym.agents.genetic import GeneticAlgorithm
     from archgym.errors import ArchGymError
     from archgym.problem import make_problem
     from archgym.simulators.llm.sensitivity import sensitivity as flips
@@ -216,7 +216,7 @@ def sensitivity(problem: str, space: str | None, objective: str, budget: int, ke
     made = make_problem(problem, space=space, objective=objective)
     if not isinstance(made.simulator, LlmTrainingSimulator) or not isinstance(made.workload, TrainingWorkload):
         raise ArchGymError(f"{problem[:80]!r} has no assumed coefficients; name a problem of llm-training")
-    agent = make_agent("ga", made, 0)
+    agent = GeneticAlgorithm(made, 0)
     asked, rewards = [], []
     done = 0
     while done < budget:
