@@ -4,6 +4,7 @@
 """
 
 from archgym._version import __version__
+from archgym.caching import find_place
 from archgym.envs.registration import register_environments
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
@@ -25,4 +26,5 @@ __all__ = [
     "register_environments",
 ]
 
+find_place()
 register_environments()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import io
 import itertools
 import json
 import math
@@ -71,6 +72,13 @@ class Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError:
             raise UnknownNameError("command", args[0], self.list_commands(ctx)) from None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # A terminal that lacks a character shows a question mark in its place.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -22,6 +22,7 @@ MODULES = {
 LAYERS = (
     (
         "errors",
+        "caching",
         "_version",
         "deprecation",
         "files",

@@ -1,0 +1,41 @@
+"""Terminals without characters, folders that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archgym import caching
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize(
+    "command", [["describe", "systolic/resnet18"], ["run", "synthetic/rugged", "--budget", "50", "--agent", "ga"]]
+)
+def test_terminals_that_lack_characters(tmp_path, command, encoding):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    done = subprocess.run(
+        [sys.executable, "-m", "archgym", *command], cwd=tmp_path, env=environment, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr[-1000:]
+
+
+def test_without_a_place_for_compiled_code_there_is_one_for_the_process(monkeypatch, capsys):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.setattr(caching, "_writable", lambda folder: False)
+    caching.find_place()
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    assert folder.is_dir() and capsys.readouterr().err.count("compiled code cannot be kept here") == 1
+    monkeypatch.setattr(caching, "_writable", lambda path: path == folder)
+    caching.find_place()
+    assert os.environ["NUMBA_CACHE_DIR"] == str(folder) and not capsys.readouterr().err
+
+
+def test_the_nearest_folder_that_exists_decides(tmp_path):
+    assert caching._writable(tmp_path / "not" / "yet")
