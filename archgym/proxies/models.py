@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, quote
 from archgym.proxies.features import Encoder
-from archgym.space import Designs
 
 Matrix = NDArray[np.float64]
 
@@ -350,8 +349,3 @@ def make_model(name: str, **settings: Any) -> Model:
     if name not in MODELS:
         raise UnknownNameError("proxy model", name, MODELS)
     return MODELS[name](**settings)
-
-
-def predict_designs(model: Model, encoder: Encoder, constant: Matrix, canonical: Designs) -> Matrix:
-    """Targets of canonical designs without a compiled form."""
-    return model.predict(encoder.rows(canonical, constant))

@@ -488,14 +488,6 @@ class NasSimulator(Simulator):
             result[f"mnas-{kind}"] = CostWeighted(kind, cost, float(target))
         return result
 
-    def reference_accuracies(
-        self, workload: Workload, fidelity: str | None = None, seed: int = 0
-    ) -> NDArray[np.float64]:
-        """Accuracy of all 15,625 cells in code order under a fidelity of the table; the exact landscape."""
-        assert isinstance(workload, NasWorkload)
-        resolved = workload.resolve(parse_fidelity(fidelity))
-        return workload.table.column(resolved, np.arange(cells.CELLS), seed)
-
 
 def _codes(array: NDArray[np.int64]) -> NDArray[np.int64]:
     # Horner's rule over columns: several times faster than an integer matrix product.
