@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
+from archgym.reading import NotJsonError, parse_json
 from archgym.writing import finite
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not name:
             raise ArchGymError(f"cannot read the option {pair!r}; write name=value")
         try:
-            options[name.replace("-", "_")] = json.loads(text)
-        except ValueError:
+            options[name.replace("-", "_")] = parse_json(text, f"the option {quote(name)}")
+        except NotJsonError:
             options[name.replace("-", "_")] = text
     return options
 

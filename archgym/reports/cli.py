@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
+from archgym.reading import parse_json
 
 
 @click.command()
@@ -85,10 +86,10 @@ def _chosen_design(problem: Any, folder: Path | None, design: str | None) -> Any
         return problem.space.encode({name: best[name] for name in problem.space.names})
     if design is not None:
         try:
-            given = json.loads(design)
-        except ValueError:
+            given = parse_json(design, "it")
+        except ArchGymError as error:
             raise ArchGymError(
-                f"cannot read the design {design!r}; give JSON of parameter -> value, or of indices"
+                f"cannot read the design {quote(design)}; give JSON of parameter -> value, or of indices ({error})"
             ) from None
         return problem.space.encode(given) if isinstance(given, dict) else problem.space.check(given)
     if problem.optimum is None:

@@ -62,6 +62,11 @@ def test_every_option_belongs_to_the_identity(name):
             assert cls(**{option: options[option].default}).settings == {}, f"{option}: the default spelt out"
 
 
+@pytest.mark.parametrize("name", SIMULATORS)
+def test_without_options_nothing_differs_from_the_default(name):
+    assert SIMULATORS.load(name)().settings == {}
+
+
 @pytest.mark.parametrize("option", ["device", "address_map"])
 def test_no_optimum_is_known_under_other_options(option):
     # On DDR3-1600 the optimum is 1.07477 (enumerated), of which a search once heard that it was 0.009 away.
@@ -174,3 +179,15 @@ def test_a_proxy_learns_of_one_set_of_options_and_answers_for_no_other(two_devic
     facts = {**facts_of(first), "parameters": [], "levels": [], "workloads": {}}
     with pytest.raises(ArchGymError, match="device=DDR3-1600, not with its default options"):
         fitting_space(SIMULATORS.load("dram")(), facts, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["run", "soc/edge_detection", "-o", "mode=physical", "-o", 'physical={"die_area_mm2": 5, "die_area_mm2": 6}'],
+        ["show", "dram/gzip", "--design", '{"PagePolicy": "Open", "PagePolicy": "Closed"}'],
+    ],
+)
+def test_a_repeated_key_is_refused_at_the_command_line_too(asked):
+    outcome = CliRunner().invoke(main, asked)
+    assert outcome.exit_code == 2 and "twice" in outcome.output

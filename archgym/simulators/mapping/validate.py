@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, quote
 from archgym.measure import Group, compare
+from archgym.reading import read_json
 
 _LETTERS = "KCYXRS"
 #: Columns of the reference, in the order of the kernel's result.
@@ -156,7 +156,7 @@ Directive = tuple[str, str, int | None, bool]
 def _dataflows(path: Path, mappings: Path) -> Iterator[Group]:
     from archgym.simulators.mapping.kernels import clusters
 
-    known = json.loads(mappings.read_text(encoding="utf-8"))["mappings"]
+    known = read_json(mappings)["mappings"]
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     found: dict[str, list[tuple[NDArray[np.int64], list[int], dict[str, str]]]] = {"digits": [], "strided_spread": []}

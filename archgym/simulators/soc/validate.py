@@ -12,6 +12,7 @@ import numpy as np
 
 from archgym.errors import ArchGymError
 from archgym.measure import Group, compare
+from archgym.reading import read_json
 from archgym.simulators.soc.design import SocDesign
 from archgym.simulators.soc.model import Result, evaluate_design
 from archgym.simulators.soc.objectives import FarsiDistance, budgets
@@ -129,7 +130,7 @@ def _read_runs(ref: Path) -> list[dict[str, Any]]:
     detailed, flat = ref / "farsi_runs.json", ref / "farsi_runs.csv"
     try:
         if detailed.exists():
-            runs: list[dict[str, Any]] = json.loads(detailed.read_text(encoding="utf-8"))
+            runs: list[dict[str, Any]] = read_json(detailed)
             for i, run in enumerate(runs):
                 run.setdefault("id", i)
             return runs
