@@ -26,7 +26,8 @@ from archgym._version import __version__
 from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.measure import default_reference
-from archgym.problem import Problem
+from archgym.options import Option
+from archgym.problem import Problem, option_table, parse_name
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.registry import AGENTS, BENCHES, OBJECTIVES, SIMULATORS, VALIDATORS
 from archgym.threads import usable_cores
@@ -183,6 +184,8 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 "optimum": None if optimum is None else vars(optimum),
                 "remarks": [] if optimum is None else list(problem.simulator.remarks(optimum.design)),
                 "account": workload.account(),
+                "options": _options_json(option_table(problem.simulator)),
+                "workload_options": _options_json(problem.simulator.workload_options(parse_name(problem.name)[1]) or {}),
             }
         )  # fmt: skip
         return
@@ -205,6 +208,8 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         values = ", ".join(shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]])
         table.add_row(p.name, f"{values} ({len(shown)})", p.unit, escape(p.description))
     print_table(out, table)
+    _print_options("-o", option_table(problem.simulator))
+    _print_options("-w", problem.simulator.workload_options(parse_name(problem.name)[1]) or {})
     for c in space.constraints:
         out.print(f"constraint [bold]{c.name}[/bold]: {escape(c.sentence)}")
     if canonical:
@@ -234,6 +239,22 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
 def _print_remarks(problem: Problem, design: Mapping[str, Any]) -> None:
     for remark in problem.simulator.remarks(design):
         out.print(f"[yellow]note:[/yellow] {escape(remark)}")
+
+
+def _options_json(known: Mapping[str, Option]) -> dict[str, Any]:
+    return {
+        name: {"type": option.type_name, "default": option.default, "values": list(option.values)}
+        for name, option in known.items()
+    }
+
+
+def _print_options(flag: str, known: Mapping[str, Option]) -> None:
+    """What ``-o`` or ``-w`` takes, one option a line; the design space is chosen with ``--space``."""
+    for name, option in known.items():
+        if name != "space":
+            values = ", ".join(map(str, option.values)) or option.type_name
+            default = "" if option.default is None else f" (default {option.default})"
+            out.print(escape(f"{flag} {name}={values}{default}"), soft_wrap=True, highlight=False)
 
 
 def _describe_agent(name: str, as_json: bool) -> None:

@@ -10,6 +10,7 @@ the same numbers.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from archgym.datasets.dataset import Dataset
 from archgym.datasets.schema import TrialSchema
 from archgym.envs.core import Episodes
 from archgym.envs.registration import ENVIRONMENTS
-from archgym.errors import ArchGymError, MissingExtraError
+from archgym.errors import ArchGymError, MissingExtraError, quote
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -72,6 +73,8 @@ def to_minari(
         author, description: for the metadata.
         trust: see :meth:`archgym.datasets.dataset.ProblemInfo.make`.
     """
+    if not re.fullmatch(r"(?:[\w-]+/)*[\w-]+-v\d+", dataset_id):
+        raise ArchGymError(f"{quote(dataset_id)} is no id of Minari's; write namespace/name-v0, as archgym/mine-v0")
     if root is not None:
         os.environ["MINARI_DATASETS_PATH"] = str(Path(root).absolute())
     try:

@@ -228,7 +228,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
             else " (no test below ten problems)"
         )
         out.print(f"Mean ranks over {ranked['problems']} problems: {line}{test}")
-    if summary["claims"]:
+    # The claims are about a lottery: agents with many settings each.
+    if summary["claims"] and sum(row["settings"] >= 4 for row in summary["agents"]) > 1:
         out.print("\n[bold]Claims of the ArchGym abstract, in this study[/bold]")
         for claim in summary["claims"]:
             out.print(f"[bold]{claim['verdict'].upper()}[/bold]: {claim['claim']}\n    {claim['evidence']}")

@@ -161,3 +161,14 @@ def test_tables_keep_their_first_column_whole(monkeypatch):
     assert name in printed(width=60, force_terminal=True)
     assert max(map(len, printed(width=60, force_terminal=True).splitlines())) == 60
     assert any(name in line and line.count("many") == 3 for line in printed().splitlines())  # a pipe: nothing is broken
+
+
+def test_describe_lists_what_options_take(bowl):
+    told = " ".join(invoke("describe", "soc/generated").output.split())
+    assert "-o mode=farsi, physical (default farsi)" in told and "-w tasks=whole number (default 12)" in told
+    made = json.loads(invoke("describe", "bowl/deep", "--json").stdout)
+    assert made["options"]["space"]["values"] == ["default", "fast"]
+    refused = invoke("describe", "soc/generated", "-w", "task=3")
+    assert refused.exit_code == 2 and "did you mean 'tasks'" in refused.output
+    refused = invoke("describe", "dram/random:requests=2000000000")
+    assert refused.exit_code == 2 and "at most 20,000,000" in refused.output

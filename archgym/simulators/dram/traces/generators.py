@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.simulators.dram.trace import CLOCK_MHZ, LINE_BYTES, Trace
 
 
@@ -222,6 +222,10 @@ VARIANTS: Mapping[str, str] = {
 }
 
 
+MOST_REQUESTS = 20_000_000
+"""Of a generated trace; a longer one is one of a file."""
+
+
 def generated(name: str, base: str, text: str) -> Trace:
     """The trace ``name`` of the generator ``base`` with the arguments in ``text`` (``gap=2,seed=7``)."""
     generator = GENERATORS[base]
@@ -238,7 +242,11 @@ def generated(name: str, base: str, text: str) -> Trace:
             arguments[key] = kind(int(value, 0) if kind is int else value)
         except ValueError:
             like = f"{key}={defaults[key]}"
-            raise ArchGymError(f"workload {name!r} has {part!r}; expected a value, like {like}") from None
+            raise ArchGymError(f"workload {quote(name)} has {quote(part)}; expected a value, like {like}") from None
+        if kind is int and key == "requests" and arguments[key] > MOST_REQUESTS:
+            raise ArchGymError(
+                f"workload {quote(name)} asks for {quote(part)}; at most {MOST_REQUESTS:,} are generated"
+            )
     trace = generator(**arguments)
     trace.name = name
     return trace
