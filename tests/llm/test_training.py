@@ -319,3 +319,12 @@ def test_pictures_and_sensitivity_at_the_command_line(tmp_path):
     # On one kind of device the price is a common factor of all designs.
     assert not flips["usd_per_device", 1.5]["best_changes"] and flips["usd_per_device", 0.5]["order_kept"] > 0.9
     assert ("tp_exposed", 0.5) in flips
+
+
+@needs_ref
+def test_a_damaged_row_of_measured_steps_is_named(tmp_path):
+    lines = (REF / "training_measured.csv").read_text(encoding="utf-8").splitlines()[:3]
+    lines[2] = lines[2].replace(",512,", ",many,", 1).replace(",256,", ",many,", 1)
+    (tmp_path / "training_measured.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ArchGymError, match="line 3"):
+        list(groups(tmp_path))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.simulators.llm import devices as device_catalogue
 from archgym.simulators.llm import models as model_catalogue
 from archgym.simulators.llm.devices import Device
@@ -64,8 +64,17 @@ def read_steps(path: Path) -> list[MeasuredStep]:
             if column not in (reader.fieldnames or ()):
                 raise ArchGymError(f"{str(path)[-120:]} lacks the column {column!r} of measured training steps")
         rows = list(reader)
-    found = [_step(row) for row in rows]
-    return [step for step in found if step is not None]
+    found = []
+    for number, row in enumerate(rows, 2):
+        try:
+            step = _step(row)
+        except (ValueError, ZeroDivisionError) as error:
+            if isinstance(error, ArchGymError):
+                raise
+            raise ArchGymError(f"line {number} of {str(path)[-120:]} is no measured step: {quote(error)}") from None
+        if step is not None:
+            found.append(step)
+    return found
 
 
 def _step(row: Mapping[str, str]) -> MeasuredStep | None:
@@ -79,7 +88,7 @@ def _step(row: Mapping[str, str]) -> MeasuredStep | None:
     source = row["id"].split("-")[0]
     tp, pp, cp = (int(row[c] or 1) for c in ("tp", "pp", "cp"))
     devices, batch = int(row["n_gpus"]), int(row["gbs"])
-    dp = devices // (tp * pp * cp)
+    dp = max(devices // (tp * pp * cp), 1)
     micro = int(row.get("mbs") or 0) or (2 if batch % (2 * dp) == 0 and pp == 1 else 1)
     chunks = max(int(row.get("vp") or 1), 1) if pp > 1 else 1
     # Tables of before fused attention (2021, 2022) are of fp16; llm-foundry's are of eager PyTorch and FlashAttention 1.
