@@ -295,3 +295,68 @@ def test_too_few_cells_to_fit() -> None:
         latency.fit_lookup(cells.all_rows()[:3], np.ones(3))
     with pytest.raises(ArchGymError, match="missing"):
         latency.fit_lookup(cells.all_rows()[:9], np.full(9, np.nan))
+
+
+# --- seeds --------------------------------------------------------------------------------------------------------------
+
+
+def test_statistics_of_seeds_on_runs_whose_noise_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from archgym.simulators.nas.statistics import pairwise_tau, seed_statistics, tau_of_means
+    from archgym.simulators.nas.table import CellTable, Key
+
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=4000)
+    runs = np.stack([score + rng.normal(0, 0.5, 4000) for _ in range(6)])
+    # Normal scores: tau = 2 / pi asin(reliability), and the means of three agree as Spearman and Brown say.
+    reliability = 1.0 / 1.25
+    assert pairwise_tau(runs[:3]) == pytest.approx(2 / np.pi * np.arcsin(reliability), abs=0.01)
+    means = np.stack([runs[:3].mean(0), runs[3:].mean(0)])
+    assert tau_of_means(pairwise_tau(runs[:3]), 3) == pytest.approx(pairwise_tau(means), abs=0.01)
+    assert pairwise_tau(runs[:3], upper_half=True) < pairwise_tau(runs[:3])
+    # On the scale of the error's logarithm the noise is what it was made to be, also where classes lack a run.
+    key = Key("test", "full", 20)
+    accuracy = 100.0 - np.exp(-runs[:3])
+    accuracy[2, :500] = np.nan
+    table = CellTable("toy", {}, {key: np.full((3, 15625), np.nan)})
+    at = np.arange(4000)
+    table.runs[key][:, at] = accuracy
+    table.cross_entropy[key] = -table.runs[key]
+    figures = seed_statistics(table, key, at)
+    assert figures["reliability_1_seed_log_error"] == pytest.approx(reliability, abs=0.02)
+    assert figures["tau_between_seeds"] == pytest.approx(figures["tau_between_seeds_cross_entropy"])
+    assert figures["tau_between_seeds"] == pytest.approx(pairwise_tau(runs[:3]), abs=0.02)
+
+
+def test_the_second_tables_columns_are_read(tmp_path: Path) -> None:
+    from archgym.simulators.nas import build_table
+    from archgym.simulators.nas.recipes import TABLE_RECIPES
+    from archgym.simulators.nas.table import Key, read_own_table
+
+    recipe = TABLE_RECIPES["nb201-mnist1d-v2"]
+    codes = build_table.plan((0,), 8)[0].codes
+    columns: dict[str, np.ndarray] = {  # type: ignore[type-arg]
+        "code": np.repeat(np.sort(np.array(codes, dtype=np.uint16)), 3),
+        "seed": np.tile(np.arange(3, dtype=np.uint8), len(codes)),
+        "train_loss": np.linspace(0.1, 1.0, 3 * len(codes), dtype=np.float32),
+    }
+    rng = np.random.default_rng(0)
+    for epoch in recipe.checkpoints:
+        for split in ("valid", "test"):
+            columns[f"{split}_e{epoch}"] = rng.integers(5000, 9500, 3 * len(codes)).astype(np.uint16)
+            entropy = rng.uniform(0.1, 1.0, 3 * len(codes)).astype(np.float32)
+            columns[f"{split}_cross_entropy_e{epoch}"] = entropy
+        columns[f"seconds_e{epoch}"] = np.full(3 * len(codes), 0.1 * epoch, dtype=np.float32)
+    path = tmp_path / "v2.parquet"
+    metadata = {"name": "nb201-mnist1d-v2", "recipe": recipe.as_dict(), "recipe_fingerprint": recipe.fingerprint}
+    build_table.write_table(path, columns, metadata)
+    table = read_own_table(path)
+    assert table.name == "nb201-mnist1d-v2" and build_table.named_recipe(None, path) == recipe
+    key = Key("test", "full", 20)
+    assert table.runs[key].shape == (3, 15625)
+    order = np.argsort(codes)
+    at = np.array(codes)[order]
+    assert np.allclose(table.cross_entropy[key][:, at].T.ravel(), columns["test_cross_entropy_e20"])
+    assert table.train_loss is not None and np.allclose(table.train_loss[:, at].T.ravel(), columns["train_loss"])
+    assert table.cross_entropy[key][0, 0] == pytest.approx(np.log(10.0))  # a dead cell
+    with pytest.raises(ArchGymError, match="unknown table recipe"):
+        build_table.named_recipe("nb201-mnist1d-v3")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.data import load_data
 from archgym.simulators.nas.recipes import TABLE_RECIPE, TABLE_RECIPES
@@ -41,6 +41,16 @@ if TYPE_CHECKING:
 SHARD_CLASSES = 64
 NOISE_SHARDS = 4  # so many shards of the first seed are trained with the second seed early
 NOISE_AFTER = 8  # after so many shards of the first seed
+
+
+def named_recipe(name: str | None, base: Path | None = None) -> TrainRecipe:
+    """The recipe of a table by name; where there is none, that of the table ``base``, else version 2's."""
+    if name is None and base is not None:
+        return TrainRecipe.from_dict(read_assembled(base)[1]["recipe"])
+    name = name or "nb201-mnist1d-v2"
+    if name not in TABLE_RECIPES:
+        raise UnknownNameError("table recipe", name, TABLE_RECIPES)
+    return TABLE_RECIPES[name]
 
 
 @dataclass(frozen=True)

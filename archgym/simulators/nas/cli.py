@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from archgym.simulators.nas.differentiable.cli import search
-from archgym.simulators.nas.supernet.cli import supernet
+from archgym.simulators.nas.supernet.cli import supernet, workload_option
 
 
 @click.group()
@@ -25,6 +26,7 @@ nas.add_command(search)
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="folder of the shards")
 @click.option("--minutes", type=float, help="start no shard after so many minutes")
 @click.option("--shards", type=int, help="finish so many shards")
+@click.option("--recipe", help="recipe of the networks: the name of a table [default: that of --base, else version 2]")
 @click.option("--seeds", default="0,1,2", show_default=True, help="seeds in the order of work")
 @click.option(
     "--device", default="cpu", show_default=True, help="cpu (compiled kernels) or a torch device such as cuda"
@@ -37,6 +39,7 @@ def build_table(
     folder: Path,
     minutes: float | None,
     shards: int | None,
+    recipe: str | None,
     seeds: str,
     device: str,
     group: int,
@@ -59,9 +62,11 @@ def build_table(
         click.echo(json.dumps(builder.status(folder), indent=1))
         return
     if shards != 0:
+        made = builder.named_recipe(recipe, base)
         done = builder.build(
-            folder, seeds=numbers, minutes=minutes, shards=shards, device=device, group=group, base=base, log=sys.stderr
-        )
+            folder, made, seeds=numbers, minutes=minutes, shards=shards, device=device, group=group, base=base,
+            log=sys.stderr,
+        )  # fmt: skip
         click.echo(f"{done} shard(s) finished", err=True)
     if assemble is not None:
         metadata = builder.assemble(folder, assemble, base)
@@ -71,17 +76,33 @@ def build_table(
         )
 
 
-@nas.command("statistics")
-@click.argument("table", type=click.Path(path_type=Path), required=False)
-@click.option("--dataset", help="data set of a neutral table")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
-def statistics(table: Path | None, dataset: str | None, as_json: bool) -> None:
-    """Coverage, spread, seed noise, rank correlations and landscape of a table (our own where left out)."""
-    from archgym.simulators.nas.statistics import table_statistics
+def _table(path: Path | None, workload: str | None, **options: Any) -> Any:
+    """The table in a file, or this project's own for a workload (the default one where neither is given)."""
+    from archgym.errors import ArchGymError, UnknownNameError
+    from archgym.simulators.nas import NasSimulator
+    from archgym.simulators.nas.recipes import TABLE_RECIPES
     from archgym.simulators.nas.table import own_table, read_table_file
 
-    options = {"dataset": dataset} if dataset else {}
-    figures = table_statistics(own_table() if table is None else read_table_file(table, **options))
+    if path is not None and workload is not None:
+        raise ArchGymError("give a table's file or --workload, not both")
+    if path is not None:
+        return read_table_file(path, **options)
+    name = workload or NasSimulator.default_workload
+    if name not in TABLE_RECIPES:
+        raise UnknownNameError("workload with a table", name, TABLE_RECIPES)
+    return own_table(name)
+
+
+@nas.command("statistics")
+@click.argument("table", type=click.Path(path_type=Path), required=False)
+@workload_option
+@click.option("--dataset", help="data set of a neutral table")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def statistics(table: Path | None, workload: str | None, dataset: str | None, as_json: bool) -> None:
+    """Coverage, spread, seed noise, rank correlations and landscape of a table (our own where left out)."""
+    from archgym.simulators.nas.statistics import table_statistics
+
+    figures = table_statistics(_table(table, workload, **({"dataset": dataset} if dataset else {})))
     if as_json:
         click.echo(json.dumps(figures, indent=1))
         return
@@ -91,6 +112,7 @@ def statistics(table: Path | None, dataset: str | None, as_json: bool) -> None:
 
 @nas.command("protocols")
 @click.argument("table", type=click.Path(path_type=Path), required=False)
+@workload_option
 @click.option("--queries", type=click.IntRange(1), default=100, show_default=True, help="cells a seed may ask for")
 @click.option("--seeds", type=click.IntRange(2), default=500, show_default=True, help="repetitions")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the generator of all repetitions")
@@ -98,7 +120,14 @@ def statistics(table: Path | None, dataset: str | None, as_json: bool) -> None:
 @click.option("--result", help="fidelity that the chosen cell is judged by (our own table: test)")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def protocols(
-    table: Path | None, queries: int, seeds: int, seed: int, signal: str | None, result: str | None, as_json: bool
+    table: Path | None,
+    workload: str | None,
+    queries: int,
+    seeds: int,
+    seed: int,
+    signal: str | None,
+    result: str | None,
+    as_json: bool,
 ) -> None:
     """Random search, regularised evolution and REINFORCE over many seeds.
 
@@ -106,12 +135,11 @@ def protocols(
     given. Without a table: on our own.
     """
     from archgym.simulators.nas.protocols import compare_protocols, published_protocols
-    from archgym.simulators.nas.table import own_table, read_table_file
 
     if table is not None and signal is None and result is None:
         outcome = published_protocols(table, queries=queries, seeds=seeds, seed=seed)
     else:
-        found = own_table() if table is None else read_table_file(table)
+        found = _table(table, workload)
         outcome = {
             found.name: compare_protocols(
                 found,
@@ -122,9 +150,10 @@ def protocols(
                 seed=seed,
             )
         }
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"dataset": dataset, "protocol": name, "seeds": seeds, "queries": queries, "mean_percent": one.mean,
-         "deviation_points": one.deviation, "standard_error_points": one.standard_error}
+         "deviation_points": one.deviation, "standard_error_points": one.standard_error,
+         "interval_95_percent": [one.mean - 1.96 * one.standard_error, one.mean + 1.96 * one.standard_error]}
         for dataset, by_name in outcome.items()
         for name, one in by_name.items()
     ]  # fmt: skip
@@ -134,7 +163,7 @@ def protocols(
     for row in rows:
         click.echo(
             f"{row['dataset']:14s} {row['protocol']:22s} {row['mean_percent']:.2f} +- {row['deviation_points']:.2f} "
-            f"(standard error {row['standard_error_points']:.3f})"
+            f"(95 % interval of the mean {row['interval_95_percent'][0]:.3f} to {row['interval_95_percent'][1]:.3f})"
         )
 
 

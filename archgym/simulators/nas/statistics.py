@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,56 @@ def tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
     both = np.isfinite(a) & np.isfinite(b)
     return float(kendalltau(a[both], b[both])[0]) if both.sum() > 2 else float("nan")
+
+
+def pairwise_tau(runs: NDArray[np.float64], upper_half: bool = False) -> float:
+    """Mean over pairs of runs of the tau between them, ``runs`` ``(r, n)``; of the upper half of the cells by the first
+    run of a pair where asked for. Cells that lack a run of a pair are left out of it."""
+    found = []
+    for first, second in combinations(runs, 2):
+        both = np.isfinite(first) & np.isfinite(second)
+        if upper_half:
+            both &= first >= np.median(first[both])
+        found.append(tau(first[both], second[both]))
+    return float(np.nanmean(found))
+
+
+def tau_of_means(tau_of_one: float, runs: int) -> float:
+    """Tau that two means of so many runs should have, from the tau between single runs: Spearman and Brown's formula on
+    the correlation sin(pi tau / 2) of normal scores."""
+    one = np.sin(np.pi * tau_of_one / 2)
+    return float(2 / np.pi * np.arcsin(runs * one / (1 + (runs - 1) * one)))
+
+
+def seed_statistics(table: CellTable, final: Key, at: NDArray[np.int64]) -> dict[str, float]:
+    """What the runs of the classes ``at`` say of the seed noise.
+
+    ``reliability_*``: one minus the share of the noise in the variance of one run, over the classes with several; on the
+    scale of the error's logarithm, -log(100 - accuracy), the noise is nearly the same for good and for weak cells.
+    """
+    runs = table.runs[final][:, at]
+    several = np.isfinite(runs).sum(0) > 1
+
+    def reliability(values: NDArray[np.float64]) -> float:
+        count = np.isfinite(values).sum(0)
+        noise = np.nansum((values - np.nanmean(values, axis=0)) ** 2) / (count - 1).sum()
+        return float(1.0 - noise / np.var(values[np.isfinite(values)]))
+
+    result = {
+        "seed_noise_points": table.noise_deviation(final),
+        "tau_between_seeds": pairwise_tau(runs),
+        "tau_between_seeds_upper_half": pairwise_tau(runs, upper_half=True),
+        "reliability_1_seed": reliability(runs[:, several]),
+        # Half a sample of 5,000 keeps an error of zero finite.
+        "reliability_1_seed_log_error": reliability(-np.log(np.maximum(100.0 - runs[:, several], 0.01))),
+    }
+    if final in table.cross_entropy:
+        result["tau_between_seeds_cross_entropy"] = pairwise_tau(-table.cross_entropy[final][:, at])
+    if table.train_loss is not None:
+        result["tau_between_seeds_train_loss"] = pairwise_tau(-table.train_loss[:, at])
+    for name in ("", "_upper_half"):
+        result[f"predicted_tau_of_3_seed_means{name}"] = tau_of_means(result[f"tau_between_seeds{name}"], 3)
+    return result
 
 
 def table_statistics(table: CellTable) -> dict[str, float]:
@@ -78,15 +129,7 @@ def table_statistics(table: CellTable) -> dict[str, float]:
     if result["coverage_cells"] == 1.0:
         result["local_maxima"] = float(len(cells.local_maxima(values)))
     if final in table.runs and len(table.runs[final]) > 1:
-        runs = table.runs[final][:, at]
-        result["seed_noise_points"] = table.noise_deviation(final)
-        result["tau_between_seeds"] = tau(runs[0], runs[1])
-        twice = np.isfinite(runs[1])
-        noise = result["seed_noise_points"] ** 2
-        # One minus the share of the noise in the variance of one run, over the classes that have two.
-        result["reliability_1_seed"] = 1.0 - noise / float(np.var(runs[0][twice]))
-        top = runs[0] >= np.nanmedian(runs[0][twice])
-        result["tau_between_seeds_upper_half"] = tau(runs[0][top], runs[1][top])
+        result |= seed_statistics(table, final, at)
     valid = Key("valid", final.schedule, longest)
     if split == "test" and valid in table.mean:
         result["tau_valid_test"] = tau(table.mean[valid][at], values[at])

@@ -62,6 +62,7 @@ class SupernetRecipe:
             trained (policy ``complexity``; 1 = off).
         delta_macs: largest difference of the MACs of consecutive cells, policy ``complexity``.
         shift_updates, shift_rate: every so many updates the logits of the levels move by so much, policy ``shift``.
+        smoothing: share of the labels' probability that is spread over all classes (of what learns from labels).
         matching_batches: batches of gradients an edge, policy ``fewshot``.
     """
 
@@ -78,6 +79,7 @@ class SupernetRecipe:
     delta_macs: int = 25_000
     shift_updates: int = 200
     shift_rate: float = 0.5
+    smoothing: float = 0.0
     matching_batches: int = 30
 
     def __post_init__(self) -> None:
@@ -91,6 +93,8 @@ class SupernetRecipe:
             )
         if not 1 <= self.batch <= self.data.train:
             raise ArchGymError(f"a batch of {self.batch} does not fit the {self.data.train} training samples")
+        if not 0.0 <= self.smoothing < 1.0:
+            raise ArchGymError(f"smoothing={self.smoothing}: expected 0 to 1, 1 excluded")
         if self.candidates < 1 or (self.candidates > 1 and self.policy != "complexity"):
             raise ArchGymError(f"candidates={self.candidates}: expected 1, or more with the policy complexity")
 
@@ -185,19 +189,31 @@ class Supernet:
         rows = self.batch_rows(self.update)
         index: list[NDArray[np.int64]] = []
         gradients: list[NDArray[np.float32]] = []
-        targets: NDArray[np.float32] | None = None
+        targets = self._smooth_targets(rows)
+        distilled = False
         for code in _POLICY[recipe.policy](self, leaf, engine, rng):
             where = self.store.index(code)
             gradient, logits, loss = engine.gradient(code, leaf.weights[where], rows, targets)
             index.append(where)
             gradients.append(gradient)
-            if recipe.policy == "sandwich" and targets is None:
+            if recipe.policy == "sandwich" and not distilled:
+                distilled = True
                 exponent = np.exp(logits - logits.max(-1, keepdims=True))
                 targets = exponent / exponent.sum(-1, keepdims=True)
             elif recipe.policy == "shift":
                 _note_loss(self, code, loss)
         self._descend(leaf, index, gradients)
         self.update += 1
+
+    def _smooth_targets(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """Smoothed labels ``(batch, classes)``; None where nothing is smoothed."""
+        smoothing = self.recipe.smoothing
+        if not smoothing:
+            return None
+        classes = macro(self.recipe.macro).classes
+        targets = np.full((len(rows), classes), smoothing / classes, dtype=np.float32)
+        targets[np.arange(len(rows)), self.data.y_train[rows]] += np.float32(1.0 - smoothing)
+        return targets
 
     def _descend(self, leaf: Leaf, index: list[NDArray[np.int64]], gradients: list[NDArray[np.float32]]) -> None:
         """One step of the weights that a gradient was had of; the others, and their momentum, stay."""
