@@ -29,7 +29,7 @@ from archgym.measure import default_reference
 from archgym.options import Option
 from archgym.problem import Problem, option_table, parse_name
 from archgym.problem_cli import chosen_problem, problem_options
-from archgym.registry import AGENTS, BENCHES, OBJECTIVES, SIMULATORS, VALIDATORS
+from archgym.registry import AGENTS, BENCHES, CELL_AGENTS, OBJECTIVES, SIMULATORS, VALIDATORS
 from archgym.threads import usable_cores
 from archgym.writing import finite
 
@@ -125,7 +125,14 @@ def list_(as_json: bool) -> None:
             }
         )
     if as_json:
-        print_json({"simulators": rows, "agents": list(AGENTS), "objectives": list(OBJECTIVES)})
+        print_json(
+            {
+                "simulators": rows,
+                "agents": list(AGENTS),
+                "cell_agents": list(CELL_AGENTS),
+                "objectives": list(OBJECTIVES),
+            }
+        )
         return
     out.print("problems are <simulator>/<workload>")
     for row in rows:
@@ -135,6 +142,7 @@ def list_(as_json: bool) -> None:
         out.print("  workloads: " + _shortened(row["workloads"]), highlight=False)
     out.print("")
     out.print("agents: " + ", ".join(AGENTS))
+    out.print("agents of neural cells with data: " + ", ".join(CELL_AGENTS))
     out.print("look closer with 'archgym describe dram/gzip' or 'archgym describe ga'", highlight=False)
 
 
@@ -150,7 +158,7 @@ def _shortened(names: list[str], most: int = 12) -> str:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def describe(name: str, as_json: bool, **options: Any) -> None:
     """Describe a problem (dram/gzip) or an agent (ga)."""
-    if name in AGENTS and "/" not in name:
+    if (name in AGENTS or name in CELL_AGENTS) and "/" not in name:
         _describe_agent(name, as_json)
         return
     problem = chosen_problem(name, **options)

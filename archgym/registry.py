@@ -111,6 +111,24 @@ AGENTS = Registry(
     },
 )
 
+# Agents that search one kind of space alone; AGENTS search any.
+CELL_AGENTS = Registry(
+    "agent of cells",
+    "archgym.cell_agents",
+    {
+        "darts": "archgym.agents.differentiable:Darts",
+        "darts2": "archgym.agents.differentiable:Darts2",
+        "pc-darts": "archgym.agents.differentiable:PcDarts",
+        "gdas": "archgym.agents.differentiable:Gdas",
+        "snas": "archgym.agents.differentiable:Snas",
+        "drnas": "archgym.agents.differentiable:DrNas",
+        "rarts": "archgym.agents.differentiable:Rarts",
+        "sd-darts": "archgym.agents.differentiable:SdDarts",
+        "sharp": "archgym.agents.differentiable:Sharp",
+        "proxyless": "archgym.agents.differentiable:Proxyless",
+    },
+)
+
 OBJECTIVES = Registry("objective", "archgym.objectives", {})
 
 STAND_INS = Registry("stand-in", "archgym.stand_ins", {"proxy": "archgym.proxies:load_proxy"})

@@ -16,7 +16,7 @@ import numpy as np
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, whole_number
 from archgym.objective import Rewards
 from archgym.problem import Problem
-from archgym.registry import AGENTS
+from archgym.registry import AGENTS, CELL_AGENTS
 from archgym.simulator import Evaluation
 from archgym.space import Designs
 
@@ -220,8 +220,9 @@ def load_agent(name: str) -> type[Searcher[Any]]:
     it."""
     if ":" in name:
         return _own_agent(name)
+    known = CELL_AGENTS if name in CELL_AGENTS and name not in AGENTS else AGENTS
     try:
-        cls: type[Searcher[Any]] = AGENTS.load(name)
+        cls: type[Searcher[Any]] = known.load(name)
     except ModuleNotFoundError as error:
         extras = {
             "torch": "rl", "stable_baselines3": "rl", "sb3_contrib": "rl", "optuna": "optuna", "cmaes": "optuna",

@@ -274,3 +274,41 @@ def test_finished_searches_are_not_run_again(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         run("--choice-rate", "0.1")
     assert "other settings" in capsys.readouterr().err
+
+
+# --- agents -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_method_is_an_agent() -> None:
+    from archgym.agents.base import load_agent
+    from archgym.registry import AGENTS, CELL_AGENTS
+
+    assert list(CELL_AGENTS) == list(m.METHODS) and not set(CELL_AGENTS) & set(AGENTS)
+    for name in CELL_AGENTS:
+        assert load_agent(name).name == name and load_agent(name).__doc__
+
+
+def test_an_agent_keeps_the_contract_and_asks_for_derived_cells_first() -> None:
+    pytest.importorskip("mnist1d")
+    from archgym.agents import make_agent, search
+    from archgym.problem import make_problem
+
+    problem = make_problem("nas/nb201-mnist1d")
+
+    result = search(problem, make_agent("darts", problem, 0, epochs=2), 40)
+    again = search(problem, make_agent("darts", problem, 0, epochs=2), 40)
+    assert result.evaluations == 40 and result.improvements == again.improvements
+    whole = search(problem, make_agent("darts", problem, 0, epochs=1), 20_000)
+    assert whole.evaluations == cells.CELLS and whole.regret == 0.0
+
+
+@pytest.mark.parametrize("problem", ["synthetic/rugged", "codesign/nb201-mnist1d"])
+def test_agents_of_cells_refuse_other_problems(
+    problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from archgym.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", problem, "--agent", "darts", "--budget", "5", "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2 and not (tmp_path / "out").exists()
+    assert "trains a supernet" in capsys.readouterr().err
