@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archgym.agents.base import Agent, Hyperparameters, hyper
+from archgym.agents.base import Hyperparameters, Searcher, hyper
 from archgym.errors import ArchGymError
 from archgym.evaluator import Evaluator
-from archgym.objective import Rewards
 from archgym.problem import Problem
-from archgym.simulator import Evaluation
 from archgym.simulators.nas import cells, live
 from archgym.simulators.nas.workload import NasWorkload
-from archgym.space import Designs
 
 CHUNK = 16
 
@@ -34,14 +31,15 @@ class DifferentiableHyperparameters(Hyperparameters):
     fewshot: bool = hyper(False, choices=(True, False), doc="split the space twice by gradient matching")
 
 
-class DifferentiableSearch(Agent):
+class DifferentiableSearch(Searcher[DifferentiableHyperparameters]):
     """Base of the differentiable searches; ``name`` is the method."""
 
     hyperparameters = DifferentiableHyperparameters
-    drives = True
     exact = False
 
-    def __init__(self, problem: Problem, seed: int, hyperparameters: Hyperparameters | None = None) -> None:
+    def __init__(
+        self, problem: Problem, seed: int, hyperparameters: DifferentiableHyperparameters | None = None
+    ) -> None:
         super().__init__(problem, seed, hyperparameters)
         workload = problem.workload
         if not isinstance(workload, NasWorkload) or problem.space.dimension != 6 or not workload.data:
@@ -51,13 +49,7 @@ class DifferentiableSearch(Agent):
             )
         self._base = live.base_recipe(workload)
 
-    def ask(self, n: int) -> Designs:
-        raise NotImplementedError("a differentiable search drives itself")
-
-    def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
-        raise NotImplementedError("a differentiable search drives itself")
-
-    def drive(self, evaluator: Evaluator) -> None:
+    def run(self, evaluator: Evaluator, batch: int = 1024) -> None:
         from archgym.simulators.nas.differentiable.search import Search, SearchRecipe
 
         base = self._base
