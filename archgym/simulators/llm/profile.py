@@ -207,27 +207,27 @@ def profile_cost(run: Run) -> Any:
 
 def blocks(run: Run) -> int:
     """Memory blocks of the server: recorded, or seen in its log where memory ran short, or what the device leaves; as
-    many as all requests can fill where nothing says."""
+    many as all requests can fill where nothing says. What the log shows counts only where it is near what the
+    device leaves: far below it, requests waited for something else than memory."""
     block = int(run.options["block_size"])
     everything = int(np.sum(-(-(run.requests["prompt_tokens"] + run.requests["output_tokens"]) // block)))
     for name in ("num_gpu_blocks", "num_gpu_blocks_override"):
         if name in run.options:
             return int(run.options[name])
     seen = _seen_blocks(run, block)
-    if seen is not None:
-        return seen
     if run.device is None:
-        return everything
+        return everything if seen is None else seen
     tp = int(run.options["tensor_parallel_size"])
     width = ELEMENT_BYTES["bf16"]
     memory = run.device.mem_bytes * float(run.options["gpu_memory_utilization"])
-    found = cache_blocks(run.model, memory, 1.0, block, tp, 1, 1, width, width)
-    return max(1, int(found))
+    found = max(1, int(cache_blocks(run.model, memory, 1.0, block, tp, 1, 1, width, width)))
+    return seen if seen is not None and 0.6 < seen / found < 1.5 else found
 
 
 def _seen_blocks(run: Run, block: int) -> int | None:
     """Blocks in use at the moments of the log when requests waited although more could have run: then memory was full.
-    None where there was no such moment."""
+    None where there were hardly any such moments, or where the blocks in use differed between them: a full memory is
+    always equally full."""
     path = run.folder / "timeseries.csv.gz"
     if not path.is_file():
         return None
@@ -245,7 +245,9 @@ def _seen_blocks(run: Run, block: int) -> int | None:
             continue
         done = np.clip((t - r["first_token_s"][live]) / span[live], 0.0, 1.0) * r["output_tokens"][live]
         used.append(np.sum(np.ceil((r["prompt_tokens"][live] + done) / block)))
-    return int(np.quantile(used, 0.9)) if len(used) >= 5 else None
+    if len(used) < 5 or np.median(used) < 0.85 * np.quantile(used, 0.9):
+        return None
+    return int(np.quantile(used, 0.9))
 
 
 def replay(run: Run, skip: bool = True) -> tuple[Any, dict[str, float]]:
