@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import gymnasium
@@ -155,6 +157,12 @@ def test_an_argument_that_nobody_takes_is_a_type_error_too(bowl):
         DesignEnv("bowl", frameskip=1)
     with pytest.raises(ArchGymError, match="unknown autoreset mode 'nextstep'; did you mean 'NextStep'"):
         DesignVectorEnv(problem=bowl, num_envs=2, autoreset_mode="nextstep")
+
+
+def test_an_id_with_its_import_works_where_nothing_was_imported():
+    code = "import gymnasium; print(gymnasium.make('archgym:archgym/Systolic-v0').spec.id)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["archgym/Systolic-v0"]
 
 
 def test_the_workload_changes_through_reset(bowl):
