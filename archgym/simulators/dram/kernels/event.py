@@ -2,11 +2,10 @@
 
 Where several things happen in one cycle, their order decides now and then which row is opened. DRAMSys 4.0 runs on
 SystemC's kernel, so its order is that kernel's: processes, events with one pending notification each, a binary heap of
-timed notifications, steps of zero delay (delta cycles). This module has
-that kernel, the initiator, the arbiter and a controller for each channel, in the plainest form: nothing is cached, every
-pass looks at every bank; policies and managers are those of ``policy.py``. It is more than an order of magnitude slower
-than ``fast.py``, serves as its oracle, and covers what that leaves out: ranks, channels, LPDDR4, HBM2, refresh of single
-banks, power-down and the strict command order.
+timed notifications, steps of zero delay (delta cycles). This module has that kernel, the initiator, the arbiter and a
+controller for each channel, in the plainest form: nothing is cached, every pass looks at every bank; policies and managers
+are those of ``policy.py``. It is more than an order of magnitude slower than ``fast.py``, serves as its oracle, and covers
+what that leaves out: ranks, channels, LPDDR4, HBM2, refresh of single banks, power-down and the strict command order.
 
 All times are cycles of the memory clock.
 """
