@@ -234,14 +234,11 @@ def _open_parquet(path: Path) -> TrialFile:
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise unusable(path, f"it is no Parquet file of trials ({first_line(error)})") from None
     _check_schema(schema, path)
-    info = shard_info(schema, path)
-    problems = info.get("problems")
-    if not isinstance(problems, list) or not problems:
-        raise unusable(path, "its list of problems is missing")
+    info = shard_info(schema, path, merged=True)
     for name in (*RUN_COLUMNS, "seed", *TRIAL_COLUMNS):
         if name not in schema.names:
             raise unusable(path, f"it lacks the column {name!r}")
-    made = tuple(ProblemInfo.from_json(row, path) for row in problems)
+    made = tuple(ProblemInfo.from_json(row, path) for row in info["problems"])
     for problem in made:
         options_of(problem.key[5])
         for name in (*problem.parameters, *problem.metrics):

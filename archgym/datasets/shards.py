@@ -196,9 +196,9 @@ def _check_columns(schema: pa.Schema, path: Path) -> None:
             )
 
 
-def shard_info(schema: pa.Schema, path: Path) -> dict[str, Any]:
-    """The run's metadata from a shard's schema (or the problems' from a Parquet file's), its types checked; refuses
-    files that archgym did not write."""
+def shard_info(schema: pa.Schema, path: Path, *, merged: bool = False) -> dict[str, Any]:
+    """The run's metadata from a shard's schema (or, with ``merged``, the problems' from a Parquet file's), its types
+    checked; refuses files that archgym did not write."""
     _check_columns(schema, path)
     raw = (schema.metadata or {}).get(b"archgym")
     where = f"the metadata of {quote_path(path)}"
@@ -212,13 +212,14 @@ def shard_info(schema: pa.Schema, path: Path) -> dict[str, Any]:
             f"{quote_path(path)} is in trial format {quote(info['format'], 20)}, this archgym reads format {FORMAT}; "
             f"convert it with the archgym version that wrote it"
         )
-    if "problems" in info:
+    if merged or "problems" in info:
         facts: _FileFacts = checked(info, _FileFacts, where)
         for problem in facts.problems:
-            check_options(parse_json(problem.options or "{}", f"the options in {where}"), quote(problem.problem, 60))
+            options = parse_json(problem.options or "{}", f"the options in {where}")
+            check_options(options, f"{quote(problem.problem, 60)} in {quote_path(path)}")
         return info
     run: _RunFacts = checked(info, _RunFacts, where)
-    check_options(run.options, quote(run.problem, 60))
+    check_options(run.options, f"{quote(run.problem, 60)} in {quote_path(path)}")
     checked(parse_json(run.hyperparameters, f"the hyperparameters in {where}"), dict[str, Any], where)
     return {**msgspec.structs.asdict(run), **info}
 

@@ -72,21 +72,21 @@ def with_metadata(source, target, edit):
     [
         (lambda a: a.update(format=99), "format 99"),
         (lambda a: a.update(format="1"), "format 1"),
-        (lambda a: a.pop("problems"), "list of problems"),
-        (lambda a: a.update(problems=[]), "list of problems"),
-        (lambda a: a.update(problems=[1]), "list of problems"),
-        (lambda a: a["problems"][0].pop("metrics"), "list of problems"),
-        (lambda a: a["problems"][0].update(metrics=[["time_ns"]]), "list of problems"),
+        (lambda a: a.pop("problems"), "lacks the key 'problems'"),
+        (lambda a: a.update(problems=[]), "is []; expected a list of a length >= 1"),
+        (lambda a: a.update(problems=[1]), "is 1; expected a mapping"),
+        (lambda a: a["problems"][0].pop("metrics"), "lacks the key 'metrics'"),
+        (lambda a: a["problems"][0].update(metrics=[["time_ns"]]), "problems[0].metrics[0] of the metadata"),
         (lambda a: a["problems"][0].update(metrics=["nothing"]), "lacks the column 'nothing'"),
-        (lambda a: a["problems"][0].update(options="not json"), "problem options"),
-        (lambda a: a["problems"][0].update(options="[1]"), "problem options"),
+        (lambda a: a["problems"][0].update(options="not json"), "the options in the metadata"),
+        (lambda a: a["problems"][0].update(options="[1]"), "is [1]; expected a mapping"),
     ],
 )
 def test_bad_metadata_is_refused(merged, tmp_path, edit, words):
     path = with_metadata(merged, tmp_path / "x.parquet", edit)
     with pytest.raises(ArchGymError) as caught:
         Dataset(path)
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert words in str(caught.value) and "x.parquet" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_rows_of_an_undeclared_problem_are_refused(merged, tmp_path):

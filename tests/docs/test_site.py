@@ -26,10 +26,11 @@ ROOT = Path(__file__).parents[2]
 ORIGIN = "http://site.invalid/"
 
 NOT_PUBLIC = re.compile(
-    r"""archgym\.(__main__|cli|console|problem_cli|doctor|progress|threads|envs\.(core|render|observation)|studies\.(runner|ray_executor)
+    r"""archgym\.(__main__|_version|caching|cli|console|problem_cli|doctor|progress|threads
+    |networks\.fields|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
     |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|optima|compiled|_\w+)
-    |simulators\.dram\.(event\w*|event_order(\..*)?|batch|constraints|commands|traces\.(lines|cache|recordings|writing|formats\.\w+))
+    |simulators\.dram\.(event_run|batch|constraints|commands|traces\.(lines|cache|recordings|writing|formats\.\w+))
     |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet
     |simulators\.llm\.(validate|bench)_\w+)""",
     flags=re.X,
