@@ -29,6 +29,7 @@ from archgym.measure import default_reference
 from archgym.options import Option
 from archgym.problem import Problem, option_table, parse_name
 from archgym.problem_cli import chosen_problem, problem_options
+from archgym.quantities import quantity, unit_name
 from archgym.registry import AGENTS, BENCHES, CELL_AGENTS, OBJECTIVES, SIMULATORS, VALIDATORS
 from archgym.threads import usable_cores
 from archgym.writing import finite
@@ -214,7 +215,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
     for p in space.parameters:
         shown = list(map(str, p.values))
         values = ", ".join(shown if len(shown) <= 12 else [*shown[:6], "...", *shown[-3:]])
-        table.add_row(p.name, f"{values} ({len(shown)})", p.unit, escape(p.description))
+        table.add_row(p.name, f"{values} ({len(shown)})", unit_name(p.unit), escape(p.description))
     print_table(out, table)
     _print_options("-o", option_table(problem.simulator))
     _print_options("-w", problem.simulator.workload_options(parse_name(problem.name)[1]) or {})
@@ -228,7 +229,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         table.add_column(column, overflow="fold")
     better = {"min": "lower", "max": "higher", "none": "-"}
     for metric in problem.metrics:
-        table.add_row(metric.name, metric.unit, better[metric.direction], escape(metric.description))
+        table.add_row(metric.name, unit_name(metric.unit), better[metric.direction], escape(metric.description))
     print_table(out, table)
     if optimum is not None:
         what = "known optimum (exhaustive)" if optimum.exhaustive else "best known"
@@ -477,14 +478,14 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
 
 def _print_results(problem: Problem, results: list[Any]) -> None:
     optimum = problem.optimum
-    table = Table(title=f"{escape(problem.name)}: {escape(problem.objective.name)}, higher is better")
+    table = Table(title=f"{escape(problem.name)}: {escape(problem.objective.name)}, higher reward is better")
     for column in ("agent", "seed", "best reward", "regret", "found after", "evaluations", "simulator", "agent"):
         table.add_column(column, justify="left" if column == "agent" else "right")
     for result in results:
         regret = "-" if result.regret is None else f"{result.regret:.4f}"
         table.add_row(
             result.agent.name, str(result.seed), f"{result.best.reward:.4f}", regret, f"{result.best.evaluations:,}",
-            f"{result.evaluations:,}", f"{result.simulation_s:.2f} s", f"{result.agent_s:.2f} s",
+            f"{result.evaluations:,}", quantity(result.simulation_s, "s", 3), quantity(result.agent_s, "s", 3),
         )  # fmt: skip
     if optimum is not None:
         what = "optimum" if optimum.exhaustive else "best known"
@@ -495,11 +496,11 @@ def _print_results(problem: Problem, results: list[Any]) -> None:
     table.add_column("parameter")
     table.add_column("value", justify="right")
     for p, value in zip(problem.space.parameters, problem.space.decode(best.best.design)[0].values(), strict=True):
-        table.add_row(p.name, f"{value} {p.unit}".strip())
+        table.add_row(p.name, f"{value} {unit_name(p.unit)}".strip())
     table.add_section()
     for metric in problem.metrics:
         if metric.direction != "none":
-            table.add_row(metric.name, f"{best.best.metrics[metric.name]:.6g}")
+            table.add_row(metric.name, quantity(best.best.metrics[metric.name], metric.unit))
     print_table(out, table)
     _print_remarks(problem, problem.space.decode(best.best.design)[0])
 

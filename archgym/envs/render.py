@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.console import print_table
 from archgym.errors import MissingExtraError
 from archgym.problem import Problem
+from archgym.quantities import quantity, unit_name
 
 
 def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
@@ -22,15 +24,15 @@ def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
     table.add_column("value", justify="right")
     units = {p.name: p.unit for p in problem.space.parameters}
     for name, value in info["design"].items():
-        table.add_row(name, "-" if value is None else f"{value} {units[name]}".strip())
+        table.add_row(name, "-" if value is None else f"{value} {unit_name(units[name])}".strip())
     table.add_section()
     if info["feasible"]:
         for metric in problem.metrics:
-            table.add_row(metric.name, _number(info["metrics"][metric.name], ".6g"))
+            table.add_row(metric.name, quantity(info["metrics"][metric.name], metric.unit))
     else:
         table.add_row("violation" if info["violation"] else "state", info["violation"] or "not evaluated")
     console = Console(file=io.StringIO(), width=100, force_terminal=False)
-    console.print(table)
+    print_table(console, table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -63,7 +65,7 @@ def render_rgb(problem: Problem, info: dict[str, Any], indices: NDArray[np.int64
     good = [ratio if np.isfinite(ratio) else 0.0 for ratio in ratios]
     better = [(r < 0) == (m.direction == "min") for r, m in zip(good, metrics, strict=True)]
     right.barh(range(len(metrics)), good, color=["#009E73" if b else "#D55E00" for b in better])
-    names = [f"{m.name} = {_number(value, '.4g')}" for m, value in zip(metrics, values, strict=True)]
+    names = [f"{m.name} = {quantity(value, m.unit)}" for m, value in zip(metrics, values, strict=True)]
     right.set_yticks(range(len(metrics)), names, fontsize=7)
     right.axvline(0, color="black", linewidth=0.8)
     right.set(xlabel="log10(metric / reference)", title=f"reward {_number(info['reward'], '.4f')}")

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from archgym.console import print_json
+from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
 from archgym.problem_cli import chosen_problem, problem_options
+from archgym.quantities import quantity
 
 out = Console()
 
@@ -56,7 +57,7 @@ def export(
         table = Table("format", "for")
         for name, title in rows.items():
             table.add_row(name, title)
-        out.print(table)
+        print_table(out, table)
         return
     folder = folder or Path(f"export-{to}")
     written = write(problem, design, to, folder)
@@ -66,7 +67,7 @@ def export(
     table = Table(Column("file", overflow="fold"), Column("content", overflow="fold"))
     for name, what in written.files.items():
         table.add_row(escape(name), escape(what))
-    out.print(table)
+    print_table(out, table)
     for sentence in written.unsaid:
         out.print(f"not said: {escape(sentence)}", highlight=False)
     out.print(f"files: [bold]{escape(str(folder))}[/bold]")
@@ -99,18 +100,25 @@ def compare(name: str, which: str, other: str, samples: int, as_json: bool, **op
     if as_json:
         print_json(result)
         return
-    table = Table(Column("metric", overflow="fold"), "unit", "better", "yours", "best", "ratio")
+    table = Table(
+        Column("metric", overflow="fold"),
+        "better",
+        *(Column(name, justify="right") for name in ("yours", "best", "ratio")),
+    )
     for metric, row in result["metrics"].items():
         if row["direction"] != "none":
             ratio = row["design"] / row["best"] if row["best"] else float("nan")
             better = "lower" if row["direction"] == "min" else "higher"
-            table.add_row(metric, row["unit"], better, f"{row['design']:.5g}", f"{row['best']:.5g}", f"{ratio:.3f}")
-    out.print(table)
+            table.add_row(
+                metric, better, quantity(row["design"], row["unit"], 5), quantity(row["best"], row["unit"], 5),
+                "-" if ratio != ratio else f"{ratio:.3f}",
+            )  # fmt: skip
+    print_table(out, table)
     if result["differs"]:
         table = Table("parameter", "yours", "best")
         for parameter, (a, b) in result["differs"].items():
             table.add_row(parameter, str(a), str(b))
-        out.print(table)
+        print_table(out, table)
     if not result["feasible"]:
         out.print(f"your design is infeasible: {escape(result['violation'])}")
     out.print(

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from archgym._version import __version__
 from archgym.errors import MissingExtraError
+from archgym.quantities import quantity, unit_name
 from archgym.reports import data
 from archgym.reports.data import ProblemReport
 
@@ -181,8 +182,10 @@ def _best_table(report: ProblemReport) -> str:
     for title, names in (("metrics", metrics), ("design", parameters)):
         rows = []
         for name, unit in names:
-            values = [_cell(row["row"].get(name)) for row in best]
-            rows.append((name, values, unit))
+            # A measured value carries its unit, as its prefix is its own.
+            measured = title == "metrics"
+            values = [_cell(row["row"].get(name), unit if measured else None) for row in best]
+            rows.append((name, values, "" if measured else unit_name(unit)))
         if rows:
             body += f'<tr class="group"><th scope="rowgroup" colspan="{len(best) + 1}">{title}</th></tr>'
             body += _table_rows(rows)
@@ -212,9 +215,11 @@ def _table_rows(rows: list[tuple[str, list[str], str]]) -> str:
     return text
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, unit: str | None = None) -> str:
     if value is None:
         return "-"
+    if unit is not None and isinstance(value, float | int):
+        return quantity(value, unit)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

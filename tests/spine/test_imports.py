@@ -34,6 +34,7 @@ LAYERS = (
         "measure",
         "writing",
         "console",
+        "quantities",
     ),
     ("reading", "options"),
     ("space",),
