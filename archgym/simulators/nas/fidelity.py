@@ -80,7 +80,7 @@ class Fidelity:
         for option in fields(self)[1:]:
             if getattr(self, option.name) is not None and option.name not in _OPTIONS[self.source]:
                 takers = [source for source, options in _OPTIONS.items() if option.name in options]
-                raise ArchGymError(f"fidelity {self.source!r} takes no {option.name}; {' and '.join(takers)} do")
+                raise ArchGymError(f"fidelity {self.source!r} takes no {option.name}; only {' and '.join(takers)} can")
         if self.inherit is not None and self.schedule == "full":
             raise ArchGymError("a training that inherits weights is a run of its own; leave schedule=full out")
         if self.source == "train" and self.run == "mean":
