@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym._version import __version__
+from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.measure import default_reference
@@ -80,7 +81,9 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
-        return super().main(*args, **kwargs)
+        given = kwargs.get("args", args[0] if args else None)
+        with announce_compilation("--json" not in (sys.argv if given is None else given)):
+            return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -39,3 +39,35 @@ def test_without_a_place_for_compiled_code_there_is_one_for_the_process(monkeypa
 
 def test_the_nearest_folder_that_exists_decides(tmp_path):
     assert caching._writable(tmp_path / "not" / "yet")
+
+
+@pytest.mark.parametrize("first", ["", "import numba; "])
+def test_long_compilations_are_announced_once_and_only_where_wanted(tmp_path, first):
+    program = first + (
+        "from archgym import caching; caching.PATIENCE_S = 0.01\n"
+        "def compiled(n):\n"
+        "    import numba\n"
+        "    return numba.njit(lambda x: x + n)(1)\n"
+        "compiled(1)\n"
+        "with caching.announce_compilation(False): compiled(2)\n"
+        "with caching.announce_compilation(): compiled(3); compiled(4)\n"
+        "compiled(5)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and done.stderr == "archgym: compiling, once for this machine\n"
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_commands_announce_compilations_but_not_to_programs(monkeypatch, json):
+    from click.testing import CliRunner
+
+    from archgym import cli
+
+    seen = []
+    monkeypatch.setattr(cli, "_shortened", lambda names: seen.append(caching._news.wanted) or "")
+    monkeypatch.setattr(cli, "print_json", lambda rows: seen.append(caching._news.wanted))
+    CliRunner().invoke(cli.main, ["list", *(["--json"] if json else [])])
+    assert seen and set(seen) == {not json} and not caching._news.wanted
