@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: run test test-fast fuzz crash lint bench docs install install-all clean
+.PHONY: run test test-fast fuzz crash lint bench optima docs install install-all clean
 
 install: $(VENV)/.installed
 install-all: $(VENV)/.installed-all
@@ -42,6 +42,10 @@ docs: install-all
 
 bench: install-all
 	for name in dram accelerator soc nas agents proxy env; do $(BIN)/archgym bench $$name; done
+
+# The shipped tables of optima, by the commands that their rows name: hours. `make optima SIMULATOR=dram` makes one.
+optima: install
+	$(BIN)/python tools/make_optima.py $(if $(SIMULATOR),--simulator $(SIMULATOR)) $(OPTIMA_OPTIONS)
 
 # Mutated files for every reader, and kills at every change of a file, for as long as one likes.
 fuzz: install-all

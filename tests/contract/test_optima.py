@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from archgym.problem import make_problem
+from archgym.cli import enumerate_
+from archgym.problem import Problem, make_problem
+from archgym.problem_cli import chosen_problem
 from archgym.registry import SIMULATORS
 
 ROWS = [
@@ -19,9 +22,23 @@ ROWS = [
 ]
 
 
+def problem_of(row) -> Problem:
+    """The problem that a row's command makes, with the row's objective."""
+    program, *arguments = shlex.split(row["command"])
+    if program == "python":
+        assert (Path(__file__).parents[2] / arguments[0]).is_file()
+        return make_problem(row["problem"], objective=row["objective"], space=row["space"], fidelity=row["fidelity"])
+    given = enumerate_.make_context("enumerate", arguments[1:]).params
+    assert row["objective"] in given.pop("objectives").split(",")
+    for name in ("folder", "update", "as_json"):
+        del given[name]
+    return chosen_problem(given.pop("problem_name"), **{**given, "objective": row["objective"]})
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_an_optimum_is_found_reached_and_not_beaten(row):
-    problem = make_problem(row["problem"], objective=row["objective"], space=row["space"], fidelity=row["fidelity"])
+    problem = problem_of(row)
+    assert (problem.name, problem.simulator.space_name) == (row["problem"], row["space"])
     optimum = problem.optimum
     assert optimum is not None, "no problem finds this row: it belongs to another version or another workload"
     _, reached = problem.evaluate(problem.space.encode(optimum.design))

@@ -29,9 +29,9 @@ NOT_PUBLIC = re.compile(
     r"""archgym\.(__main__|_version|caching|cli|console|problem_cli|doctor|progress|threads
     |networks\.fields|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
-    |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|optima|compiled|_\w+)
+    |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|compiled|_\w+)
     |simulators\.dram\.(event_run|batch|constraints|commands|traces\.(lines|cache|recordings|writing|formats\.\w+))
-    |simulators\.accelerator\.(timeloop_cases|mapper_quality)|simulators\.nas\.parquet
+    |simulators\.accelerator\.timeloop_cases|simulators\.nas\.parquet
     |simulators\.llm\.(validate|bench)_\w+)""",
     flags=re.X,
 )

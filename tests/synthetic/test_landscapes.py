@@ -28,7 +28,7 @@ def test_keeps_the_simulator_contract(name):
 @pytest.mark.parametrize("name", LANDSCAPES)
 def test_the_shipped_optimum_is_that_of_the_landscape(name):
     problem = make_problem(f"synthetic/{name}")
-    assert problem.optimum is not None, "run python -m archgym.simulators.synthetic.optima"
+    assert problem.optimum is not None, "run python tools/synthetic_optima.py"
     design = problem.space.encode(problem.optimum.design)
     assert problem.evaluate(design)[1][0] == pytest.approx(problem.optimum.reward, abs=1e-12)
     sample = problem.space.sample(20_000, 1)

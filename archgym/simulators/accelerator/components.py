@@ -16,7 +16,7 @@ Below ``least_depth`` a law holds its value there: periphery does not shrink wit
 takes the laws of a family from it, times ``scale``. Units: pJ a vector access (one row), pJ of leakage a cycle of one
 nanosecond (mW), um2.
 
-``python -m archgym.simulators.accelerator.components`` prints how far the laws are from the rows.
+:func:`fit_errors` says how far the laws are from the rows; ``tools/component_errors.py`` prints it.
 """
 
 from __future__ import annotations
@@ -319,14 +319,3 @@ def fit_errors(names: tuple[str, ...] | None = None) -> Iterator[FitError]:
                         len(errors[False]),
                         max(errors[False], default=float("nan")),
                     )
-
-
-if __name__ == "__main__":
-    print("| technology | family | quantity | rows | mean error | worst error | other rows | worst |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for e in fit_errors():
-        other = f"{e.other_rows} | {e.other_worst:.1%}" if e.other_rows else "0 | -"
-        print(
-            f"| {e.technology} | {e.family} | {e.quantity} | {e.fitted_rows} | {e.mean_error:.1%} | "
-            f"{e.worst_error:.1%} | {other} |"
-        )

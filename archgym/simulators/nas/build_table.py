@@ -1,10 +1,10 @@
 """Building the table ``nb201-mnist1d``: train every function class of the cell space, in resumable shards.
 
-    python -m archgym.simulators.nas.build_table build --folder SHARDS [--minutes 60] [--device cpu|cuda]
-    python -m archgym.simulators.nas.build_table status --folder SHARDS
-    python -m archgym.simulators.nas.build_table assemble --folder SHARDS --output table.parquet
+    archgym nas build-table --folder SHARDS [--minutes 60] [--device cpu|cuda]
+    archgym nas build-table --folder SHARDS --status
+    archgym nas build-table --folder SHARDS --shards 0 --assemble table.parquet
 
-Start ``build`` as often as there are cores to use: processes share the folder and each takes the next free shard. A
+Start it as often as there are cores to use: processes share the folder and each takes the next free shard. A
 shard is written under a temporary name and renamed when complete; a restart skips finished shards and refuses a
 folder of another recipe or other data. ``--base table.parquet`` goes on from a table that is already assembled:
 ``build`` skips the (class, seed) pairs it holds and ``assemble`` merges them in. Every class is trained once before
@@ -14,12 +14,10 @@ a few hundred classes get their second seed early, to measure the seed noise.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -365,52 +363,3 @@ def status(folder: Path) -> dict[str, Any]:
         "coverage": metadata["classes_trained"] / metadata["live_classes"],
         "networks_by_seed": metadata["networks_by_seed"],
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of ``python -m archgym.simulators.nas.build_table``."""
-    parser = argparse.ArgumentParser(prog="build_table", description="build the table nb201-mnist1d")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("build", "status", "assemble"):
-        command = commands.add_parser(name)
-        command.add_argument("--folder", type=Path, required=True, help="folder of the shards")
-        if name != "status":
-            command.add_argument("--base", type=Path, help="an assembled table to go on from")
-        if name == "build":
-            command.add_argument("--minutes", type=float, help="start no shard after so many minutes")
-            command.add_argument("--shards", type=int, help="finish so many shards")
-            command.add_argument("--recipe", choices=TABLE_RECIPES, default="nb201-mnist1d-v2")
-            command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-            command.add_argument(
-                "--device", default="cpu", help="cpu (compiled kernels) or a torch device such as cuda"
-            )
-            command.add_argument("--group", type=int, default=512, help="networks at once on a GPU")
-        if name == "assemble":
-            command.add_argument("--output", type=Path, required=True)
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "build":
-            count = build(
-                given.folder,
-                TABLE_RECIPES[given.recipe],
-                seeds=given.seeds,
-                minutes=given.minutes,
-                shards=given.shards,
-                device=given.device,
-                group=given.group,
-                base=given.base,
-                log=sys.stdout,
-            )
-            print(f"{count} shard(s) finished")
-        elif given.command == "status":
-            print(json.dumps(status(given.folder), indent=1))
-        else:
-            print(json.dumps(assemble(given.folder, given.output, given.base), indent=1))
-    except ArchGymError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

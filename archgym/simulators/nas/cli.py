@@ -100,14 +100,17 @@ def _table(path: Path | None, workload: str | None, **options: Any) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def statistics(table: Path | None, workload: str | None, dataset: str | None, as_json: bool) -> None:
     """Coverage, spread, seed noise, rank correlations and landscape of a table (our own where left out)."""
-    from archgym.simulators.nas.statistics import table_statistics
+    from archgym.simulators.nas.statistics import best_cell, table_statistics
 
-    figures = table_statistics(_table(table, workload, **({"dataset": dataset} if dataset else {})))
+    read = _table(table, workload, **({"dataset": dataset} if dataset else {}))
+    figures = table_statistics(read)
     if as_json:
         click.echo(json.dumps(figures, indent=1))
         return
     for name, figure in figures.items():
         click.echo(f"{name:32s} {figure:.6g}")
+    split, cell, accuracy = best_cell(read)
+    click.echo(f"best cell ({split})  {cell}  {accuracy:.4f} %")
 
 
 @nas.command("protocols")

@@ -1,17 +1,12 @@
 """What a table of trained cells is worth: coverage, spread, seed noise, rank correlations, landscape.
 
-    python -m archgym.simulators.nas.statistics [TABLE.parquet] [--dataset cifar10]
-
-prints all of it for our own table, or for a table of one's own.
+``archgym nas statistics [TABLE.parquet] [--dataset cifar10]`` prints all of it for our own table, or for a table of
+one's own.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +21,6 @@ from archgym.simulators.nas.table import (
     cell_parameters,
     dataset_macro,
     live_representatives,
-    own_table,
-    read_table_file,
     space_averages,
 )
 
@@ -149,34 +142,11 @@ def table_statistics(table: CellTable) -> dict[str, float]:
     return result
 
 
-def best_cell(table: CellTable, fidelity: str = "table:split=test") -> tuple[str, float]:
-    """Architecture string and accuracy of the best cell; ties go to the smallest code."""
-    from archgym.simulators.nas.fidelity import parse_fidelity
-
-    values = table.column(table.resolve(parse_fidelity(fidelity)), np.arange(cells.CELLS), 0)
+def best_cell(table: CellTable) -> tuple[str, str, float]:
+    """Split, architecture string and accuracy of the best cell, by the test split where the table has one; ties go to
+    the smallest code."""
+    wanted = Fidelity(split="test" if any(key.split == "test" for key in table.kinds()) else None)
+    split = str(table.resolve(wanted).split)
+    values = table.column(table.resolve(Fidelity(split=split)), np.arange(cells.CELLS), 0)
     code = int(np.nanargmax(values))
-    return cells.to_string(cells.rows(code)), float(values[code])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line of ``python -m archgym.simulators.nas.statistics``."""
-    parser = argparse.ArgumentParser(prog="statistics", description="figures of a table of trained cells")
-    parser.add_argument("table", type=Path, nargs="?", help="a table; our own where left out")
-    parser.add_argument("--dataset", help="data set of a neutral table")
-    given = parser.parse_args(arguments)
-    try:
-        options = {"dataset": given.dataset} if given.dataset else {}
-        table = own_table() if given.table is None else read_table_file(given.table, **options)
-        split = table.resolve(Fidelity(split="test" if any(k.split == "test" for k in table.kinds()) else None)).split
-        text, value = best_cell(table, f"table:split={split}")
-        for name, figure in table_statistics(table).items():
-            print(f"{name:32s} {figure:.6g}")
-        print(f"best cell ({split})  {text}  {value:.4f} %")
-    except ArchGymError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return split, cells.to_string(cells.rows(code)), float(values[code])

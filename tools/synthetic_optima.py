@@ -1,15 +1,15 @@
-"""Writes ``optima.json``: ``python -m archgym.simulators.synthetic.optima``."""
+"""Write the table of optima of the synthetic landscapes: ``python tools/synthetic_optima.py``."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from archgym.problem import Optimum, make_problem, optimum_key
-from archgym.simulators.synthetic.landscapes import LANDSCAPES
+from archgym.simulators.synthetic import landscapes
+from archgym.writing import write_json
 
 SHARES = ("0", "0.01", "0.1", "0.25", "0.5", "0.75", "0.9", "0.99", "0.999", "0.9999", "1")
 ENUMERATED = 2_000_000
@@ -19,7 +19,7 @@ ENUMERATED = 2_000_000
 def rows() -> list[dict[str, object]]:
     """One row a landscape: what identifies the problem, and its optimum."""
     result = []
-    for name, landscape in LANDSCAPES.items():
+    for name, landscape in landscapes.LANDSCAPES.items():
         problem = make_problem(f"synthetic/{name}")
         _, rewards = problem.evaluate(landscape.best[None])
         quantiles: dict[str, float] = {}
@@ -33,11 +33,11 @@ def rows() -> list[dict[str, object]]:
             exhaustive=True,
             designs=problem.space.size,
             quantiles=quantiles,
-            command="python -m archgym.simulators.synthetic.optima",
+            command="python tools/synthetic_optima.py",
         )
         result.append({**optimum_key(problem), **asdict(optimum)})
     return result
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("optima.json").write_text(json.dumps(rows(), indent=1) + "\n", encoding="utf-8")
+    write_json(Path(landscapes.__file__).with_name("optima.json"), rows())

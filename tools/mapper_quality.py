@@ -1,9 +1,9 @@
 """How good the mapper is: its energy-delay product against the exhaustive optimum of small layers on small hardware.
 
-``python -m archgym.simulators.accelerator.mapper_quality [PAIRS] [SEED]`` draws random pairs (convolutions, pointwise,
-depthwise and strided ones, matrix products; arrays of 2 to 24 elements with small buffers), searches each with the
-default effort and exhaustively, and prints the shares. The exhaustive search tries every placement of every factor at
-the seven places and all loop orders of :mod:`.kernels.mapper`, and leaves out only what a lower bound excludes.
+``python tools/mapper_quality.py [PAIRS] [SEED]`` draws random pairs (convolutions, pointwise, depthwise and strided ones,
+matrix products; arrays of 2 to 24 elements with small buffers), searches each with the default effort and exhaustively,
+and prints the shares. The exhaustive search tries every placement of every factor at the seven places and all loop orders
+of ``archgym/simulators/accelerator/kernels/mapper.py``, and leaves out only what a lower bound excludes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ moves an ordered one by a step, or copies one task's whole choice to another des
 it is not worse; walkers that lag behind are restarted from copies of better ones. Deterministic for a seed and a
 number of evaluations.
 
-    python benchmarks/soc_search.py all --evaluations 5000000 --seed 1 --out best.json
+    python tools/soc_search.py all --evaluations 5000000 --seed 1 --out best.json
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> None:
         "seconds": round(time.perf_counter() - start, 1),
         "metrics": {name: float(column[0]) for name, column in evaluation.metrics.items()},
         "design": problem.space.decode(row)[0],
-        "command": f"python benchmarks/soc_search.py {args.workload} --mode {args.mode} --objective {args.objective} "
+        "command": f"python tools/soc_search.py {args.workload} --mode {args.mode} --objective {args.objective} "
         f"--evaluations {args.evaluations} --seed {args.seed}",
     }
     print(json.dumps({key: value for key, value in record.items() if key != "design"}, indent=1))

@@ -3,7 +3,7 @@
 No design can score above -(number of budgets) x 1e-9, the value of a design that meets them all: where it is reached it
 is the optimum. Writes optima.json and best_known.json (the three together) beside the simulator.
 
-    python benchmarks/soc_optima.py --evaluations 150000 --seed 1
+    python tools/soc_optima.py --evaluations 150000 --seed 1
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=150_000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    command = f"python benchmarks/soc_optima.py --evaluations {args.evaluations} --seed {args.seed}"
+    command = f"python tools/soc_optima.py --evaluations {args.evaluations} --seed {args.seed}"
     here = Path(soc.__file__).parent
     rows = []
     for name in soc.SocSimulator().workloads():

@@ -3,7 +3,7 @@
 Writes archgym/simulators/soc/data/physical_budgets.json. Where the deadlines cannot be met within the area, the budget
 is 1.2 x the power of the design that comes closest to them within the area, and the file says so.
 
-    python benchmarks/soc_physical_budgets.py --evaluations 200000 --seed 0 --repeats 3
+    python tools/soc_physical_budgets.py --evaluations 200000 --seed 0 --repeats 3
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
         "procedure": "1.2 x the lowest power_w found among designs that meet every latency budget and the area budget "
         "in physical mode; where none does (deadlines_met false), 1.2 x the power of the fastest design found within "
         "the area",
-        "command": f"python benchmarks/soc_physical_budgets.py --evaluations {args.evaluations} --seed {args.seed} "
+        "command": f"python tools/soc_physical_budgets.py --evaluations {args.evaluations} --seed {args.seed} "
         f"--repeats {args.repeats}",
         "workloads": entries,
     }

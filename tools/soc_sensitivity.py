@@ -1,7 +1,7 @@
 """How much the physical mode's assumptions matter: Spearman rank correlation of random designs when a constant is
 doubled or halved.
 
-    python benchmarks/soc_sensitivity.py
+    python tools/soc_sensitivity.py
 """
 
 from __future__ import annotations
