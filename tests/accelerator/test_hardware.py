@@ -68,7 +68,7 @@ def test_a_users_technology_needs_no_code(tmp_path):
     del content["mac"]
     path = tmp_path / "broken.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ArchGymError, match="lacks 'mac'"):
+    with pytest.raises(ArchGymError, match="lacks the key 'mac'"):
         technology(f"file:{path}")
     with pytest.raises(ArchGymError, match="unknown technology"):
         technology("accelergy-44nm")
