@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archgym._version import __version__
+from archgym.account import Account, account_for
 from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
@@ -378,7 +379,8 @@ def run(
                             log_repeats=log_repeats,
                         )
                     )  # fmt: skip
-    summary = _summary(problem, results, limit, folder)
+    best, account = _account(problem, results)
+    summary = _summary(problem, results, limit, folder) | {"found": account.as_json()}
     if budget_seconds is not None:
         summary["budget_seconds"] = budget_seconds
     if boards is not None:
@@ -391,7 +393,7 @@ def run(
     if as_json:
         print_json(summary)
         return
-    _print_results(problem, results)
+    _print_results(problem, results, best, account)
     out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations)")
     if boards is not None:
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
@@ -479,7 +481,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
     }
 
 
-def _print_results(problem: Problem, results: list[Any]) -> None:
+def _print_results(problem: Problem, results: list[Any], best: Any, account: Account) -> None:
     optimum = problem.optimum
     table = Table(title=f"{escape(problem.name)}: {escape(problem.objective.name)}, higher reward is better")
     for column in ("agent", "seed", "best reward", "regret", "found after", "evaluations", "simulator", "agent"):
@@ -494,18 +496,37 @@ def _print_results(problem: Problem, results: list[Any]) -> None:
         what = "optimum" if optimum.exhaustive else "best known"
         table.add_row(what, "", f"{optimum.reward:.4f}", "0.0000", "", f"{optimum.designs:,}", "", "", style="dim")
     print_table(out, table)
+    _print_best(problem, best, account)
+
+
+def _account(problem: Problem, results: list[Any]) -> tuple[Any, Account]:
+    """The best run, and what it found."""
     best = max(results, key=lambda r: r.best.reward)
+    return best, account_for(problem, best.best.design, best.best.reward, best.best.metrics, best.agent.name)
+
+
+def _print_best(problem: Problem, best: Any, account: Account) -> None:
+    """The best design and its metrics, beside the usual ones where there are any."""
+    usual, usual_metrics = account.usual, account.usual_metrics
     table = Table(title=f"best design, by {best.agent.name}")
     table.add_column("parameter")
-    table.add_column("value", justify="right")
-    for p, value in zip(problem.space.parameters, problem.space.decode(best.best.design)[0].values(), strict=True):
-        table.add_row(p.name, f"{value} {unit_name(p.unit)}".strip())
+    for column in ("value", "usual", "usual in its place costs") if usual is not None else ("value",):
+        table.add_column(column, justify="right")
+    for p in problem.space.parameters:
+        value = account.design[p.name]
+        cells = ["any" if value is None else f"{value} {unit_name(p.unit)}".strip()]
+        if usual is not None:
+            cells += [f"{usual[p.name]} {unit_name(p.unit)}".strip(), account.cost(p.name)]
+        table.add_row(p.name, *cells)
     table.add_section()
     for metric in problem.metrics:
         if metric.direction != "none":
-            table.add_row(metric.name, quantity(best.best.metrics[metric.name], metric.unit))
+            cells = [quantity(best.best.metrics[metric.name], metric.unit)]
+            cells += [] if usual_metrics is None else [quantity(usual_metrics[metric.name], metric.unit), ""]
+            table.add_row(metric.name, *cells)
     print_table(out, table)
     _print_remarks(problem, problem.space.decode(best.best.design)[0])
+    out.print(f"[bold]{escape(account.sentence)}[/bold]", highlight=False, soft_wrap=True)
 
 
 @main.command("enumerate")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError
 from archgym.objective import Objective, Rewards, make_objective
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.space import Designs, DesignSpace
+from archgym.space import Designs, DesignSpace, Value
 from archgym.wrapping import Wrapped
 
 _PART = re.compile(r"(?:(?P<weight>\d+(?:\.\d+)?)\*)?(?P<name>.+)", re.S)
@@ -204,6 +204,11 @@ class Combined(Wrapped):
     def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         canonical = self.space(workload).canonical(designs)
         return canonical, canonical
+
+    def usual_design(self, workload: Workload) -> Mapping[str, Value] | None:
+        """That of the single workloads, where it is the same for all."""
+        first, *others = (self.whole.usual_design(part) for part in self._parts(workload).parts)
+        return first if all(other == first for other in others) else None
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Each workload's own; of the means the mean of the workloads'."""

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.options import Option
-from archgym.space import Designs, DesignSpace, Mask
+from archgym.space import Designs, DesignSpace, Mask, Value
 
 Direction = Literal["min", "max", "none"]
 
@@ -183,6 +183,8 @@ class Simulator(ABC):
     """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     starts_programs: ClassVar[bool] = False
+    usual_name: ClassVar[str] = "the usual design"
+    """What :meth:`usual_design` is called in sentences."""
     pareto: tuple[str, ...] = ()
     violations: tuple[str, ...] = ()
     combines_workloads: ClassVar[bool] = False
@@ -323,6 +325,11 @@ class Simulator(ABC):
         """Sentences that a person must read beside a design (value a parameter name): what no hardware can do, or what a
         metric leaves out. Tables, reports and descriptions show them."""
         return ()
+
+    def usual_design(self, workload: Workload) -> Mapping[str, Value] | None:
+        """The design that people would take without a search, parameter -> value of :meth:`space`: what a winner is compared
+        with. None (the default) where there is none."""
+        return None
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.options import Option
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
-from archgym.space import Designs, DesignSpace
+from archgym.space import Designs, DesignSpace, Value
 
 
 class Wrapped(Simulator):
@@ -102,6 +102,9 @@ class Wrapped(Simulator):
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         return self.whole.pictures(design, workload)
+
+    def usual_design(self, workload: Workload) -> Mapping[str, Value] | None:
+        return self.whole.usual_design(workload)
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         return self.whole.references(workload)

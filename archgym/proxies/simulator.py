@@ -13,7 +13,7 @@ from archgym.errors import ArchGymError, UnknownNameError
 from archgym.hashing import hash_rows
 from archgym.proxies.proxy import Proxy, TrainingData, fit, load
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, runs_own_code
-from archgym.space import Designs, DesignSpace
+from archgym.space import Designs, DesignSpace, Value
 
 EXTRA = (
     Metric("proxy_outside", "1", "none", "1 where the design has a value, or the workload, that training never saw"),
@@ -165,6 +165,9 @@ class ProxySimulator(Simulator):
 
     def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
         return self.stands_for.remarks(design)
+
+    def usual_design(self, workload: Workload) -> Mapping[str, Value] | None:
+        return self.true.usual_design(workload)
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         true = self.stands_for.references(workload)

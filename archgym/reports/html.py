@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from archgym._version import __version__
+from archgym.account import account_for
 from archgym.errors import MissingExtraError
 from archgym.quantities import quantity, unit_name
 from archgym.reports import data
@@ -139,10 +140,22 @@ def _problem_section(report: ProblemReport, key: str) -> tuple[str, dict[str, An
         add("importance", "What matters", sentence, _importance(report, trials))
     extra = _simulator_figures(report)
     return (
-        f'<section id="{key}"><h2>{html.escape(report.name)}</h2>{_facts(report, optimum)}{_best_table(report)}'
+        f'<section id="{key}"><h2>{html.escape(report.name)}</h2>{_found(report)}{_facts(report, optimum)}{_best_table(report)}'
         f'<div class="grid">{"".join(blocks)}{extra}</div></section>',
         figures,
     )
+
+
+def _found(report: ProblemReport) -> str:
+    """One sentence on what was found."""
+    problem = report.problem
+    if problem is None:
+        return ""
+    best = data.best_rows(report)[0]
+    design = problem.space.encode({name: best["row"][name] for name in problem.space.names})
+    metrics = {metric.name: best["row"][metric.name] for metric in problem.metrics}
+    account = account_for(problem, design, best["reward"], metrics, best["agent"])
+    return f"<p><strong>{html.escape(account.sentence)}</strong></p>"
 
 
 def _facts(report: ProblemReport, optimum: Any) -> str:

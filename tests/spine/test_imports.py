@@ -46,7 +46,7 @@ LAYERS = (
     ("combining",),
     ("problem", "problem_cli"),
     ("datasets",),
-    ("evaluator", "enumeration", "progress"),
+    ("evaluator", "enumeration", "progress", "account"),
     ("networks",),
     ("simulators",),
     ("store",),

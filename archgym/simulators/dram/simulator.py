@@ -15,9 +15,9 @@ from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own
 from archgym.simulators.dram.addressmap import MAP_NAMES, named_map
 from archgym.simulators.dram.devices import Device, device, devices
 from archgym.simulators.dram.energy import PARTS, energy
-from archgym.simulators.dram.spaces import LOSES_DATA, SPACES, kernel_rows, usual_row
+from archgym.simulators.dram.spaces import LOSES_DATA, SPACES, USUAL, kernel_rows, usual_row
 from archgym.simulators.dram.trace import CLOCK_MHZ, Trace
-from archgym.space import DesignSpace
+from archgym.space import DesignSpace, Value
 
 DEFAULT_WINDOW = 20_000
 """Requests of a shipped trace that are simulated where nothing else is asked for: enough to rank designs as the whole
@@ -73,6 +73,7 @@ class DramSimulator(Simulator):
     default_objective: ClassVar[str] = "read_latency"
     fidelities: ClassVar[tuple[str, ...]] = ("full", "requests")
     default_workload: ClassVar[str] = "gzip"
+    usual_name: ClassVar[str] = "the usual controller (open pages, FR-FCFS)"
     pareto = ("latency_mean_ns", "energy_pj")
     metrics = METRICS
 
@@ -376,6 +377,17 @@ class DramSimulator(Simulator):
                 {"total_time_ns": 1e-9, "average_power_mw": 1e-3},
             ),
         }
+
+    def usual_design(self, workload: Workload) -> Mapping[str, Value]:
+        """DRAMSys' own configuration of open pages and FR-FCFS, in the wide space on this simulator's memory."""
+        names = self.space(workload).names
+        memory: dict[str, Value] = {
+            "Device": self.device.name,
+            "AddressMap": self.address_map_name,
+            "Channels": self.channels,
+            "Ranks": self.ranks,
+        }
+        return {name: value for name, value in {**memory, **USUAL}.items() if name in names}
 
     def remarks(self, design: Mapping[str, Any]) -> tuple[str, ...]:
         return (LOSES_DATA,) if design.get("RefreshPolicy") == "NoRefresh" else ()
