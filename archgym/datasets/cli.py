@@ -205,7 +205,10 @@ def export_command(
     else:
         raise UnknownNameError("format", kind, ("csv", "parquet", "minari", "huggingface", "croissant"))
     rows = made.get("rows", made.get("trials"))
-    print_result(made, as_json, [f"{rows:,} trials -> {made['out']}"])
+    line = f"{rows:,} trials -> {made['out']}"
+    if kind == "minari":
+        line += f", the data set {made['dataset_id']} of {made['episodes']:,} episodes"
+    print_result(made, as_json, [line])
 
 
 @dataset.command("card")

@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,15 @@ def to_minari(
 
     Args:
         paths: trials of one problem.
-        dataset_id: as Minari names data sets, ``"archgym/dram/gzip-v0"``.
+        dataset_id: as Minari names data sets, ``"archgym/dram/gzip-v0"``; a plain name ``"mine"`` becomes
+            ``"archgym/mine-v0"``.
         root: Minari's data folder; its own default (``MINARI_DATASETS_PATH``) where None.
         episode_length: actions an episode; the last one of a run may be shorter.
         author, description: for the metadata.
         trust: see :meth:`archgym.datasets.dataset.ProblemInfo.make`.
     """
+    if re.fullmatch(r"\w[\w-]*", dataset_id) and not re.search(r"-v\d+$", dataset_id):
+        dataset_id = f"archgym/{dataset_id}-v0"
     if not re.fullmatch(r"(?:[\w-]+/)*[\w-]+-v\d+", dataset_id):
         raise ArchGymError(f"{quote(dataset_id)} is no id of Minari's; write namespace/name-v0, as archgym/mine-v0")
     if root is not None:
@@ -95,10 +99,12 @@ def to_minari(
     for name, simulator in ENVIRONMENTS.items():
         if simulator == kind:
             try:
-                environment = spec(name)
+                environment = deepcopy(spec(name))  # what is registered stays as it is
             except UnknownEnvironment:
                 break
             environment.kwargs |= {"workload": workload, "episode_length": episode_length, **_plain_options(problem)}
+            # Loaders of offline data (d3rlpy's) ask the data set's environment for it.
+            environment.max_episode_steps = episode_length
 
     def buffers() -> Iterator[EpisodeBuffer]:
         for seed, designs, evaluation, rewards in _runs(dataset, problem):

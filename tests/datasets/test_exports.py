@@ -134,6 +134,27 @@ def test_minari_episodes_are_what_the_environment_shows(minari, tmp_path):
         assert truncated == (len(episode.actions) == 7)
 
 
+def test_minari_takes_a_plain_name_and_leaves_the_registry_alone(minari, tmp_path):
+    import gymnasium
+    from click.testing import CliRunner
+
+    from archgym.cli import main
+
+    collect(make_problem("systolic/resnet18"), tmp_path / "t", count=20, method="uniform", seed=1)
+    before = repr(gymnasium.spec("archgym/Systolic-v0"))
+    command = ["dataset", "export", str(tmp_path / "t"), "--format", "minari", "-o", "mini", "--episode-length", "6"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0 and "archgym/mini-v0" in done.output, done.output
+    assert repr(gymnasium.spec("archgym/Systolic-v0")) == before
+    environment = minari.load_dataset("archgym/mini-v0").recover_environment()
+    assert environment.spec.max_episode_steps == 6
+    environment.reset(seed=0)
+    ends = [environment.step(environment.action_space.sample())[3] for _ in range(6)]
+    assert ends == [False] * 5 + [True]
+    refused = CliRunner().invoke(main, [*command[:6], "no/version"])
+    assert refused.exit_code == 2 and "is no id of Minari's" in refused.output
+
+
 def test_minari_refuses_several_problems(minari, trials):
     from archgym.envs.offline import to_minari
 
