@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from archgym.console import parse_choices, parse_options
+from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem, make_problem
 
 
@@ -29,6 +30,14 @@ def problem_options(command: Any, option_names: Sequence[str] = ("--option", "-o
     return command
 
 
+_FLAGS = {
+    **{name: f"--{name} VALUE" for name in ("objective", "space", "fidelity", "simulator")},
+    **{"fix": "--fix NAME=VALUE", "only": "--only NAME=A,B", "workload_options": "-w NAME=VALUE"},
+    "name": "it as the problem's name",
+}
+"""What :func:`make_problem` takes beside a simulator's options -> how the command line says it."""
+
+
 def chosen_problem(
     name: str,
     objective: str | None,
@@ -45,6 +54,12 @@ def chosen_problem(
     workload_options = parse_options(workload_option)
     if requests is not None:
         workload_options["requests"] = requests
+    options = parse_options(option)
+    for taken, flag in _FLAGS.items():
+        if taken in options:
+            raise ArchGymError(
+                f"-o {taken}={quote(options[taken], 40, marks=False)} has a flag of its own; write {flag}"
+            )
     return make_problem(
         name,
         objective=objective,
@@ -54,5 +69,5 @@ def chosen_problem(
         workload_options=workload_options,
         fix=parse_choices(fix, "--fix"),
         only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
-        **parse_options(option),
+        **options,
     )

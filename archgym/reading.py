@@ -12,6 +12,7 @@ Every reader of the package goes through this module, so that each file meets th
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import math
@@ -19,6 +20,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_type_hints
@@ -81,6 +83,19 @@ def quote_path(path: object) -> str:
     """A path for a sentence: its end where it is long."""
     text = str(path).replace("\n", " ").replace("\0", " ")
     return text if len(text) <= 120 else "..." + text[-117:]
+
+
+@contextmanager
+def taking_apart(path: object, what: str) -> Iterator[None]:
+    """For tables whose fields are checked by being used: what goes wrong with one names the file in one sentence."""
+    try:
+        yield
+    except ArchGymError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, EOFError, zlib.error, csv.Error) as error:
+        raise ArchGymError(
+            f"the {what} {quote_path(path)} cannot be used: {type(error).__name__} {quote(error, 60)}"
+        ) from None
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------

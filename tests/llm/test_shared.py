@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,77 @@ def test_the_shipped_constants_are_what_the_command_fits() -> None:
     for row in json.loads(done.stdout)["fits"]:
         shipped = constants()["collectives"][row["key"]]
         assert row["mean_error"] == pytest.approx(shipped["mean_error"], abs=0.01)
+
+
+def _changed(path: Path, change: tuple[str, str]) -> None:
+    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
+    changed = text.replace(*change, 1)
+    assert changed != text
+    path.unlink()
+    path.write_bytes(gzip.compress(changed.encode()) if path.suffix == ".gz" else changed.encode())
+
+
+@pytest.mark.skipif(not REF.is_dir(), reason="no reference data")
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("training_measured.csv", (",kv_heads,", ",others,")),
+        ("training_memory_published.csv", (",45.5625,", ",many,")),
+        ("training_memory_published.csv", ("mode,", "how,")),
+        ("splitwise_measured.csv", ("device", "machine")),
+        ("serving_measured.csv.gz", ("backend", "isl")),
+        ("ops/collectives.csv.gz", ("impl", "by")),
+        ("ops/gemm.csv.gz", ("device", "time_ms")),
+        ("calculon/models.json", ('"hidden"', '"width"')),
+        ("calculon/runs.csv.gz", ("microbatch_size", "micro")),
+        ("schedules/runs.json", ('"replicas": 1', '"replicas": 0')),
+        ("schedules/runs.json", ('"trace"', '"of"')),
+        ("schedules/traces.csv", (",0.0,", ",nan,")),
+        ("vllm/llama-3.1-8b_rtxpro6000_tp1/requests.csv.gz", (",0.000000,", ",nan,")),
+        ("vllm/llama-3.1-8b_rtxpro6000_tp1/dense.csv.gz", ("layer", "what")),
+        ("vllm/llama-3.1-8b_rtxpro6000_tp1/meta.json", ('"model"', '"made"')),
+    ],
+)
+def test_damaged_reference_data_get_one_sentence(tmp_path: Path, file: str, change: tuple[str, str]) -> None:
+    at = tmp_path / Path(file).parent
+    shutil.copytree((REF / file).parent, at) if "/" in file else at.mkdir(exist_ok=True)
+    for copied in at.rglob("*"):
+        copied.chmod(0o755)
+    if "/" not in file:
+        shutil.copy(REF / file, at / file)
+    at.chmod(0o755)
+    _changed(tmp_path / file, change)
+    found = CliRunner().invoke(main, ["validate", "llm", "--ref", str(tmp_path)])
+    assert found.exit_code == 2, found.output[-500:]
+    assert found.exception is None or isinstance(found.exception, SystemExit)
+
+
+@pytest.mark.skipif(not REF.is_dir(), reason="no reference data")
+def test_a_recorded_run_is_read_in_any_order(tmp_path: Path) -> None:
+    from archgym.simulators.llm.profile import read_run
+
+    source = REF / "vllm" / "llama-3.1-8b_rtxpro6000_tp1"
+    lines = gzip.decompress((source / "requests.csv.gz").read_bytes()).decode().splitlines()
+    (tmp_path / "meta.json").write_bytes((source / "meta.json").read_bytes())
+    mixed = "\n".join([lines[0], *reversed(lines[1:])]) + "\n"
+    (tmp_path / "requests.csv.gz").write_bytes(gzip.compress(mixed.encode()))
+    run, known = read_run(tmp_path), read_run(source)
+    for name, column in known.requests.items():
+        if name != "id":
+            np.testing.assert_array_equal(run.requests[name], column)
+
+
+@pytest.mark.parametrize("change", [{"gated": "yes"}, {"tied": None}, {"source": 5}])
+def test_fields_of_another_kind_are_refused(change: dict) -> None:
+    shape = dict(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=128, vocab=100)
+    with pytest.raises(ArchGymError, match=next(iter(change))):
+        models.from_fields(models.Model, "m", {**shape, **change}, "model")
+
+
+def test_operators_of_a_device_are_a_name(tmp_path: Path) -> None:
+    row = dict(
+        bf16_flops=1e15, mem_bytes=8e10, mem_bytes_per_s=3e12, tdp_w=700, link_bytes_per_s=4e11, nic_bytes_per_s=5e10
+    )
+    (tmp_path / "d.json").write_text(json.dumps({**row, "operators": []}), encoding="utf-8")
+    with pytest.raises(ArchGymError, match="operators is"):
+        devices.device(f"file:{tmp_path / 'd.json'}")

@@ -328,3 +328,18 @@ def test_a_damaged_row_of_measured_steps_is_named(tmp_path):
     (tmp_path / "training_measured.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(ArchGymError, match="line 3"):
         list(groups(tmp_path))
+
+
+@pytest.mark.parametrize("software", ["2022", "2023", "current"])
+def test_the_command_line_takes_every_software_that_it_lists(software):
+    name = "llm-training/llama3.1-8b@8xh100"
+    found = CliRunner().invoke(main, ["describe", name, "-w", f"software={software}", "--json"])
+    assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize(
+    "name", ["space", "fidelity", "objective", "simulator", "fix", "only", "workload_options", "name"]
+)
+def test_options_with_a_flag_of_their_own_are_refused(name):
+    found = CliRunner().invoke(main, ["describe", "llm-training/llama3.1-8b@8xh100", "-o", f"{name}=x"])
+    assert found.exit_code == 2 and "write" in found.output, found.output

@@ -70,6 +70,10 @@ class Device:
                     )
                 if field.type == "int" and int(value) != value:
                     raise ArchGymError(f"device {self.name[:40]!r}: {field.name} is {value}; expected a whole number")
+            elif not isinstance(value, str):
+                raise ArchGymError(
+                    f"device {str(self.name)[:40]!r}: {field.name} is {str(value)[:40]!r}; expected text"
+                )
         if self.domain_devices < self.node_devices:
             raise ArchGymError(
                 f"device {self.name[:40]!r}: a fast-link domain of {self.domain_devices} is smaller than its node "

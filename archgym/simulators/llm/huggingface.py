@@ -81,8 +81,8 @@ def fields_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise ArchGymError(f"{quote_path(path)}: {keys['heads']} is {heads}; expected a positive number")
     if "ffn" not in values:
         inner = config.get("n_inner")
-        ratio = config.get("expansion_ratio", 4)
-        values["ffn"] = number("n_inner") if inner is not None else int(ratio) * hidden
+        ratio = number("expansion_ratio") if config.get("expansion_ratio") is not None else 4
+        values["ffn"] = number("n_inner") if inner is not None else ratio * hidden
     if values.get("experts") and "expert_ffn" not in values:
         values["expert_ffn"] = values["ffn"]
     values["kv_heads"] = number("num_key_value_heads") if config.get("num_key_value_heads") is not None else heads
@@ -102,11 +102,16 @@ def fields_of(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     # Only layers that alternate count as windows: elsewhere the key is kept by models that do not use it.
     if kind in ("gpt_oss", "gemma2"):
         values["sliding_window"] = number("sliding_window")
+    embedding = config.get("tie_word_embeddings", tied)
+    if not isinstance(embedding, bool):
+        raise ArchGymError(
+            f"{quote_path(path)}: tie_word_embeddings is {str(embedding)[:40]!r}; expected true or false"
+        )
     name = str(config.get("_name_or_path") or path.parent.name or path.stem)[-80:]
     return {
         "name": name,
         "gated": gated,
-        "tied": bool(config.get("tie_word_embeddings", tied)),
+        "tied": embedding,
         "source": f"Hugging Face config.json, type {kind}",
         **values,
     }

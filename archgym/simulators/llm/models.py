@@ -74,6 +74,11 @@ class Model:
                     raise ArchGymError(
                         f"model {self.name[:40]!r}: {field.name} is {str(value)[:40]!r}; expected a whole number from {least}"
                     )
+            elif field.type != "int" and not isinstance(value, bool if field.type == "bool" else str):
+                raise ArchGymError(
+                    f"model {str(self.name)[:40]!r}: {field.name} is {str(value)[:40]!r}; expected "
+                    + ("true or false" if field.type == "bool" else "text")
+                )
         if self.heads % self.kv_heads:
             raise ArchGymError(
                 f"model {self.name[:40]!r}: {self.heads} heads do not divide into {self.kv_heads} groups of keys and values"

@@ -22,6 +22,7 @@ from archgym.simulators.llm.devices import ELEMENT_BYTES, Device
 from archgym.simulators.llm.iteration import cache_blocks, cache_bytes
 from archgym.simulators.llm.models import Model
 from archgym.simulators.llm.operators import Operators
+from archgym.simulators.llm.requests import MAX_TOKENS
 
 HOST_US = 1100.0
 """Host overhead of an iteration of vLLM 0.19, us, fitted on the run of Llama-3.1-8B on an RTX PRO 6000."""
@@ -130,13 +131,40 @@ def read_run(folder: Path) -> Run:
     given = meta.get("engine_kwargs", {})
     options = {**DEFAULTS, **{key: value for key, value in given.items() if value is not None}}
     options |= {key: meta[key] for key in ("num_gpu_blocks", "host_us") if key in meta}
+    for key in ("tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "block_size"):
+        check_count(options[key], key, folder / "meta.json")
     device = None
     for part in (str(meta.get("device", "")), *folder.name.split("_")[1:]):
         device = device or (find_device(part) if part else None)
     columns = ("prompt_tokens", "output_tokens", "queued_s", "scheduled_s", "first_token_s", "last_token_s")
-    return Run(
-        folder.name, folder, model, device, options, read_columns(folder / "requests.csv.gz", columns, "requests")
-    )
+    requests = read_columns(folder / "requests.csv.gz", columns, "requests")
+    check_requests(*(requests[name] for name in ("queued_s", "prompt_tokens", "output_tokens")), folder)
+    # The simulation takes requests in order of arrival.
+    order = np.argsort(requests["queued_s"], kind="stable")
+    return Run(folder.name, folder, model, device, options, {name: column[order] for name, column in requests.items()})
+
+
+def check_count(value: object, what: str, path: Path) -> None:
+    """Refuse what is no whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise ArchGymError(f"{quote_path(path)}: {what} is {quote(value, 40)}; expected a whole number from 1")
+
+
+def check_requests(
+    arrived: NDArray[np.float64], prompt: NDArray[np.float64], output: NDArray[np.float64], path: Path
+) -> None:
+    """Refuse times of arrival that are none, and numbers of tokens below 1 or that are not whole."""
+    good = np.isfinite(arrived)
+    for tokens in (prompt, output):
+        good &= (tokens >= 1) & (tokens <= MAX_TOKENS) & (tokens == np.floor(tokens))
+    if not good.all():
+        i = int(np.argmin(good))
+        raise ArchGymError(
+            f"request {i} of {quote_path(path)} arrives at {arrived[i]:g} s with {prompt[i]:g} + {output[i]:g} tokens; "
+            f"expected seconds and whole numbers from 1 to {MAX_TOKENS:,}"
+        )
+    if not len(arrived):
+        raise ArchGymError(f"{quote_path(path)} holds no requests")
 
 
 # --- costs ---------------------------------------------------------------------------------------------------------

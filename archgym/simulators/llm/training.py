@@ -455,7 +455,7 @@ def make_workload(
     device: str = "",
     sequence: int = 0,
     batch: int = 0,
-    software: str = "current",
+    software: str | int = "current",
 ) -> TrainingWorkload:
     """The workload ``MODEL@NxDEVICE``.
 
@@ -475,6 +475,7 @@ def make_workload(
     made = model_catalogue.model(model or match["model"])
     chip = device_catalogue.device(device or match["device"])
     devices = int(match["devices"])
+    software = str(software)  # a command line gives 2023 as a number
     if software not in SOFTWARE:
         raise UnknownNameError("software", software, SOFTWARE)
     for what, value in (("sequence", sequence), ("batch", batch)):

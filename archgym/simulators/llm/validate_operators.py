@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.measure import Group, compare
+from archgym.reading import taking_apart
 from archgym.simulators.llm import operators as ops
 from archgym.simulators.llm.devices import catalogue
 from archgym.simulators.llm.fit import LARGE_MESSAGE
@@ -27,12 +28,13 @@ def groups(ref: Path) -> Iterator[Group]:
     """Groups of the operator tables that the folder holds, for the devices that are known."""
     folder = ref / "ops"
     for operator in ops.TABLES:
-        rows = ops.read_table(folder, operator)
-        if rows is None:
-            continue
-        for name in sorted(set(rows["device"]) & set(catalogue())):
-            kept = {key: column[rows["device"] == name] for key, column in rows.items()}
-            yield from _device_groups(operator, name, kept)
+        with taking_apart(folder / f"{operator}.csv.gz", "operator table"):
+            rows = ops.read_table(folder, operator)
+            if rows is None:
+                continue
+            for name in sorted(set(rows["device"]) & set(catalogue())):
+                kept = {key: column[rows["device"] == name] for key, column in rows.items()}
+                yield from _device_groups(operator, name, kept)
 
 
 def _device_groups(operator: str, name: str, rows: dict[str, NDArray[Any]]) -> Iterator[Group]:

@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.measure import Group, compare
-from archgym.reading import quote_path, read_json
+from archgym.reading import quote_path, read_json, taking_apart
 from archgym.simulators.llm.devices import ELEMENT_BYTES
 from archgym.simulators.llm.iteration import Layout, build, cache_bytes, engine, weight_bytes
-from archgym.simulators.llm.profile import find_device, find_model, read_columns, read_run, replay
+from archgym.simulators.llm.profile import (
+    check_count,
+    check_requests,
+    find_device,
+    find_model,
+    read_columns,
+    read_run,
+    replay,
+)  # fmt: skip
 
 POLICIES = {"vllm": "PROMPTS_FIRST", "sarathi": "CHUNKED", "orca": "ORCA"}
 ROUTERS = {"round_robin": "ROUND_ROBIN", "lor": "LEAST_WAITING"}
@@ -31,15 +39,19 @@ FITTED_MODEL = "llama3.1-70b"
 def groups(ref: Path) -> Iterator[Group]:
     """Groups of the files that are there."""
     if (ref / "schedules" / "runs.json").is_file():
-        yield from schedules(ref / "schedules")
+        with taking_apart(ref / "schedules", "recorded schedules"):
+            yield from schedules(ref / "schedules")
     if (ref / "vllm").is_dir():
         for folder in sorted((ref / "vllm").iterdir()):
             if (folder / "meta.json").is_file():
-                yield from recorded(folder)
+                with taking_apart(folder, "recorded run"):
+                    yield from recorded(folder)
     if (ref / "serving_measured.csv.gz").is_file():
-        yield from steady(ref / "serving_measured.csv.gz")
+        with taking_apart(ref / "serving_measured.csv.gz", "measured servers"):
+            yield from steady(ref / "serving_measured.csv.gz")
     if (ref / "splitwise_measured.csv").is_file():
-        yield from energy(ref / "splitwise_measured.csv")
+        with taking_apart(ref / "splitwise_measured.csv", "measured power"):
+            yield from energy(ref / "splitwise_measured.csv")
 
 
 # --- schedules -----------------------------------------------------------------------------------------------------
@@ -55,8 +67,15 @@ def schedules(folder: Path) -> Iterator[Group]:
     known = read_columns(path, columns, "results of requests") if path.is_file() else None
     runs = read_json(folder / "runs.json", "list of runs")
     counts, digests, described, times, restarts = [], [], [], [], []
+    check_requests(*(traces[name] for name in ("arrived_s", "prompt_tokens", "output_tokens")), folder / "traces.csv")
     for run in runs:
+        for key in ("stages", "replicas", "block_size", "num_blocks", "batch_cap"):
+            check_count(run[key], key, folder / "runs.json")
         here = traces["trace"] == run["trace"]
+        if not here.any() or (np.diff(traces["arrived_s"][here]) < 0).any():
+            raise ArchGymError(
+                f"the trace {quote(run['trace'])} of {quote_path(folder)} has no requests, or not in order of arrival"
+            )
         lines, counted, rows = run_schedule(
             run, *(traces[name][here] for name in ("arrived_s", "prompt_tokens", "output_tokens"))
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
 from archgym.measure import Group, compare
+from archgym.reading import taking_apart
 from archgym.simulators.llm import calculon
 from archgym.simulators.llm.devices import device
 from archgym.simulators.llm.fit_training import DEVICES
@@ -29,14 +30,18 @@ GIB = 2.0**30
 def groups(ref: Path) -> Iterator[Group]:
     """Groups of the files that the folder holds."""
     if (ref / "calculon" / "runs.csv.gz").is_file():
-        yield from _recorded(ref / "calculon")
+        with taking_apart(ref / "calculon", "recorded runs"):
+            yield from _recorded(ref / "calculon")
     if (ref / "calculon" / "systems.json").is_file():
-        yield from _published_by_calculon(ref / "calculon" / "systems.json")
+        with taking_apart(ref / "calculon" / "systems.json", "file of systems"):
+            yield from _published_by_calculon(ref / "calculon" / "systems.json")
     if (ref / "training_measured.csv").is_file():
-        yield from _measured(ref / "training_measured.csv")
+        with taking_apart(ref / "training_measured.csv", "table of measured steps"):
+            yield from _measured(ref / "training_measured.csv")
     yield _published()
     if (ref / "training_memory_published.csv").is_file():
-        yield from _memory(ref / "training_memory_published.csv")
+        with taking_apart(ref / "training_memory_published.csv", "table of published memory"):
+            yield from _memory(ref / "training_memory_published.csv")
 
 
 # --- recorded runs of Calculon -------------------------------------------------------------------------------------
