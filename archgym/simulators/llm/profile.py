@@ -138,7 +138,7 @@ def read_run(folder: Path) -> Run:
         device = device or (find_device(part) if part else None)
     columns = ("prompt_tokens", "output_tokens", "queued_s", "scheduled_s", "first_token_s", "last_token_s")
     requests = read_columns(folder / "requests.csv.gz", columns, "requests")
-    check_requests(*(requests[name] for name in ("queued_s", "prompt_tokens", "output_tokens")), folder)
+    check_requests(requests["queued_s"], requests["prompt_tokens"], requests["output_tokens"], folder)
     # The simulation takes requests in order of arrival.
     order = np.argsort(requests["queued_s"], kind="stable")
     return Run(folder.name, folder, model, device, options, {name: column[order] for name, column in requests.items()})

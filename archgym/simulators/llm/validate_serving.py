@@ -67,7 +67,7 @@ def schedules(folder: Path) -> Iterator[Group]:
     known = read_columns(path, columns, "results of requests") if path.is_file() else None
     runs = read_json(folder / "runs.json", "list of runs")
     counts, digests, described, times, restarts = [], [], [], [], []
-    check_requests(*(traces[name] for name in ("arrived_s", "prompt_tokens", "output_tokens")), folder / "traces.csv")
+    check_requests(traces["arrived_s"], traces["prompt_tokens"], traces["output_tokens"], folder / "traces.csv")
     for run in runs:
         for key in ("stages", "replicas", "block_size", "num_blocks", "batch_cap"):
             check_count(run[key], key, folder / "runs.json")
