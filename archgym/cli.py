@@ -24,6 +24,7 @@ from rich.table import Table
 
 from archgym._version import __version__
 from archgym.account import Account, account_for
+from archgym.announcing import duration
 from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
@@ -33,6 +34,7 @@ from archgym.problem import Problem, option_table, parse_name
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.quantities import quantity, unit_name
 from archgym.registry import AGENTS, BENCHES, CELL_AGENTS, OBJECTIVES, SIMULATORS, VALIDATORS
+from archgym.simulator import Simulator
 from archgym.threads import usable_cores
 from archgym.writing import finite
 
@@ -123,6 +125,7 @@ def list_(as_json: bool) -> None:
                 "simulator": name,
                 "version": cls.version,
                 "workloads": list(simulator.workloads()),
+                "live_workloads": _live_workloads(simulator),
                 "spaces": list(cls.spaces),
                 "fidelities": list(cls.fidelities),
                 "default_objective": cls.default_objective,
@@ -145,10 +148,20 @@ def list_(as_json: bool) -> None:
         out.print(f"\n[bold]{row['simulator']}[/bold]  objective {row['default_objective']}{where}", highlight=False)
         out.print("  spaces: " + ", ".join(row["spaces"]), highlight=False)
         out.print("  workloads: " + _shortened(row["workloads"]), highlight=False)
+        if row["live_workloads"]:
+            out.print("  of these trained live, seconds to minutes a design: " + ", ".join(row["live_workloads"]),
+                      highlight=False)  # fmt: skip
     out.print("")
     out.print("agents: " + ", ".join(AGENTS))
     out.print("agents of neural cells with data: " + ", ".join(CELL_AGENTS))
     out.print("look closer with 'archgym describe dram/gzip' or 'archgym describe ga'", highlight=False)
+
+
+def _live_workloads(simulator: Simulator) -> list[str]:
+    """The workloads whose designs are trained by default."""
+    if type(simulator).live is Simulator.live:
+        return []  # without loading them
+    return [name for name, workload in simulator.workloads().items() if simulator.live(workload) is not None]
 
 
 def _shortened(names: list[str], most: int = 12) -> str:
@@ -169,6 +182,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
     problem = chosen_problem(name, **options)
     space, workload = problem.space, problem.workload
     optimum = problem.optimum
+    live = problem.simulator.live(workload, problem.fidelity)
     canonical = sum(1 for _ in space.inactive)
     if as_json:
         print_json(
@@ -194,6 +208,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                     "constraints": {c.name: c.sentence for c in space.constraints},
                 },
                 "metrics": [vars(metric) for metric in problem.metrics],
+                "live": None if live is None else {"seconds": live.seconds, "what": live.what},
                 "optimum": None if optimum is None else vars(optimum),
                 "remarks": [] if optimum is None else list(problem.simulator.remarks(optimum.design)),
                 "account": workload.account(),
@@ -204,6 +219,8 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         return
     out.print(f"[bold]{escape(problem.name)}[/bold]  {escape(workload.description)}")
     out.print(f"objective [bold]{escape(problem.objective.name)}[/bold]: {escape(problem.objective.description)}")
+    if live is not None:
+        out.print(f"[yellow]live:[/yellow] {live.what}, about {duration(live.seconds)} each", highlight=False)
     default, because = problem.simulator.objective_for(workload)
     if because:
         chosen = "the default here" if default == problem.objective.name else f"the default here is {default}"

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
 from archgym.objective import Objective, Rewards, make_objective
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload
 from archgym.space import Designs, DesignSpace, Value
 from archgym.wrapping import Wrapped
 
@@ -36,6 +36,8 @@ def parse_parts(name: str, simulator: Simulator) -> list[tuple[str, float]] | No
         return None
     groups = simulator.workload_groups()
     if name in groups:
+        if not groups[name]:
+            raise ArchGymError(f"{simulator.name} has too few workloads for the group {name!r}; name workloads instead")
         return [(part, 1.0) for part in groups[name]]
     if "+" not in name:
         return None
@@ -165,6 +167,13 @@ class Combined(Wrapped):
             Metric(f"{m.name}.{label}", m.unit, m.direction, m.description) for label, metrics in each for m in metrics
         ]
         return (*mean, *single)
+
+    def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
+        """Of the parts that are live: their seconds together, in the smallest of their pieces."""
+        each = [found for part in self._parts(workload).parts if (found := self.whole.live(part, fidelity)) is not None]
+        if not each:
+            return None
+        return Live(sum(one.seconds for one in each), each[0].what, min(one.piece for one in each))
 
     def inherits(self, fidelity: str | None) -> bool:
         return False

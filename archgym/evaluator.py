@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from archgym.announcing import announce
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
 from archgym.errors import ArchGymError, quote, whole_number
@@ -92,6 +93,9 @@ class Evaluator:
         self.budget_seconds = None if budget_seconds is None else check_seconds(budget_seconds, problem)
         self.seconds = 0.0
         self._inherits = problem.simulator.inherits(problem.fidelity)
+        live = problem.simulator.live(problem.workload, problem.fidelity)
+        # Designs at a time: trained ones are logged, and shown, as they come.
+        self._piece = None if live is None else live.piece
         self._ready: set[bytes] = set()  # parents that are paid for
         self.used = self.trials = self.replayed = 0
         self.best: Best | None = None
@@ -201,14 +205,15 @@ class Evaluator:
             parents = None
         elif parents is None:
             parents = np.full_like(designs, -1)
-        if self.budget_seconds is None or len(designs) < 2:
-            return self._evaluate(designs, parents)
         # What a design costs is known only when it is evaluated: one by one, so that the budget ends at a design.
+        piece = self._piece if self.budget_seconds is None else 1
+        if piece is None or len(designs) <= piece:
+            return self._evaluate(designs, parents)
         parts = []
-        for row in range(len(designs)):
+        for row in range(0, len(designs), piece):
             if self.exhausted:
                 break
-            one = slice(row, row + 1)
+            one = slice(row, row + piece)
             parts.append(self._evaluate(designs[one], None if parents is None else parents[one]))
         rewards = np.concatenate([part[2] for part in parts])
         return designs[: len(rewards)], Evaluation.concatenate([part[1] for part in parts]), rewards
@@ -289,6 +294,8 @@ class Evaluator:
 
     def _simulate(self, designs: Designs, parents: Designs | None) -> Evaluation:
         problem = self.problem
+        if self._piece is not None:
+            announce(problem)
         if parents is None:
             return problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
         return problem.simulator.evaluate(  # type: ignore[call-arg]

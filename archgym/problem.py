@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archgym.announcing import Follow, announce
 from archgym.combining import Combined, parse_parts
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.narrowing import Narrowed, allowed_values
@@ -105,8 +106,19 @@ class Problem:
         return f"Problem({self.name!r}, objective={self.objective.name!r}, space={self.simulator.space_name!r})"
 
     def evaluate(self, designs: ArrayLike, seed: int | None = None) -> tuple[Evaluation, Rewards]:
-        """Evaluate a batch directly, past any budget, cache or log; agents go through an Evaluator instead."""
-        evaluation = self.simulator.evaluate(designs, self.workload, fidelity=self.fidelity, seed=seed)
+        """Evaluate a batch directly, past any budget, cache or log; agents go through an Evaluator instead. Where designs
+        are trained live that is said on standard error, and a batch goes piece by piece."""
+        live = announce(self)
+        if live is None:
+            evaluation = self.simulator.evaluate(designs, self.workload, fidelity=self.fidelity, seed=seed)
+        else:
+            array = self.space.check(designs)
+            follow, parts = Follow(self, len(array)), []
+            for start in range(0, max(len(array), 1), live.piece):
+                part = array[start : start + live.piece]
+                parts.append(self.simulator.evaluate(part, self.workload, fidelity=self.fidelity, seed=seed))
+                follow(start + len(part))
+            evaluation = Evaluation.concatenate(parts)
         return evaluation, self.objective(evaluation)
 
     @cached_property

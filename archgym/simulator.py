@@ -83,6 +83,28 @@ class Evaluation:
         )
 
 
+def split_groups(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The groups of workloads of these names: ``all``, and every fourth as ``test``, the others as ``train``."""
+    test = names[3::4]
+    return {"all": names, "train": tuple(name for name in names if name not in test), "test": test}
+
+
+@dataclass(frozen=True)
+class Live:
+    """What it takes to evaluate designs that are trained for it now, rather than looked up or computed.
+
+    Attributes:
+        seconds: what a new design is likely to take, on one processor core.
+        what: what is done, as the end of a sentence whose subject is the problem.
+        piece: designs that are evaluated at a time, so that memory does not grow with the batch, a batch is logged as it
+            goes on and its progress is seen.
+    """
+
+    seconds: float
+    what: str = "trains a network for every new design"
+    piece: int = 1
+
+
 def _no_violations(count: int) -> NDArray[np.object_]:
     return np.full(count, "", dtype=object)
 
@@ -235,9 +257,7 @@ class Simulator(ABC):
     def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Names for several workloads at once: ``all``, and a fixed split in ``train`` and ``test`` (every fourth, in the
         order of :meth:`workloads`), on which policies and proxies that carry over are compared."""
-        names = tuple(self.workloads())
-        test = names[3::4]
-        return {"all": names, "train": tuple(name for name in names if name not in test), "test": test}
+        return split_groups(tuple(self.workloads()))
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, or ``file:PATH`` for a user's own; ``options`` are the simulator's (a window, a batch
@@ -285,6 +305,11 @@ class Simulator(ABC):
         made, before anything is evaluated or written. The default checks the name before a colon."""
         if fidelity is not None and self.fidelities and fidelity.partition(":")[0] not in self.fidelities:
             raise UnknownNameError(f"fidelity of {self.name}", fidelity, self.fidelities)
+
+    def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
+        """What evaluating takes where designs on ``workload`` are trained live; None (the default) where they are looked up
+        or computed. Cheap to ask, and no error for a fidelity that the workload does not have."""
+        return None
 
     def inherits(self, fidelity: str | None) -> bool:
         """Whether results under ``fidelity`` depend on a design's parent: ``evaluate`` then takes ``parents``, int64

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.options import Option
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload
 from archgym.space import Designs, DesignSpace, Value
 
 
@@ -81,6 +81,9 @@ class Wrapped(Simulator):
 
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         self.whole.check_fidelity(workload, fidelity)
+
+    def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
+        return self.whole.live(workload, fidelity)
 
     def inherits(self, fidelity: str | None) -> bool:
         return self.whole.inherits(fidelity)

@@ -15,6 +15,7 @@ from archgym.datasets import read_trials
 from archgym.errors import ArchGymError
 from archgym.problem import optimum_key
 from archgym.registry import SIMULATORS
+from archgym.simulator import Simulator
 
 NAMES = ("resnet18", "alexnet_torchvision", "mobilenet_v2")
 SINGLE = {name: archgym.make_problem(f"systolic/{name}", objective="edp") for name in NAMES}
@@ -79,12 +80,14 @@ def test_a_budget_holds_for_every_workload() -> None:
     assert met.any() and (rewards[met] >= -9).all() and (rewards[~met] < -9).all()
 
 
-@pytest.mark.parametrize("name", [n for n in SIMULATORS if n not in ("nas", "codesign")])
+@pytest.mark.parametrize("name", SIMULATORS)
 def test_groups_of_workloads_split(name: str) -> None:
     simulator = SIMULATORS.load(name)()
     groups = simulator.workload_groups()
     assert set(groups["train"]) | set(groups["test"]) == set(groups["all"])
     assert not set(groups["train"]) & set(groups["test"])
+    if type(simulator).live is not Simulator.live:
+        assert all(simulator.live(simulator.load_workload(workload)) is None for workload in groups["all"])
 
 
 @pytest.mark.parametrize(

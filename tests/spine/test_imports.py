@@ -22,6 +22,7 @@ MODULES = {
 LAYERS = (
     (
         "errors",
+        "announcing",
         "caching",
         "_version",
         "deprecation",

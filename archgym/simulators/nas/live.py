@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from archgym.announcing import duration
 from archgym.errors import ArchGymError
+from archgym.simulator import Live
 from archgym.simulators.nas import cells, table
 from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.trainer import TrainRecipe, TrainResult, can_train, train_cell, train_cells
@@ -30,6 +32,16 @@ if TYPE_CHECKING:
 SECONDS_A_SAMPLE = 5.3e-6
 SECONDS_A_MAC = 1.3e-10
 SUPERNET_SECONDS = 0.05
+
+# Of the torch trainer on one core: a step of one network takes 10 ms on the digits' skeleton (batch 50, 0.13 million
+# MACs) and 21 ms on MNIST's (0.43 million). Only for people's expectations.
+SECONDS_A_TORCH_STEP = 5e-3
+SECONDS_A_TORCH_MAC = 7.5e-10
+
+GROUP = 64
+"""Networks that are trained side by side on an accelerator, and designs a piece at most."""
+PIECE_SECONDS = 10.0
+"""Seconds that a piece of a batch may take, where a design takes less."""
 
 SUPERNET_STEPS = 10_000
 SUPERNET_SEEDS = 3
@@ -88,6 +100,55 @@ def train_seconds(made: TrainRecipe, codes: NDArray[np.int64], epochs: int) -> N
     return result
 
 
+def effort(workload: NasWorkload, fidelity: Fidelity, device: str, train_epochs: int | None) -> Live | None:
+    """What the evaluation of a design takes where a network is trained for it; None where none is, or none can be."""
+    if fidelity.source == "supernet":
+        return _supernet_effort(workload, fidelity)
+    if fidelity.source != "train":
+        return None
+    try:
+        made = recipe(workload, fidelity, train_epochs)
+    except ArchGymError:
+        return None  # such a training does not exist; evaluating says so
+    seconds = expected_seconds(made, made.epochs)
+    what = "trains a network for every new design"
+    if fidelity.inherit == "parent":
+        what += ", and first its parent where that is not trained yet"
+    elif fidelity.inherit == "supernet":
+        first = expected_supernet_seconds(workload, "uniform", SUPERNET_STEPS)
+        what += f" from a supernet, which is trained first where there is none yet ({duration(first)})"
+    piece = GROUP if device != "cpu" else min(max(int(PIECE_SECONDS / max(seconds, 1e-3)), 1), GROUP)
+    return Live(seconds, what, piece)
+
+
+def _supernet_effort(workload: NasWorkload, fidelity: Fidelity) -> Live | None:
+    from archgym.simulators.nas.supernet.scores import shipped_scores
+
+    policy, steps = fidelity.policy or "uniform", fidelity.steps or SUPERNET_STEPS
+    split = fidelity.split or "valid"
+    if fidelity.run != "single" and split == "valid" and (policy, steps) in shipped_scores(workload.name):
+        return None
+    first = expected_supernet_seconds(workload, policy, steps)
+    what = f"judges designs by a supernet, which is trained first where there is none yet ({duration(first)} a seed)"
+    return Live(SUPERNET_SECONDS, what, GROUP)
+
+
+def expected_seconds(made: TrainRecipe, epochs: int) -> float:
+    """Seconds of so many epochs of the mean cell on one core; a training in torch has a fit of its own."""
+    steps = epochs * (made.data.train // made.batch)
+    macs = made.batch * float(np.mean(table.cell_macs(made.macro)))
+    if can_train(made.macro):
+        return float(steps * (made.batch * SECONDS_A_SAMPLE + macs * SECONDS_A_MAC))
+    return float(steps * (SECONDS_A_TORCH_STEP + macs * SECONDS_A_TORCH_MAC))
+
+
+def expected_supernet_seconds(workload: NasWorkload, policy: str, steps: int) -> float:
+    """Seconds of a supernet's training, by its steps: a step is a step of one cell."""
+    made = supernet_recipe(workload, policy, steps)
+    base = replace(base_recipe(workload), batch=made.batch)
+    return steps * expected_seconds(base, 1) / (base.data.train // base.batch)
+
+
 def train(
     workload: NasWorkload,
     codes: NDArray[np.int64],
@@ -115,20 +176,25 @@ def train(
     dead = cells.is_dead(cells.rows(unique[:, 0]))
     live = unique[~dead]
     split = fidelity.split or "valid"
+
+    def accuracy_of(result: TrainResult) -> float:
+        return float(getattr(result, split)[at if len(getattr(result, split)) > 1 else -1])
+
+    # Of a trained network only the accuracy is kept, so that memory does not grow with the batch.
+    found: list[float] = []
     if fidelity.inherit is None:
-        results = train_networks([(int(code), seed) for code in live[:, 0]], data, made, device)
+        for start in range(0, len(live), GROUP):
+            jobs = [(int(code), seed) for code in live[start : start + GROUP, 0]]
+            found += map(accuracy_of, train_networks(jobs, data, made, device))
         epochs = np.full(len(live), made.checkpoints[at])
     else:
         full = base_recipe(workload)
-        results = [
-            inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit)
-            for code, parent in live
-        ]
+        for code, parent in live:
+            result = inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit)
+            found.append(accuracy_of(result))
         scratch = (live[:, 1] < 0) & (fidelity.inherit == "parent")
         epochs = np.where(scratch, full.epochs, made.epochs)
-    accuracy[~dead] = [
-        float(getattr(result, split)[at if len(getattr(result, split)) > 1 else -1]) for result in results
-    ]
+    accuracy[~dead] = found
     for count in np.unique(epochs):
         seconds[np.flatnonzero(~dead)[epochs == count]] = train_seconds(made, live[epochs == count, 0], int(count))
     inverse = inverse.reshape(-1)
@@ -138,11 +204,16 @@ def train(
 def train_networks(
     jobs: Sequence[tuple[int, int]], data: Data, made: TrainRecipe, device: str = "cpu"
 ) -> list[TrainResult]:
-    """Train (code, seed) jobs from scratch: on the compiled kernels where they have the network, else in torch."""
+    """Train (code, seed) jobs from scratch: on the compiled kernels where they have the network, else in torch, on the
+    processor one by one and on one thread: no slower than side by side, and a result belongs to its job alone."""
     if device == "cpu" and can_train(made.macro):
         return train_cells(jobs, data, made)
+    from archgym.simulators.nas.supernet.engine import one_torch_thread
     from archgym.simulators.nas.torch_trainer import train_group
 
+    if device == "cpu":
+        alone = one_torch_thread(train_group)
+        return [alone([job], data, made)[0] for job in jobs]
     return train_group(jobs, data, made, device=device)
 
 

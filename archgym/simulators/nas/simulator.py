@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
 from archgym.simulators.nas import cells, darts, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
 from archgym.simulators.nas.workload import NasWorkload
@@ -169,6 +169,11 @@ class NasSimulator(Simulator):
     def workloads(self) -> Mapping[str, Workload]:
         return self._workloads
 
+    def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Those with a table, of the cell space that most share: what is trained live is named one by one."""
+        known = self._workloads.items()
+        return split_groups(tuple(name for name, w in known if w.space_kind == "nb201" and self.live(w) is None))
+
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name or ``file:PATH``.
 
@@ -294,6 +299,13 @@ class NasSimulator(Simulator):
             raise ArchGymError(f"{workload.name} has no inherited weights: they are for the one-dimensional networks")
         if self.device != "cpu":
             raise ArchGymError(f"inherited weights are trained on the processor; leave device={self.device!r} out")
+
+    def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
+        assert isinstance(workload, NasWorkload)
+        if not workload.data or workload.space_kind != "nb201":
+            return None
+        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
+        return live.effort(workload, parsed, self.device, self.train_epochs)
 
     def inherits(self, fidelity: str | None) -> bool:
         return fidelity is not None and parse_fidelity(fidelity).inherit == "parent"
