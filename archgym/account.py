@@ -77,13 +77,15 @@ def account_for(
 ) -> Account:
     """The account of ``design``, found by ``agent`` with this reward and these metrics. It simulates the usual design, and
     the winner with one parameter after the other set back to it, past any budget; nothing where there is no usual design
-    or the simulator starts programs."""
+    or the simulator starts programs or trains designs live."""
     row = problem.space.check(design)[:1]
     idle = without_effect(problem, row)
     named = problem.space.decode(row)[0]
     shown = {name: None if name in idle else value for name, value in named.items()}
     relative = isinstance(problem.objective, LogRatio)
-    usual = None if problem.simulator.starts_programs else problem.simulator.usual_design(problem.workload)
+    simulator, workload = problem.simulator, problem.workload
+    costly = simulator.starts_programs or simulator.live(workload, problem.fidelity) is not None
+    usual = None if costly else simulator.usual_design(workload)
     tried = None if usual is None else _tried(problem, named, usual, idle)
     if usual is None or tried is None:
         return Account(shown, None, None, {}, relative, f"{agent} found {_values(problem, metrics, reward)}.")
