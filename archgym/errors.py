@@ -6,8 +6,9 @@ The command line prints the sentence and leaves with code 2; from Python the cla
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MAX_SENTENCE = 300
@@ -47,18 +48,44 @@ def _restored(kind: type[ArchGymError], message: str, attributes: dict[str, obje
     return error
 
 
+def nearest(given: str, known: Sequence[str]) -> str | None:
+    """The known name that ``given`` may have meant: the same but for capitals, a slip of the fingers away, or the beginning of
+    it; None where nothing is near."""
+    close = difflib.get_close_matches(given[:200], known, n=1, cutoff=0.65)
+    if close:
+        return close[0]
+    folded = {name.lower(): name for name in reversed(known)}
+    text = given[:200].lower()
+    close = difflib.get_close_matches(text, folded, n=1, cutoff=0.65)
+    if close:
+        return folded[close[0]]
+    begun = [
+        name for name in folded if min(len(name), len(text)) > 2 and (name.startswith(text) or text.startswith(name))
+    ]
+    return folded[max(begun, key=len)] if begun else None
+
+
 class UnknownNameError(ArchGymError):
-    """A name that is not registered; the message offers the nearest match."""
+    """A name that is not registered; the message offers the nearest match, or all names where none is near."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = sorted(known)
         given = name if isinstance(name, str) else quote(name, marks=False)
-        close = difflib.get_close_matches(given[:200], known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "known: " + (", ".join(known[:12]) or "none")
-        if not close and len(known) > 12:
-            hint += f" and {len(known) - 12} more"
-        super().__init__(f"unknown {kind} {quote(given)}; {hint}")
-        self.kind, self.given, self.nearest = kind, name, close[0] if close else None
+        start = f"unknown {kind} {quote(given)}; "
+        near = nearest(given, known)
+        super().__init__(start + (f"did you mean {near!r}?" if near is not None else _listed(known, len(start))))
+        self.kind, self.given, self.nearest = kind, name, near
+
+
+def _listed(known: Sequence[str], used: int) -> str:
+    """All names, or as many as a sentence of which ``used`` characters are written can hold."""
+    whole = "known: " + (", ".join(known) or "none")
+    if used + len(whole) <= MAX_SENTENCE:
+        return whole
+    room = MAX_SENTENCE - used - len(f"known:  and {len(known)} more")
+    ends = itertools.accumulate(len(name) + 2 for name in known)
+    count = sum(1 for end in itertools.takewhile(lambda end: end - 2 <= room, ends))
+    return f"known: {', '.join(known[:count])} and {len(known) - count} more"
 
 
 class UnexpectedArgumentError(ArchGymError, TypeError):
