@@ -7,7 +7,7 @@ A folder holds ``dense.csv.gz`` (layer, tokens, time_us), ``per_sequence.csv.gz`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,17 @@ def check_requests(
 # --- costs ---------------------------------------------------------------------------------------------------------
 
 
+def _finite(path: Path, numbers: Sequence[str], what: str) -> dict[str, NDArray[Any]]:
+    """:func:`read_columns` of a table that has a number from 0 up in each of these columns."""
+    rows = read_columns(path, numbers, what)
+    for name in numbers:
+        if not len(rows[name]) or not (np.isfinite(rows[name]) & (rows[name] >= 0)).all():
+            raise ArchGymError(f"the {what} {quote_path(path)} lacks numbers from 0 up in the column {name!r}")
+    return rows
+
+
 def _by_layer(path: Path, axis: str) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    rows = read_columns(path, (axis, "time_us"), "operator table")
+    rows = _finite(path, (axis, "time_us"), "operator table")
     if "layer" not in rows:
         raise ArchGymError(f"the operator table {quote_path(path)} lacks the column 'layer'")
     found = {}
@@ -185,7 +194,7 @@ def _by_layer(path: Path, axis: str) -> dict[str, tuple[NDArray[np.float64], NDA
 def attention_table(path: Path) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """Axes and seconds of the attention table, the nodes that were not measured filled in linearly between those
     that were, along the decodes' context first, then the prompts', the decodes and the chunk."""
-    rows = read_columns(path, (*AXES, "time_us"), "attention table")
+    rows = _finite(path, (*AXES, "time_us"), "attention table")
     axes = [np.unique(np.append(rows[name], 0.0)) for name in AXES]
     table = np.full([len(axis) for axis in axes], np.nan)
     table[tuple(np.searchsorted(axis, rows[name]) for axis, name in zip(axes, AXES, strict=True))] = (

@@ -136,9 +136,12 @@ def law_cost(law: Any) -> Any:
     """The linear law as a cost."""
     from archgym.simulators.llm.kernels.serving import LAW, Cost
 
+    constants = np.array(law, dtype=np.float64)
+    if constants.shape != (5,) or not (np.isfinite(constants) & (constants >= 0)).all():
+        raise ArchGymError(f"the law of a run is {quote(law, 60)}; expected five numbers from 0 up")
     none = np.zeros(2)
     return Cost(
-        LAW, np.array(law, dtype=np.float64), none, none, none, none, none, none, none, none, none, none, 0.0, 0.0, 0.0
+        LAW, constants, none, none, none, none, none, none, none, none, none, none, 0.0, 0.0, 0.0
     )  # fmt: skip
 
 
