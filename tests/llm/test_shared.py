@@ -253,3 +253,35 @@ def test_operators_of_a_device_are_a_name(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps({**row, "operators": []}), encoding="utf-8")
     with pytest.raises(ArchGymError, match="operators is"):
         devices.device(f"file:{tmp_path / 'd.json'}")
+
+
+@pytest.mark.skipif(not REF.is_dir(), reason="no reference data")
+@pytest.mark.parametrize(
+    ("folder", "missing"),
+    [
+        ("calculon", "models.json"),
+        ("calculon", "systems.json"),
+        ("schedules", "traces.csv"),
+        ("vllm/llama-3.1-8b_rtxpro6000_tp1", "per_sequence.csv.gz"),
+        ("vllm/llama-3.1-8b_rtxpro6000_tp1", "requests.csv.gz"),
+    ],
+)
+def test_any_file_of_the_reference_data_may_be_missing(tmp_path: Path, folder: str, missing: str) -> None:
+    from archgym.simulators.llm.validate import validate
+
+    (tmp_path / folder).mkdir(parents=True)
+    for path in (REF / folder).iterdir():
+        if path.name != missing:
+            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "splitwise_measured.csv").write_bytes((REF / "splitwise_measured.csv").read_bytes())
+    found = [group.group for group in validate(tmp_path)]
+    assert "serving.energy" in found
+    assert not [name for name in found if name.startswith(("serving.schedule", "serving.vllm", "training.calculon"))]
+
+
+@pytest.mark.skipif(not REF.is_dir(), reason="no reference data")
+def test_tables_may_name_devices_by_any_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "ops").mkdir()
+    text = gzip.decompress((REF / "ops" / "gemm.csv.gz").read_bytes()).decode()
+    (tmp_path / "ops" / "gemm.csv.gz").write_bytes(gzip.compress(text.replace("h100_sxm", "H100").encode()))
+    assert "ops.gemm/h100_sxm/bf16" in {group.group for group in groups(tmp_path)}

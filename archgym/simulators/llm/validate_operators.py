@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from archgym.measure import Group, compare
 from archgym.reading import taking_apart
 from archgym.simulators.llm import operators as ops
-from archgym.simulators.llm.devices import catalogue
+from archgym.simulators.llm.devices import aliases, catalogue
 from archgym.simulators.llm.fit import LARGE_MESSAGE
 
 REQUIRED = {
@@ -32,8 +32,9 @@ def groups(ref: Path) -> Iterator[Group]:
             rows = ops.read_table(folder, operator)
             if rows is None:
                 continue
-            for name in sorted(set(rows["device"]) & set(catalogue())):
-                kept = {key: column[rows["device"] == name] for key, column in rows.items()}
+            names = np.array([aliases().get(str(name).lower(), "") for name in rows["device"]])
+            for name in sorted(set(names) - {""}):
+                kept = {key: column[names == name] for key, column in rows.items()}
                 yield from _device_groups(operator, name, kept)
 
 

@@ -36,14 +36,18 @@ FITTED = ("vllm",)
 FITTED_MODEL = "llama3.1-70b"
 
 
+RUN_FILES = ("meta.json", "requests.csv.gz", "dense.csv.gz", "per_sequence.csv.gz", "attention.csv.gz")
+"""What a recorded run cannot be replayed without."""
+
+
 def groups(ref: Path) -> Iterator[Group]:
     """Groups of the files that are there."""
-    if (ref / "schedules" / "runs.json").is_file():
+    if all((ref / "schedules" / name).is_file() for name in ("runs.json", "traces.csv")):
         with taking_apart(ref / "schedules", "recorded schedules"):
             yield from schedules(ref / "schedules")
     if (ref / "vllm").is_dir():
         for folder in sorted((ref / "vllm").iterdir()):
-            if (folder / "meta.json").is_file():
+            if all((folder / name).is_file() for name in RUN_FILES):
                 with taking_apart(folder, "recorded run"):
                     yield from recorded(folder)
     if (ref / "serving_measured.csv.gz").is_file():

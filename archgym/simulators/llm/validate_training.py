@@ -29,7 +29,7 @@ GIB = 2.0**30
 
 def groups(ref: Path) -> Iterator[Group]:
     """Groups of the files that the folder holds."""
-    if (ref / "calculon" / "runs.csv.gz").is_file():
+    if all((ref / "calculon" / name).is_file() for name in ("runs.csv.gz", "models.json", "systems.json")):
         with taking_apart(ref / "calculon", "recorded runs"):
             yield from _recorded(ref / "calculon")
     if (ref / "calculon" / "systems.json").is_file():
