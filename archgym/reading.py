@@ -79,6 +79,11 @@ def decode(content: bytes, where: str) -> str:
         raise ArchGymError(f"{where} is not UTF-8 text (byte {error.start} is {content[error.start]:#04x})") from None
 
 
+def own_file(name: str) -> Path | None:
+    """The path in ``file:PATH``, by which people name a file of their own where a name is expected; None for a name."""
+    return Path(name.removeprefix("file:")) if name.startswith("file:") else None
+
+
 def quote_path(path: object) -> str:
     """A path for a sentence: its end where it is long."""
     text = str(path).replace("\n", " ").replace("\0", " ")

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, SupportsIndex
+from typing import Any, ClassVar, Literal, Self, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.options import Option
+from archgym.reading import own_file
 from archgym.space import Designs, DesignSpace, Mask, Value
 
 Direction = Literal["min", "max", "none"]
@@ -170,6 +171,24 @@ def _with_origin(space: Callable[[Any, Workload], DesignSpace]) -> Callable[[Any
     return marked
 
 
+_S = TypeVar("_S", bound="Simulator")
+_OfWorkload = Callable[[_S, Workload], Mapping[str, float]]
+
+
+def remembered(method: _OfWorkload[_S]) -> _OfWorkload[_S]:
+    """Let a simulator compute what ``method`` says of a workload once: by the workload's fingerprint."""
+
+    @wraps(method)
+    def get(self: _S, workload: Workload) -> Mapping[str, float]:
+        known: dict[tuple[str, str], dict[str, float]] = self.__dict__.setdefault("_remembered", {})
+        key = (method.__qualname__, workload.fingerprint)
+        if key not in known:
+            known[key] = dict(method(self, workload))
+        return dict(known[key])
+
+    return get
+
+
 class Simulator(ABC):
     """A cost model.
 
@@ -262,8 +281,8 @@ class Simulator(ABC):
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, or ``file:PATH`` for a user's own; ``options`` are the simulator's (a window, a batch
         size) and JSON-able."""
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
+        if (path := own_file(name)) is not None:
+            return self.read_workload(path, **options)
         if options:
             raise ArchGymError(f"{self.name} has no workload option {next(iter(options))!r}; leave it out")
         known = self.workloads()
@@ -278,7 +297,7 @@ class Simulator(ABC):
     def workload_options(self, name: str) -> Mapping[str, Option] | None:
         """The options of the workload ``name`` (``-w``); None where only :meth:`load_workload` knows them."""
         plain = type(self).load_workload is Simulator.load_workload
-        return {} if plain and not name.startswith("file:") else None
+        return {} if plain and own_file(name) is None else None
 
     @classmethod
     def option_values(cls) -> Mapping[str, Iterable[Any]]:
@@ -356,6 +375,7 @@ class Simulator(ABC):
         with. None (the default) where there is none."""
         return None
 
+    @remembered
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The
         default is the median over feasible designs among 64 uniform draws with seed 0."""

@@ -10,6 +10,7 @@ from archgym import networks
 from archgym.errors import ArchGymError
 from archgym.networks.layers import Network
 from archgym.options import Option, options_of
+from archgym.reading import own_file
 from archgym.simulator import Simulator, Workload
 
 
@@ -19,7 +20,7 @@ def network_options(name: str) -> dict[str, Option]:
         from archgym.networks.torch_file import network_of
 
         return options_of(network_of, ["name"])
-    if name.startswith("file:"):
+    if own_file(name) is not None:
         from archgym.networks.readers import FORMATS, read_network
 
         return options_of(read_network, ["path"], {"format": FORMATS})
@@ -47,8 +48,8 @@ class NetworkSimulator(Simulator):
 
             batch = options.pop("batch", 1)
             return network_of(name, **options).with_batch(batch)
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
+        if (path := own_file(name)) is not None:
+            return self.read_workload(path, **options)
         return networks.network(name, **options)
 
     def workload_options(self, name: str) -> Mapping[str, Option]:

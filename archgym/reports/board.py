@@ -20,6 +20,7 @@ from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, regrets, score
 from archgym.suites.suite import Suite, SuiteProblem
 from archgym.suites.verify import Verified, verify
+from archgym.writing import write_text
 
 FLOOR = 1e-5
 """A regret of zero has no place on a logarithmic axis: it is drawn here."""
@@ -76,10 +77,7 @@ def write_board(
     text = render(
         suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent
     )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    temporary = page.with_name(f"{page.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, page)
+    write_text(page, text)
     return {"entries": rows, "refused": refused, "page": str(page)}
 
 

@@ -20,7 +20,7 @@ from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.studies.workers import ATTEMPTS, THREAD_VARIABLES, lost_record
-from archgym.writing import unwritable
+from archgym.writing import replacing
 
 
 class _Worker:
@@ -135,10 +135,5 @@ class RayExecutor:
 
 def _put(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise unwritable(path, error) from None

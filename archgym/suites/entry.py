@@ -30,6 +30,7 @@ from archgym.studies.spec import RunSpec, StudySpec, parse_spec
 from archgym.studies.store import Study
 from archgym.studies.study import StudyResult, run_study
 from archgym.suites.suite import Scalar, Suite
+from archgym.writing import write_text
 
 VARIABLE = "ARCHGYM_SUITE_ENTRY"
 """Names the folder of the entry to a program that ``archgym suite run --command`` starts."""
@@ -104,10 +105,7 @@ class Entry:
 
     def write(self, folder: Path) -> None:
         """Put it into ``folder``, at once."""
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{FILE}.{os.getpid()}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / FILE)
+        write_text(folder / FILE, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
 
 def new_entry(suite: Suite, agent: str, hyperparameters: Mapping[str, Any], command: str = "") -> Entry:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from archgym.suites.suite import Suite, SuiteProblem
+from archgym.writing import write_text
 
 
 def _plain(problem: SuiteProblem) -> dict[str, Any]:
@@ -34,6 +34,4 @@ def suite_text(suite: Suite, problems: Sequence[SuiteProblem]) -> str:
 
 def write_suite(path: Path, suite: Suite, problems: Sequence[SuiteProblem]) -> None:
     """Put the suite with these problems into ``path``, at once."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(suite_text(suite, problems), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, suite_text(suite, problems))

@@ -27,7 +27,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -35,7 +34,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
-from archgym.reading import checked, read_json
+from archgym.reading import checked, own_file, read_json
 
 CLASSES = ("regfile", "smartbuffer_RF", "SRAM", "smartbuffer_SRAM")
 """The storage classes of the accelerator's space."""
@@ -267,8 +266,7 @@ def technologies() -> tuple[str, ...]:
 
 def technology(name: str) -> Technology:
     """A technology by name, or ``file:PATH`` for the user's own file, which is read anew each time."""
-    if name.startswith("file:"):
-        path = Path(name[len("file:") :])
+    if (path := own_file(name)) is not None:
         return Technology(read_json(path, "technology file", limit=4 << 20), str(path))
     return _shipped(name)
 

@@ -13,6 +13,7 @@ from archgym.networks import Network, network
 from archgym.networks.layers import Layer
 from archgym.networks.simulator import NetworkSimulator
 from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import hardware, loopnest, mapper
 from archgym.simulators.accelerator.components import technologies
@@ -80,13 +81,12 @@ class AcceleratorSimulator(NetworkSimulator):
         self.archgym_compat = bool(archgym_compat)
         self._space = hardware.design_space(self.library, self.space_name)
         self._options = mapper.OptionCache()
-        self._references: dict[str, dict[str, float]] = {}
         self._base: dict[tuple[str, str], dict[str, float]] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
         given = super().settings
-        if str(given.get("technology", "")).startswith("file:"):
+        if own_file(str(given.get("technology", ""))) is not None:
             given["technology"] = f"sha256:{self.library.fingerprint}"
         return given
 
@@ -239,12 +239,6 @@ class AcceleratorSimulator(NetworkSimulator):
         return [("Energy breakdown", sentence, draw(details))]
 
     # --- objectives ------------------------------------------------------------------------------------------------
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        key = workload.fingerprint
-        if key not in self._references:
-            self._references[key] = dict(super().references(workload))
-        return self._references[key]
 
     def base_metrics(self, workload: Workload, fidelity: str | None = None) -> Mapping[str, float]:
         """Metrics of ArchGym's starting point, by our own model."""

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError
 from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
 from archgym.options import Option
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload
 from archgym.simulators.codesign.cost import TERMS, added_words, term_counts, term_networks
 from archgym.simulators.nas.macro import Macro, macro
@@ -84,7 +85,7 @@ class CoDesignSimulator(Simulator):
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload of the cell simulator by name, or ``file:PATH`` of a table of your own, with its options."""
-        if not name.startswith("file:") and name not in self.workloads():
+        if own_file(name) is None and name not in self.workloads():
             return super().load_workload(name, **options)
         return self.nas.load_workload(name, **options)
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 import msgspec
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.reading import checked, parse_json, quote_path, read_json, read_yaml
+from archgym.reading import checked, own_file, parse_json, quote_path, read_json, read_yaml
 from archgym.simulators.dram.constraints import constraints, standard
 from archgym.simulators.dram.timing import power_cycles
 
@@ -141,8 +141,8 @@ def devices() -> Mapping[str, Device]:
 
 def device(name: str) -> Device:
     """A preset by name, or ``file:PATH`` for a memory of the user's own."""
-    if name.startswith("file:"):
-        return read_device(Path(name[len("file:") :]))
+    if (path := own_file(name)) is not None:
+        return read_device(path)
     try:
         return devices()[name]
     except KeyError:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.options import Option, check_given, options_of
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
 from archgym.simulators.dram.addressmap import MAP_NAMES, named_map
 from archgym.simulators.dram.devices import Device, device, devices
@@ -101,7 +102,6 @@ class DramSimulator(Simulator):
         self.threads = threads
         self._spaces: dict[int, DesignSpace] = {}
         self._prepared: dict[tuple[Any, ...], Any] = {}
-        self._references: dict[str, Mapping[str, float]] = {}
         self._rules: dict[str, tuple[str, str]] = {}
         self._windows: dict[tuple[str, int], Trace] = {}
 
@@ -110,7 +110,7 @@ class DramSimulator(Simulator):
         given = super().settings
         if self.ranks == self.device.ranks:
             given.pop("ranks", None)
-        if str(given.get("device", "")).startswith("file:"):  # known by what the file says, not by where it lies
+        if own_file(str(given.get("device", ""))) is not None:  # known by what the file says, not by where it lies
             given["device"] = f"file {self.device.digest}"
         return given
 
@@ -131,8 +131,7 @@ class DramSimulator(Simulator):
         requests = options.pop("requests", None)
         if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
             raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
-        if name.startswith("file:"):
-            path = Path(name[len("file:") :])
+        if (path := own_file(name)) is not None:
             return self.read_workload(path, **options, **({"requests": requests} if requests else {}))
         clock_mhz = options.pop("clock_mhz", None)
         check_given(options, {}, f"the trace {quote(name)}")
@@ -151,7 +150,7 @@ class DramSimulator(Simulator):
 
         own = names_own_file(name)
         options = {"requests": Option(int | None, None if own else DEFAULT_WINDOW)}
-        if name.startswith("file:"):
+        if own_file(name) is not None:
             values = {"format": FORMATS, "device": devices(), "map": MAP_NAMES, "backwards": ("error", "hold"),
                       "start": ("zero", "keep")}  # fmt: skip
             options |= options_of(read_trace, ["path", "requests"], values)
@@ -251,12 +250,6 @@ class DramSimulator(Simulator):
                 trace, dev, address_map, ranks, channels, clock_mhz=self.device.clock_mhz
             )
         return self._prepared[key]
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        key = _trace(workload).fingerprint
-        if key not in self._references:
-            self._references[key] = super().references(workload)
-        return self._references[key]
 
     def reach(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.reading import own_file
 from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import calculon as kernel
 from archgym.simulators.llm.models import read_object
@@ -287,11 +288,12 @@ def read_system(source: str, device: Device) -> dict[str, NDArray[np.float64]]:
     system files) or ``file:PATH#NAME`` (one of several in a file)."""
     system: Any = system_of(device)
     if source:
-        if not source.startswith("file:"):
+        given = own_file(source)
+        if given is None:
             raise ArchGymError(
                 f"system is {quote(source)}; expected file:PATH or file:PATH#NAME of a system of Calculon"
             )
-        path, _, name = source[len("file:") :].partition("#")
+        path, _, name = str(given).partition("#")
         system = read_object(Path(path), "system of Calculon")
         if name:
             if name not in system:

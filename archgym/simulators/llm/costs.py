@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.reading import own_file
 from archgym.simulators.llm.models import read_object
 
 SECONDS_A_YEAR = 365.25 * 24 * 3600
@@ -102,11 +102,12 @@ def costs(source: str | Mapping[str, Any] = "") -> Costs:
     if isinstance(source, str):
         if not source:
             return Costs(**_stated())
-        if not source.startswith("file:"):
+        path = own_file(source)
+        if path is None:
             raise ArchGymError(
                 f"costs is {quote(source)}; expected file:PATH of a JSON object with coefficients of cost"
             )
-        source = read_object(Path(source[len("file:") :]), "file of costs")
+        source = read_object(path, "file of costs")
     given = {name: value for name, value in source.items() if name != "comment"}
     for name in given:
         if name not in _stated():

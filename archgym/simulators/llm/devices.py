@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from hashlib import blake2b
 from importlib import resources
-from pathlib import Path
 
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.reading import own_file
 from archgym.simulators.llm.models import from_fields, read_object
 
 ELEMENT_BYTES = {"bf16": 2.0, "fp8": 1.0, "fp4": 0.5625}
@@ -117,8 +117,7 @@ def aliases() -> Mapping[str, str]:
 
 def device(name: str) -> Device:
     """A device by name or alias, or ``file:PATH`` for a user's JSON."""
-    if name.startswith("file:"):
-        path = Path(name[len("file:") :])
+    if (path := own_file(name)) is not None:
         found = read_object(path, "device")
         result = from_fields(Device, str(found.get("name", path.stem))[:80], found, "device")
         if result.operators not in catalogue():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.reading import quote_path, read_json
+from archgym.reading import own_file, quote_path, read_json
 from archgym.simulators.llm.huggingface import fields_of
 
 
@@ -252,8 +252,8 @@ def catalogue() -> Mapping[str, Model]:
 
 def model(name: str) -> Model:
     """A model of the catalogue by name, or ``file:PATH`` for a user's JSON or Hugging Face ``config.json``."""
-    if name.startswith("file:"):
-        return read_model(Path(name[len("file:") :]))
+    if (path := own_file(name)) is not None:
+        return read_model(path)
     known = catalogue()
     if name not in known:
         raise UnknownNameError("model", name[:80], known)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
-from archgym.reading import parse_json, quote_path, read_json_lines, read_text
+from archgym.reading import own_file, parse_json, quote_path, read_json_lines, read_text
 
 MAX_REQUESTS = 1_000_000
 MAX_TOKENS = 10_000_000
@@ -281,10 +281,10 @@ def fitted() -> Mapping[str, Mapping[str, Any]]:
 
 def trace(name: str, **options: Any) -> RequestTrace:
     """A trace by name: ``file:PATH``, or a fitted generator with the options of :func:`generate`."""
-    if name.startswith("file:"):
+    if (path := own_file(name)) is not None:
         if options:
             raise ArchGymError(f"a trace of a file takes no option {next(iter(options))!r}; leave it out")
-        return read_trace(Path(name[len("file:") :]))
+        return read_trace(path)
     if name not in fitted():
         raise UnknownNameError("request trace", name[:80], [*fitted(), "file:PATH"])
     return generate(name, fitted()[name], **options)

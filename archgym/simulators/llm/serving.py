@@ -18,8 +18,8 @@ from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.measure import default_reference
 from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
 from archgym.options import Option, options_of
-from archgym.reading import parse_json, read_json
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.reading import own_file, parse_json, read_json
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, remembered
 from archgym.simulators.llm import costs as pricing
 from archgym.simulators.llm import devices, models
 from archgym.simulators.llm import requests as traces
@@ -128,8 +128,8 @@ def service_levels(given: str | Mapping[str, Any] | None, trace: RequestTrace) -
     if given is None:
         given = "long-prompts" if trace.prompt_tokens.mean() > LONG_PROMPTS else "chat"
     if isinstance(given, str):
-        if given.startswith("file:"):
-            given = read_json(Path(given[len("file:") :]), "service levels")
+        if (path := own_file(given)) is not None:
+            given = read_json(path, "service levels")
         elif given in shipped_levels():
             given = shipped_levels()[given]
         else:
@@ -157,7 +157,7 @@ def parse_workload(name: str) -> tuple[str, str, int, str]:
     match = _POOL.match(pool)
     cuts = [i for i, c in enumerate(left) if c == "+"]
     # A path may hold a plus: the trace begins where a known name or file: does.
-    known = [i for i in cuts if left[i + 1 :].startswith("file:") or left[i + 1 :] in traces.fitted()]
+    known = [i for i in cuts if own_file(left[i + 1 :]) is not None or left[i + 1 :] in traces.fitted()]
     cut = known[0] if known else (cuts[-1] if cuts else -1)
     if not at or match is None or cut < 1 or not int(match[1]):
         raise ArchGymError(
@@ -243,7 +243,6 @@ class LlmServing(Simulator):
         self._spaces: dict[str, ServingSpace] = {}
         self._parts: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self._quantiles: dict[str, Any] = {}
-        self._references: dict[str, dict[str, float]] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -292,14 +291,14 @@ class LlmServing(Simulator):
         model, trace, count, device = parse_workload(name)
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 < rate < 1e9:
             raise ArchGymError(f"rate is {quote(rate)}; expected a positive factor on the arrival rate")
-        if trace.startswith("file:"):
+        if (path := own_file(trace)) is not None:
             if seed is not None or prefix_tokens or prefix_groups != 1:
                 raise ArchGymError(
                     "seed, prefix_tokens and prefix_groups are options of generated traces, not of a file"
                 )
             if not isinstance(requests, int) or isinstance(requests, bool) or requests < 0:
                 raise ArchGymError(f"requests is {quote(requests)}; expected a whole number from 0")
-            loaded = traces.read_trace(Path(trace[len("file:") :]))
+            loaded = traces.read_trace(path)
             loaded = loaded.first(requests) if requests else loaded
         else:
             loaded = traces.trace(
@@ -541,20 +540,17 @@ class LlmServing(Simulator):
 
     # --- objectives --------------------------------------------------------------------------------------------------
 
+    @remembered
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Medians over feasible designs among 4,096 uniform draws, under fidelity ``steady``."""
         served = _serving(workload)
-        key = served.fingerprint
-        if key not in self._references:
-            space = self.space(served)
-            found = self.evaluate(space.sample(4096, 0), served, fidelity="steady")
-            result = {}
-            for metric in self.metrics:
-                column = found.metrics[metric.name][found.feasible]
-                column = column[np.isfinite(column) & (column > 0)]
-                result[metric.name] = float(np.median(column)) if len(column) else 1.0
-            self._references[key] = result
-        return self._references[key]
+        found = self.evaluate(self.space(served).sample(4096, 0), served, fidelity="steady")
+        result = {}
+        for metric in self.metrics:
+            column = found.metrics[metric.name][found.feasible]
+            column = column[np.isfinite(column) & (column > 0)]
+            result[metric.name] = float(np.median(column)) if len(column) else 1.0
+        return result
 
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
         """The usual aims: requests within the levels a second and device, cost (at assumed prices) and energy under the

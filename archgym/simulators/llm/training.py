@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, log_ratio
 from archgym.options import Option, check_given, options_of
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, remembered
 from archgym.simulators.llm import devices as device_catalogue
 from archgym.simulators.llm import models as model_catalogue
 from archgym.simulators.llm.calculon import VERDICTS, ExecutionSpace, read_system
@@ -180,7 +180,6 @@ class LlmTrainingSimulator(Simulator):
         self._spaces: dict[str, LayoutSpace] = {}
         self._executions: dict[str, ExecutionSpace] = {}
         self._models: dict[tuple[str, str], StepModel] = {}
-        self._references: dict[str, dict[str, float]] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -358,19 +357,16 @@ class LlmTrainingSimulator(Simulator):
 
     # --- objectives ------------------------------------------------------------------------------------------------
 
+    @remembered
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Medians over the feasible designs among 65,536 uniform draws with seed 0: few are feasible."""
-        key = workload.fingerprint
-        if key not in self._references:
-            space = self.space(workload)
-            evaluation = self.evaluate(space.sample(65536, 0), workload)
-            found = {}
-            for metric in self.metrics:
-                column = evaluation.metrics[metric.name]
-                column = column[np.isfinite(column) & (column > 0)]
-                found[metric.name] = float(np.median(column)) if len(column) else 1.0
-            self._references[key] = found
-        return self._references[key]
+        evaluation = self.evaluate(self.space(workload).sample(65536, 0), workload)
+        found = {}
+        for metric in self.metrics:
+            column = evaluation.metrics[metric.name]
+            column = column[np.isfinite(column) & (column > 0)]
+            found[metric.name] = float(np.median(column)) if len(column) else 1.0
+        return found
 
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
         """``time``, ``mfu``, ``memory``, ``cost``, ``energy``, ``time-cost`` (their product), and for ``codesign``

@@ -18,6 +18,7 @@ from archgym.networks.layers import Layer, Network
 from archgym.networks.simulator import network_options
 from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.options import Option
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
 from archgym.simulators.mapping.layers import layers as _catalogue
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
@@ -201,7 +202,6 @@ class MappingSimulator(Simulator):
         self.noc_words_per_cycle, self.offchip_words_per_cycle = noc_words_per_cycle, offchip_words_per_cycle
         self.l2_words, self.l1_words, self.clock_ghz, self.edges = l2_words, l1_words, float(clock_ghz), edges
         self._spaces: dict[str, DesignSpace] = {}
-        self._references: dict[str, dict[str, float]] = {}
 
     # --- workloads -------------------------------------------------------------------------------------------------
 
@@ -217,8 +217,8 @@ class MappingSimulator(Simulator):
 
             layer, batch = options.pop("layer", None), options.pop("batch", 1)
             return LayerWorkload(_pick(network_of(name, **options), layer).with_batch(batch), name)
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
+        if (path := own_file(name)) is not None:
+            return self.read_workload(path, **options)
         batch = options.pop("batch", 1)
         if options:
             raise ArchGymError(f"mapping has no workload option {next(iter(options))!r}; it takes batch")
@@ -431,12 +431,6 @@ class MappingSimulator(Simulator):
         }
 
     # --- objectives ------------------------------------------------------------------------------------------------
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        work = self._check(workload)
-        if work.fingerprint not in self._references:
-            self._references[work.fingerprint] = dict(super().references(work))
-        return self._references[work.fingerprint]
 
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
         """``latency``, ``energy``, ``edp`` and ``area`` as log ratios, and ArchGym's own three rewards: 1/runtime,

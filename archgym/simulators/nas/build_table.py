@@ -32,6 +32,7 @@ from archgym.simulators.nas.data import load_data
 from archgym.simulators.nas.recipes import TABLE_RECIPE, TABLE_RECIPES
 from archgym.simulators.nas.table import read_assembled
 from archgym.simulators.nas.trainer import TrainRecipe, TrainResult, train_cell
+from archgym.writing import replacing, write_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,9 +90,7 @@ def _sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def environment(device: str) -> dict[str, str]:
@@ -149,13 +148,12 @@ def write_shard(
 ) -> Path:
     """Write a finished shard under its name, atomically."""
     path = folder / f"{shard.name}.npz"
-    temporary = folder / f"{shard.name}.{os.getpid()}.tmp"
     entropies: dict[str, Any] = {
         name: np.array([getattr(result, name) for result in results])
         for name in ("valid_cross_entropy", "test_cross_entropy")
         if all(getattr(result, name) is not None for result in results)
     }
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(
             file,
             **entropies,
@@ -168,7 +166,6 @@ def write_shard(
             recipe_fingerprint=np.array(recipe.fingerprint),
             data_fingerprint=np.array(data_fingerprint),
         )
-    os.replace(temporary, path)
     return path
 
 
@@ -349,9 +346,8 @@ def write_table(output: Path, columns: Mapping[str, NDArray[Any]], metadata: Map
 
     table = pa.table({name: pa.array(column) for name, column in columns.items()})
     table = table.replace_schema_metadata({"archgym": json.dumps(metadata, sort_keys=True)})
-    temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd", compression_level=15)
-    os.replace(temporary, output)
+    with replacing(output) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=15)
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.writing import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,11 +103,8 @@ def load_data(recipe: DataRecipe | str = "mnist1d", cache: Path | None = None) -
         with np.load(path, allow_pickle=False) as stored:
             return Data(recipe, *(stored[name] for name in names))
     data = _mnist1d(recipe)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **{name: getattr(data, name) for name in names})
-    os.replace(temporary, path)
     return data
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
 from archgym.simulators.nas import cells, darts, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
@@ -181,8 +182,8 @@ class NasSimulator(Simulator):
         ``device`` (which of them) for every nb201 workload; for files also those of
         :func:`archgym.simulators.nas.table.read_neutral`.
         """
-        if name.startswith("file:"):
-            return self.read_workload(Path(name[len("file:") :]), **options)
+        if (path := own_file(name)) is not None:
+            return self.read_workload(path, **options)
         latency, device = options.pop("latency", None), options.pop("device", None)
         workload = super().load_workload(name, **options)
         if latency is None and device is None:
@@ -203,7 +204,7 @@ class NasSimulator(Simulator):
 
     def workload_options(self, name: str) -> Mapping[str, Option]:
         options = {"latency": Option(str | None), "device": Option(str | None)}
-        return options | (options_of(table.read_neutral, ["path"]) if name.startswith("file:") else {})
+        return options | (options_of(table.read_neutral, ["path"]) if own_file(name) is not None else {})
 
     def read_workload(self, path: Path, **options: Any) -> Workload:
         latency, device = options.pop("latency", None), options.pop("device", None)

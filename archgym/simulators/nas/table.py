@@ -23,6 +23,7 @@ from archgym.reading import checked, parse_json
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.fidelity import Fidelity
 from archgym.simulators.nas.parquet import read_parquet
+from archgym.writing import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -566,9 +567,8 @@ def export_nats_bench(
                 valid = api.get_more_info(index, other, hp=hp, is_random=False)
                 columns.setdefault(f"{label}_valid_acc_{epochs}ep", []).append(float(valid["valid-accuracy"]))
                 columns.setdefault(f"{label}_seconds_{epochs}ep", []).append(float(valid["train-all-time"]))
-    temporary = output.with_suffix(".tmp")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(output)
+    with replacing(output) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")
     return output
 
 

@@ -12,7 +12,6 @@ The scores of the function classes on the skeleton of our own table come with th
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -26,6 +25,7 @@ from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.fidelity import PROXIES
 from archgym.simulators.nas.parquet import read_parquet
+from archgym.writing import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -328,9 +328,8 @@ def build_scores(
                     values, spent = live_scores(int(code), skeleton, x, y, seed, PROXIES)
                     part[0, :, k] = [values[proxy] for proxy in PROXIES]
                     part[1, :, k] = [spent[proxy] for proxy in PROXIES]
-                temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-                np.save(temporary, part)
-                os.replace(temporary, path)
+                with replacing(path) as temporary, open(temporary, "wb") as file:
+                    np.save(file, part)
                 if log is not None:
                     print(f"seed {seed}: {start + len(block)} of {len(codes)} classes", file=log, flush=True)
             totals[:, :, start : start + SCORE_BLOCK] += np.load(path, allow_pickle=False) / len(seeds)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.objective import Objective
 from archgym.options import Option, options_of
+from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 from archgym.simulators.soc.design import SocDesign
 from archgym.simulators.soc.model import Result, evaluate_design
@@ -77,18 +78,19 @@ class SocSimulator(Simulator):
             raise ArchGymError(
                 f"only the workload 'generated' takes options, not {name!r}; leave {next(iter(options))!r} out"
             )
-        if name.startswith("file:") and Path(name[len("file:") :]).exists():
-            return read_task_graph(Path(name[len("file:") :]))
+        path = own_file(name)
+        if path is not None and path.exists():
+            return read_task_graph(path)
         parts = list(BUILTIN) if name == "all" else name.split("+")
         if len(set(parts)) != len(parts):
             raise ArchGymError(f"the combination {name!r} names a workload twice; name each once")
         known = tuple(part for part in BUILTIN if part in parts)
         for part in parts:
-            if part not in BUILTIN and not part.startswith("file:"):
+            if part not in BUILTIN and own_file(part) is None:
                 raise UnknownNameError("workload of soc", part, [*BUILTIN, "all", "generated"])
         if len(known) == len(parts):
             return builtin_combination(known)
-        own = [read_task_graph(Path(part[len("file:") :])) for part in parts if part.startswith("file:")]
+        own = [read_task_graph(path) for part in parts if (path := own_file(part)) is not None]
         return combine([*(builtin_combination((part,)) for part in known), *own])
 
     def workload_options(self, name: str) -> Mapping[str, Option]:

@@ -66,7 +66,6 @@ class SystolicSimulator(NetworkSimulator):
             raise ArchGymError(f"clock_ghz is {clock_ghz!r}; expected a positive number")
         self.clock_ghz = float(clock_ghz)
         self._space = _make_space(self.space_name)
-        self._references: dict[str, dict[str, float]] = {}
         self._shapes: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     # --- design space ----------------------------------------------------------------------------------------------
@@ -156,12 +155,6 @@ class SystolicSimulator(NetworkSimulator):
         }
 
     # --- objectives ------------------------------------------------------------------------------------------------
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        key = workload.fingerprint
-        if key not in self._references:
-            self._references[key] = dict(super().references(workload))
-        return self._references[key]
 
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
         """``latency``, ``energy``, ``edp``, ``area`` and ``edap`` (energy, delay and area) as log ratios."""

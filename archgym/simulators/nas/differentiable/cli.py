@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from archgym.console import print_json
 from archgym.errors import ArchGymError
 from archgym.progress import count_progress
 from archgym.simulators.nas.supernet.cli import chosen_workload, workload_option
+from archgym.writing import write_text
 
 
 @click.command("search")
@@ -115,10 +115,7 @@ def _search(recipe: Any, seed: int, costs: Any, folder: Path | None, on_epoch: A
         return stored
     result = {**run_search(recipe, seed, costs, on_epoch), **wanted}
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(result) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, json.dumps(result) + "\n")
     return result
 
 

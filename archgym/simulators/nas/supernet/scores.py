@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,6 +18,7 @@ from archgym.simulators.nas import cells
 from archgym.simulators.nas.parquet import read_parquet
 from archgym.simulators.nas.supernet.engine import make_engine
 from archgym.simulators.nas.supernet.training import Supernet
+from archgym.writing import replacing
 
 Scores = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -93,11 +93,8 @@ def evaluate_file(
         accuracy, entropy = inherited_scores(supernet, block, threads=threads)
         for name, column in zip(parts, (block, accuracy, entropy), strict=True):
             parts[name] = np.concatenate([parts[name], column])
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
+        with replacing(output) as temporary, open(temporary, "wb") as file:
             np.savez(file, supernet=made, **parts)
-        os.replace(temporary, output)
         if on_progress is not None:
             on_progress(len(parts["code"]), len(wanted))
     return parts
@@ -161,9 +158,8 @@ def write_shipped(output: Path, supernets: Sequence[Path], scores: Sequence[Path
              "train_cpu_seconds": round(supernet.seconds, 2), "data_fingerprint": supernet.data.fingerprint}
         )  # fmt: skip
     table = pa.table(columns).replace_schema_metadata({"archgym": json.dumps({"supernets": about}, sort_keys=True)})
-    temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
-    pq.write_table(table, temporary, compression="zstd", compression_level=15)
-    os.replace(temporary, output)
+    with replacing(output) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=15)
     return len(table)
 
 

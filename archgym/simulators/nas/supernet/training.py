@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -39,6 +38,7 @@ from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.supernet.engine import Engine, make_engine
 from archgym.simulators.nas.supernet.fewshot import split_leaves
 from archgym.simulators.nas.supernet.store import Leaf, Store, draw_cell, live_codes
+from archgym.writing import replacing
 
 CELLS_AN_UPDATE = {"fair": 5, "sandwich": 4}
 VERSION = "1"
@@ -257,8 +257,6 @@ class Supernet:
             "version": VERSION, "recipe": self.recipe.as_dict(), "seed": self.seed, "update": self.update,
             "seconds": self.seconds, "splits": self.splits, "data_fingerprint": self.data.fingerprint,
         }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         arrays: dict[str, Any] = {f"state_{name}": value for name, value in self.state.items()}
         arrays |= {
             "about": np.array(json.dumps(about)),
@@ -266,9 +264,8 @@ class Supernet:
             "weights": np.stack([leaf.weights for leaf in self.leaves]),
             "velocity": np.stack([leaf.velocity for leaf in self.leaves]),
         }
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path, data: Data | None = None) -> Supernet:
