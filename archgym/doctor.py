@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -69,6 +70,7 @@ def findings(selftest: bool) -> list[dict[str, Any]]:
     _caches(add)
     if selftest:
         _selftest(add)
+        _fresh_process(add)
     return rows
 
 
@@ -128,6 +130,21 @@ def _selftest(add: Any) -> None:
         )
         return
     add("self-test", "ok", f"{result.evaluations} evaluations of {problem.name} in {time.perf_counter() - start:.1f} s")
+
+
+def _fresh_process(add: Any) -> None:
+    """Whether a process that did not import archgym, such as a remote runner of RLlib's, finds an environment's id."""
+    from archgym.envs.registration import ENVIRONMENTS
+
+    name = f"archgym:{next(iter(ENVIRONMENTS))}"
+    code = f"import gymnasium; gymnasium.make({name!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        add("ids in fresh processes", "problem", f"{name}: {last[:200]}", "install archgym where the workers run, too")
+        return
+    finding = f"{name} works: workers that do not import archgym (RLlib's remote runners) take the import with the id"
+    add("ids in fresh processes", "ok", finding)
 
 
 @click.command()
