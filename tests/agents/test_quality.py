@@ -38,9 +38,11 @@ def test_beats_random_at_1000_evaluations(agent, random_regret):
 def test_model_based_agents_beat_random_with_a_third_of_its_budget(agent, hyperparameters, random_regret):
     if agent in ("tpe", "cmaes"):
         pytest.importorskip("optuna")
+    # Its runs spread more than those of the others: a median of three depends on the processor's rounding.
+    seeds = 6 if agent == "tpe" else 3
     won = [
         name for name in ("separable", "rastrigin")
-        if median_regret(agent, name, 330, seeds=3, **hyperparameters) < random_regret[name]
+        if median_regret(agent, name, 330, seeds=seeds, **hyperparameters) < random_regret[name]
     ]  # fmt: skip
     assert len(won) == 2, won
 

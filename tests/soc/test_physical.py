@@ -217,7 +217,7 @@ def test_constants_can_be_replaced_and_are_checked():
     graph = SIMULATOR.load_workload("audio_decoder")
     rows = SIMULATOR.space(graph).sample(20, 0)
     dear = SocSimulator(mode="physical", physical={"dram_j_per_byte": 1e-9, "relative_voltage": [1, 1, 1, 2]})
-    assert dear.version != SIMULATOR.version != SocSimulator().version
+    assert dear.settings != SIMULATOR.settings != SocSimulator().settings
     a, b = SIMULATOR.evaluate(rows, graph).metrics["energy_j"], dear.evaluate(rows, graph).metrics["energy_j"]
     assert np.nanmax(b / a) > 1.1
     for bad in ({"dram": 1}, {"dram_j_per_byte": -1}, {"relative_voltage": [1, 2]}, {"relative_voltage": 3}):

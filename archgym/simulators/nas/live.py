@@ -177,8 +177,8 @@ def train(
     live = unique[~dead]
     split = fidelity.split or "valid"
 
-    def accuracy_of(result: TrainResult) -> float:
-        return float(getattr(result, split)[at if len(getattr(result, split)) > 1 else -1])
+    def accuracy_of(result: TrainResult, checkpoint: int = at) -> float:
+        return float(getattr(result, split)[checkpoint if len(getattr(result, split)) > 1 else -1])
 
     # Of a trained network only the accuracy is kept, so that memory does not grow with the batch.
     found: list[float] = []
@@ -191,7 +191,8 @@ def train(
         full = base_recipe(workload)
         for code, parent in live:
             result = inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit)
-            found.append(accuracy_of(result))
+            # At its end: a cell without a parent is trained by the full recipe, which has checkpoints of its own.
+            found.append(accuracy_of(result, -1))
         scratch = (live[:, 1] < 0) & (fidelity.inherit == "parent")
         epochs = np.where(scratch, full.epochs, made.epochs)
     accuracy[~dead] = found
