@@ -58,13 +58,15 @@ def honest(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ready_suites())
-def test_ready_suites_read_and_their_problems_are_those_that_were_measured(name: str) -> None:
-    loaded = load_suite(name)
-    assert loaded.name == name
-    for problem in loaded.problems:
-        assert problem.known is not None, problem.title
-        problem.make()
+def test_ready_suites_are_listed_and_their_problems_are_those_that_were_measured() -> None:
+    listed = CliRunner().invoke(main, ["suite", "list", "--json"])
+    assert [row["name"] for row in json.loads(listed.stdout)["suites"]] == list(ready_suites())
+    for name in ready_suites():
+        loaded = load_suite(name)
+        assert loaded.name == name
+        for problem in loaded.problems:
+            assert problem.known is not None, problem.title
+            problem.make()
 
 
 @pytest.mark.parametrize(

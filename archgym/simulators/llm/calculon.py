@@ -239,10 +239,13 @@ class ExecutionSpace(DesignSpace):
         return made, which
 
     def evaluate(self, designs: Designs) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Results ``(n, 96)`` and verdicts ``(n,)``."""
+        """Results ``(n, 96)`` and verdicts ``(n,)``, in the calling thread."""
         made, which = self.packed(designs)
+        out, verdict = np.empty((len(designs), len(kernel.RESULTS))), np.empty(len(designs), dtype=np.int64)
         processors = np.full(len(designs), self.processors, dtype=np.int64)
-        return evaluate(self.systems, self.model[None], which, made, processors)
+        models = self.model[None]
+        kernel.evaluate_rows(0, len(designs), self.systems, models, which, made, processors, out, verdict)
+        return out, verdict
 
     def fill(self, designs: Designs, columns: NDArray[np.float64]) -> NDArray[np.int64]:
         """Write the results of designs into ``columns``, ``(96, n)``, and return the verdicts ``(n,)``.
@@ -252,20 +255,11 @@ class ExecutionSpace(DesignSpace):
         verdict = np.empty(len(designs), dtype=np.int64)
 
         def piece(first: int, last: int) -> None:
-            found, verdict[first:last] = self._alone(designs[first:last])
+            found, verdict[first:last] = self.evaluate(designs[first:last])
             columns[:, first:last] = found.T
 
         run_blocks(piece, len(designs), PIECE)
         return verdict
-
-    def _alone(self, designs: Designs) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """As :meth:`evaluate`, in the calling thread."""
-        made, which = self.packed(designs)
-        out, verdict = np.empty((len(designs), len(kernel.RESULTS))), np.empty(len(designs), dtype=np.int64)
-        processors = np.full(len(designs), self.processors, dtype=np.int64)
-        models = self.model[None]
-        kernel.evaluate_rows(0, len(designs), self.systems, models, which, made, processors, out, verdict)
-        return out, verdict
 
     def _rule(self, verdict: int) -> Callable[[Designs], Mask]:
         # The kernel stops at the first rule broken: that is the one that does not hold.
