@@ -262,7 +262,9 @@ def test_a_damaged_value_is_found_by_its_checksum(merged, tmp_path):
     source = pq.ParquetFile(merged).metadata.row_group(0)
     column = next(source.column(i) for i in range(source.num_columns) if source.column(i).path_in_schema == "reward")
     content = bytearray(merged.read_bytes())
-    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    # The last byte of a column is one of its last page's values; one further on could be a page's header.
+    first = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    content[first + column.total_compressed_size - 1] ^= 1
     path = tmp_path / "x.parquet"
     path.write_bytes(bytes(content))
     assert "damaged" in refuse(path)

@@ -120,7 +120,8 @@ def command(*arguments: Any) -> None:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     if done.exit_code == 2:
-        lines = done.stderr.strip().splitlines()
+        # Progress and news (a compilation's) come before the refusal, under the same name: what was told last is it.
+        lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("archgym: compiling")]
         told = next((i for i, line in enumerate(lines) if line.startswith("archgym: ")), len(lines) - 1)
         raise ArchGymError_("\n".join(lines[told:]).removeprefix("archgym: "))
 

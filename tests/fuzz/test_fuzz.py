@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import archgym
 from tests.fuzz.targets import Fault, Target, judge, targets
 
 TARGETS = {target.name: target for target in targets()}
@@ -44,9 +45,16 @@ def test_mutated_files_are_read_or_refused_in_a_sentence(name, tmp_path):
     _fuzz(TARGETS[name], tmp_path, EXAMPLES.get(name, 60))
 
 
+@pytest.fixture(scope="module")
+def compiled():
+    """The kernel that stored shards are simulated again by: compiling it takes longer than any reader may."""
+    problem = archgym.make_problem("dram/stream")
+    problem.evaluate(problem.space.sample(1, 0))
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs the folder of cases beside the checkout")
 @pytest.mark.parametrize("path", sorted(CASES.glob("*")), ids=lambda path: path.name)
-def test_files_that_failed_once(path, tmp_path):
+def test_files_that_failed_once(path, tmp_path, compiled):
     reader = next((name for prefix, name in READERS.items() if path.name.startswith(prefix + "-")), None)
     if reader is None:
         pytest.skip("read by another package's tests")
