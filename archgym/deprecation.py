@@ -14,8 +14,10 @@ from types import ModuleType
 from typing import Any
 
 
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is now {new}; the old name goes in the next minor release", DeprecationWarning, stacklevel=3)
+def warn_renamed(old: str, new: str, category: type[Warning] = DeprecationWarning) -> None:
+    """Say that ``old`` is now called ``new``; ``FutureWarning`` for a name that is typed at the command line, so that
+    people see it."""
+    warnings.warn(f"{old} is now {new}; the old name goes in the next minor release", category, stacklevel=3)
 
 
 class _Moved(ModuleType):
@@ -28,7 +30,7 @@ class _Moved(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # what the import system and inspect ask of any module
             raise AttributeError(name)
-        _warn(self.__name__, self._new)
+        warn_renamed(self.__name__, self._new)
         return getattr(importlib.import_module(self._new), name)
 
 
@@ -50,7 +52,7 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, new = names[name].partition(":")
-        _warn(f"{module}.{name}", f"{home}.{new}")
+        warn_renamed(f"{module}.{name}", f"{home}.{new}")
         return getattr(importlib.import_module(home), new)
 
     return get

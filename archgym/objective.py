@@ -9,7 +9,7 @@ Objective texts, as ``make_objective`` and ``--objective`` take them:
 
 | text | meaning |
 | --- | --- |
-| a name the simulator offers (``latency``, ``edp``, ``archgym-target``) | that objective |
+| a name the simulator offers (``latency``, ``edp``, ``budgets``) | that objective |
 | ``total_time_ns`` | a metric, in its own direction |
 | ``total_time_ns*energy_pj`` | a product of metrics (here the energy-delay product) |
 | ``energy_pj@total_time_ns<=50000`` | the left side under one-sided budgets (comma-separated) on metrics |
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.deprecation import renamed, warn_renamed
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 
@@ -228,8 +229,8 @@ class RelativeImprovement(Objective):
         return np.where(np.isnan(ratio), np.nan, np.maximum(ratio, self.worst))
 
 
-class ArchGymTarget(Objective):
-    """ArchGym's own reward, kept for comparison: sum over metrics of target / abs(observed - target).
+class TargetOverGap(Objective):
+    """ArchGym's reward for DRAM, kept for comparison: sum over metrics of target / abs(observed - target).
 
     It is two-sided (better than the target is punished) and unbounded on the target; here it is capped at 1e6 a
     metric, and an infeasible design gets 0, below every feasible reward. Do not optimise it: see the docs.
@@ -240,7 +241,7 @@ class ArchGymTarget(Objective):
 
     def __init__(self, targets: Mapping[str, float], scale: Mapping[str, float] | None = None) -> None:
         self.targets, self.scale = dict(targets), dict(scale or {})
-        self.name = "archgym-target"
+        self.name = "archgym-target-over-gap"
         self.description = "ArchGym's two-sided target/|observed - target| on " + ", ".join(
             f"{metric} (target {target:g})" for metric, target in self.targets.items()
         )
@@ -255,6 +256,30 @@ class ArchGymTarget(Objective):
             gap = np.abs(metrics[metric] * self.scale.get(metric, 1.0) - target)
             total = total + np.where(np.isnan(gap), np.nan, np.minimum(target / np.maximum(gap, _TINY), 1e6))
         return np.asarray(total)
+
+
+class InverseCost(Objective):
+    """ArchGym's reward of its RL agents on accelerators and SoCs, kept for comparison: 1 / cost, where a cost of 0 counts
+    as 1e-5. Unbounded near the targets (1e5 on them), it says next to nothing far from them.
+
+    Args:
+        base: an objective whose score is minus a cost of at least 0.
+        penalty: reward of an infeasible design; at most 0.
+    """
+
+    archgym_form = True
+
+    def __init__(self, base: Objective, name: str, penalty: float = 0.0) -> None:
+        self.base, self.name, self.penalty = base, name, penalty
+        self.description = f"ArchGym's 1 / cost; the cost is the opposite of {base.name}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.base.needs
+
+    def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
+        cost = -self.base.score(metrics)
+        return 1.0 / np.where(cost == 0, 1e-5, cost)
 
 
 def same_objective(one: object, other: object) -> bool:
@@ -304,6 +329,10 @@ def make_objective(text: str | None, simulator: Simulator, workload: Workload) -
     from archgym.registry import OBJECTIVES
 
     text = text or simulator.objective_for(workload)[0]
+    renames = simulator.stands_for.renamed_objectives
+    if text in renames:
+        old, text = text, renames[text]
+        warn_renamed(f"the objective {old!r} of {simulator.name}", repr(text), FutureWarning)
     own = simulator.objectives(workload)
     if text in own:
         objective: Objective = own[text]
@@ -325,3 +354,6 @@ def make_objective(text: str | None, simulator: Simulator, workload: Workload) -
         if metric not in known_metrics:
             raise UnknownNameError(f"objective of {simulator.name}", text, [*own, *OBJECTIVES, *known_metrics])
     return log_ratio(simulator, workload, metrics, text)
+
+
+__getattr__ = renamed(__name__, {"ArchGymTarget": f"{__name__}:TargetOverGap"})

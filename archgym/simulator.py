@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, SupportsIndex, TypeVar
 
 import numpy as np
@@ -219,6 +220,8 @@ class Simulator(ABC):
     spaces: ClassVar[tuple[str, ...]] = ("default",)
     fidelities: ClassVar[tuple[str, ...]] = ()
     default_objective: ClassVar[str] = ""
+    renamed_objectives: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Earlier name of an objective -> its name today; an earlier one still works, and warns."""
     default_workload: ClassVar[str] = ""
     seconds_metric: ClassVar[str] = ""
     """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""

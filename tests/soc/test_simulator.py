@@ -384,12 +384,12 @@ def test_objective_forms():
     evaluation = problem.simulator.evaluate(problem.space.sample(50, 1), problem.workload)
     forms = problem.simulator.objectives(problem.workload)
     distance = -forms["farsi-distance"](evaluation)
-    np.testing.assert_allclose(forms["archgym-target"](evaluation), 1 / distance)
+    np.testing.assert_allclose(forms["archgym-inverse-distance"](evaluation), 1 / distance)
     d = {name: (evaluation.metrics[name] - limit) / limit for name, limit in forms["farsi-distance"].budgets.items()}
     by_hand = sum(np.where(x < 0.001, 1e-9, np.abs(x)) for x in d.values())
     np.testing.assert_allclose(distance, by_hand)
     assert (-forms["farsi-distance-simple"](evaluation) >= distance - 1e-8).all()
-    assert forms["archgym-target"].archgym_form and not forms["farsi-distance"].archgym_form
+    assert forms["archgym-inverse-distance"].archgym_form and not forms["farsi-distance"].archgym_form
 
 
 def test_best_known_designs():

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
-from archgym.objective import ArchGymTarget, Budget, Budgets, Constrained, LogRatio, RelativeImprovement, Term, Value
+from archgym.objective import (
+    Budget,
+    Budgets,
+    Constrained,
+    InverseCost,
+    LogRatio,
+    RelativeImprovement,
+    TargetOverGap,
+    Term,
+    Value,
+)
 from archgym.problem import make_problem
 from archgym.simulator import Evaluation, Metric
 from archgym.testing import check_objective
@@ -29,7 +39,8 @@ OBJECTIVES = [
     Budgets([Budget("t", 5.0)], tie=LogRatio([Term("e", 1.0)]), worst=-1e32),
     Constrained(LogRatio([Term("e", 1.0)]), [Budget("t", 5.0)]),
     RelativeImprovement("t", 90.0, "mean"),
-    ArchGymTarget({"t": 5.0}),
+    TargetOverGap({"t": 5.0}),
+    InverseCost(Budgets([Budget("t", 5.0)], worst=-1e32), "inverse"),
 ]
 
 
@@ -53,9 +64,41 @@ def test_better_than_the_budget_is_never_punished():
     assert tied[0] > tied[1] > 0 > tied[2]
 
 
-def test_archgym_target_punishes_better_designs_as_the_original_does():
-    rewards = ArchGymTarget({"t": 10.0})(_evaluation(t=[1.0, 9.0, 10.0]))
+def test_archgyms_reward_for_dram_punishes_better_designs_as_the_original_does():
+    rewards = TargetOverGap({"t": 10.0})(_evaluation(t=[1.0, 9.0, 10.0]))
     assert rewards[0] < rewards[1] < rewards[2] == 1e6
+
+
+def test_archgyms_own_rewards_have_names_that_tell_them_apart():
+    """One name, one formula; whatever is called ArchGym's is ArchGym's, and says so."""
+    kinds = {}
+    for name in ("dram/gzip", "accelerator/resnet18", "soc/edge_detection", "mapping"):
+        problem = make_problem(name)
+        for text, objective in problem.simulator.objectives(problem.workload).items():
+            assert objective.name == text
+            assert objective.archgym_form == text.startswith("archgym-") or text == "farsi-distance-simple"
+            if objective.archgym_form:
+                kinds.setdefault(text, set()).add(name)
+    assert all(len(names) == 1 for names in kinds.values()), kinds
+    assert len(kinds) == 7
+
+
+@pytest.mark.parametrize(
+    ("problem", "new"),
+    [
+        ("dram/gzip", "archgym-target-over-gap"),
+        ("soc/edge_detection", "archgym-inverse-distance"),
+        ("accelerator/archgym_alexnet", "targets"),
+    ],
+)
+def test_the_earlier_name_of_these_objectives_works_and_warns(problem, new):
+    with pytest.warns(FutureWarning, match=f"'archgym-target' .* is now '{new}'"):
+        made = make_problem(problem, objective="archgym-target")
+    assert made.objective.name == made.options["objective"] == new
+    part = next(iter(made.space.parameters))
+    with pytest.warns(FutureWarning, match=new):
+        narrowed = make_problem(problem, objective="archgym-target", fix={part.name: part.values[0]})
+    assert narrowed.objective.name == new
 
 
 @given(t=_columns)

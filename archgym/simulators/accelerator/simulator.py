@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from archgym.errors import ArchGymError
 from archgym.networks import Network, network
 from archgym.networks.layers import Layer
 from archgym.networks.simulator import NetworkSimulator
-from archgym.objective import Budget, Budgets, LogRatio, Objective, Term, log_ratio
+from archgym.objective import Budget, Budgets, InverseCost, LogRatio, Objective, Term, log_ratio
 from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.accelerator import hardware, loopnest, mapper
@@ -47,6 +48,7 @@ class AcceleratorSimulator(NetworkSimulator):
     spaces = ("archgym", "reduced")
     fidelities = ("effort2", "effort1", "effort3")
     default_objective = "edp"
+    renamed_objectives = MappingProxyType({"archgym-target": "targets"})
     default_workload = "resnet18"
     pareto = ("energy_uj", "latency_cycles", "area_mm2")
     metrics = (
@@ -259,25 +261,32 @@ class AcceleratorSimulator(NetworkSimulator):
         return {name: share * base[name] for name, share in _TARGET_SHARES.items()}
 
     def objectives(self, workload: Workload) -> Mapping[str, Objective]:
-        """``latency``, ``energy``, ``edp``, ``area`` and ``edap`` as log ratios, and ``archgym-target``: minus the sum
-        over energy, area and latency of the relative excess over ArchGym's targets, 0 where all are met, where the
-        product of the three ratios decides."""
+        """``latency``, ``energy``, ``edp``, ``area`` and ``edap`` as log ratios; ``targets``: minus the sum over energy,
+        area and latency of the relative excess over ArchGym's targets, and where all are met the product of the three
+        ratios decides; ``archgym-inverse-excess``: ArchGym's own 1 / that sum, flat where all are met."""
 
         def ratio(name: str, *metrics: str) -> LogRatio:
             return log_ratio(self, workload, metrics, name)
 
         targets = self.targets(workload)
+        budgets = [Budget(name, target) for name, target in targets.items()]
+        excess = "minus the relative excess over ArchGym's targets: " + ", ".join(
+            f"{name} {target:.6g}" for name, target in targets.items()
+        )
         return {
             "latency": ratio("latency", "latency_cycles"),
             "energy": ratio("energy", "energy_uj"),
             "edp": ratio("edp", "energy_uj", "latency_cycles"),
             "area": ratio("area", "area_mm2"),
             "edap": ratio("edap", "energy_uj", "latency_cycles", "area_mm2"),
-            "archgym-target": Budgets(
-                [Budget(name, target) for name, target in targets.items()],
-                tie=LogRatio([Term(name, target) for name, target in targets.items()]),
-                name="archgym-target",
-                description="minus the relative excess over ArchGym's targets: "
-                + ", ".join(f"{name} {target:.6g}" for name, target in targets.items()),
+            "targets": Budgets(
+                budgets,
+                LogRatio([Term(name, target) for name, target in targets.items()]),
+                name="targets",
+                description=excess,
+            ),
+            # 1500: what ArchGym's environment takes for the cost of a design without a mapping.
+            "archgym-inverse-excess": InverseCost(
+                Budgets(budgets, description=excess), "archgym-inverse-excess", penalty=-1500.0
             ),
         }

@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.objective import Budget, Budgets, Constrained, LogRatio, Objective, Rewards, Term
+from archgym.objective import Budget, Budgets, Constrained, InverseCost, LogRatio, Objective, Rewards, Term
 from archgym.simulators.soc.task_graph import BUILTIN, TaskGraph, builtin_combination
 
 MET = 0.001
@@ -51,24 +51,6 @@ class FarsiDistance(Objective):
     def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
         distance = self.distance(metrics)
         return np.where(np.isnan(distance), np.nan, np.maximum(-distance, -WORST))
-
-
-class ArchGymReward(FarsiDistance):
-    """ArchGym's reward in its RL form: 1 / distance, a distance of 0 counting as 1e-5. Kept for comparison; it is
-    unbounded near the budgets and says nothing far from them. Infeasible designs score 0."""
-
-    archgym_form = True
-    penalty = 0.0
-
-    def __init__(self, budgets: Mapping[str, float]) -> None:
-        super().__init__(budgets)
-        self.archgym_form = True
-        self.name = "archgym-target"
-        self.description = "ArchGym's 1 / (distance to the budgets)"
-
-    def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
-        distance = self.distance(metrics)
-        return 1.0 / np.where(distance == 0, 1e-5, np.minimum(distance, WORST))
 
 
 def budgets(graph: TaskGraph, mode: str) -> dict[str, float]:
@@ -113,7 +95,7 @@ def objectives(graph: TaskGraph, mode: str) -> dict[str, Objective]:
     result: dict[str, Objective] = {
         "farsi-distance": FarsiDistance(limits),
         "farsi-distance-simple": FarsiDistance(limits, simple=True),
-        "archgym-target": ArchGymReward(limits),
+        "archgym-inverse-distance": InverseCost(FarsiDistance(limits), "archgym-inverse-distance"),
         "budgets": Budgets(all_budgets, tie=log_ratio("power_w"), name="budgets"),
     }
     for metric, word in references.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,7 @@ class SocSimulator(Simulator):
     spaces = ("full", "archgym-limited")
     combines_workloads = True
     default_objective = "farsi-distance"
+    renamed_objectives = MappingProxyType({"archgym-target": "archgym-inverse-distance"})
     default_workload = "edge_detection"
     pareto = ("deadline_ratio", "power_w", "area_mm2")
     """The multi-objective view: how late, how much power, how large."""
