@@ -50,7 +50,7 @@ class Account:
             return ""
         if np.isnan(loss):
             return "infeasible"
-        return f"{100 * np.expm1(loss):.2g} %" if self.relative else f"{loss:.3g}"
+        return quantity(100 * float(np.expm1(loss)), "%", 2) if self.relative else f"{loss:.3g}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -142,7 +142,7 @@ def _changes(problem: Problem, metrics: Mapping[str, float | None], usual: Mappi
         if mine is None or not np.isfinite(mine) or not np.isfinite(other) or other <= 0:
             continue
         share = 100 * (mine / other - 1)
-        how = f"{abs(share):.2g} % {'lower' if share < 0 else 'higher'}"
+        how = f"{quantity(abs(share), '%', 2)} {'lower' if share < 0 else 'higher'}"
         result.append(f"{m.name} {how} ({quantity(mine, m.unit)}, not {quantity(other, m.unit)})" if share else
                       f"the same {m.name} ({quantity(mine, m.unit)})")  # fmt: skip
     return result

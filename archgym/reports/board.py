@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from archgym.errors import ArchGymError
-from archgym.reports.html import COLOURS, DASHES, anytime_figure
+from archgym.reports.charts import COLOURS, DASHES, Figure, anytime_figure
 from archgym.reports.html import page as html_page
 from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, regrets, score
@@ -106,7 +105,7 @@ def _points(suite: Suite) -> list[int]:
     return sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
 
 
-def _curves(suite: Suite, columns: Mapping[str, Any]) -> dict[str, Any]:
+def _curves(suite: Suite, columns: Mapping[str, Any]) -> Figure:
     """Median regret with quartiles by evaluations, one line an entry."""
     at = _points(suite)
     lines = []
@@ -114,8 +113,7 @@ def _curves(suite: Suite, columns: Mapping[str, Any]) -> dict[str, Any]:
         if len(rows):
             low, middle, high = np.maximum(np.quantile(rows, [0.25, 0.5, 0.75], axis=0), FLOOR)
             lines.append((name, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], at, low, middle, high))
-    plain: dict[str, Any] = json.loads(anytime_figure(lines, "normalised regret").to_json())
-    return plain
+    return anytime_figure(lines, "normalised regret")
 
 
 def _table(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.dataset import read_trials
-from archgym.datasets.schema import TrialSchema
-from archgym.datasets.shards import find_shards, read_shard, shard_info
+from archgym.datasets.dataset import Dataset
+from archgym.datasets.problems import options_of
+from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
+from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
-from archgym.problem import Problem, parse_name, problem_of_options
+from archgym.pareto import non_dominated
+from archgym.problem import Problem, make_problem, parse_name, problem_of_options
 from archgym.simulator import Metric, runs_own_code
 
 CURVE_POINTS = 160
 CLOUD_POINTS = 4000
 PARALLEL_POINTS = 1000
+SAMPLE = 20_000
+"""Trials from which importances are estimated where there are more."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Run:
         agent, seed, hyperparameters: what ran.
         best: float64 ``(evaluations,)``, the best reward after each evaluation.
         table: its trials.
+        source: what it is a run of: problem, objective, space, options, version of the simulator.
     """
 
     agent: str
@@ -38,6 +44,7 @@ class Run:
     hyperparameters: str
     best: NDArray[np.float64]
     table: pa.Table
+    source: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class ProblemReport:
     missing: str
     runs: list[Run]
 
-    @property
+    @cached_property
     def agents(self) -> list[str]:
         """Names of the agents, in order of appearance."""
         return list(dict.fromkeys(run.agent for run in self.runs))
@@ -67,47 +74,93 @@ class ProblemReport:
         """The runs of one agent."""
         return [run for run in self.runs if run.agent == agent]
 
+    @cached_property
+    def trials(self) -> pa.Table:
+        """The trials of all runs, one run after the other."""
+        tables = [run.table for run in self.runs]
+        return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+
+    @cached_property
+    def agent_of(self) -> NDArray[np.int64]:
+        """The position among ``agents`` of the agent of each trial ``(n,)``."""
+        codes = [self.agents.index(run.agent) for run in self.runs]
+        return np.repeat(codes, [len(run.table) for run in self.runs])
+
+    @cached_property
+    def sample(self) -> pa.Table:
+        """The trials, or :data:`SAMPLE` of them at equal distances."""
+        n = len(self.trials)
+        return (
+            self.trials if n <= SAMPLE else self.trials.take(pa.array(np.linspace(0, n - 1, SAMPLE).astype(np.int64)))
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A column of numbers or truth values of the trials."""
+        values: NDArray[Any] = self.trials.column(name).to_numpy()
+        return values
+
+    def by_objective(self, objective: str) -> ProblemReport:
+        """The same trials, their rewards by another objective of the problem; nothing is simulated.
+
+        Raises:
+            ArchGymError: there is no such objective, or the problem could not be made again.
+        """
+        if self.problem is None:
+            raise ArchGymError(
+                f"rewards by another objective need the problem, which could not be made: {self.missing}"
+            )
+        problem = make_problem(self.name, **{**self.problem.options, "objective": objective})
+        schema = TrialSchema(problem, {})
+        runs = []
+        for run in self.runs:
+            rewards = problem.objective(schema.evaluation(run.table))
+            place = run.table.schema.get_field_index("reward")
+            table = run.table.set_column(place, "reward", pa.array(rewards))
+            runs.append(replace(run, best=_best_so_far(table), table=table))
+        return ProblemReport(self.name, problem.objective.name, self.space, problem, "", runs)
+
+
+_SOURCE = ("problem", "objective", "space", "options", "simulator_version")
+_RUN = (*_SOURCE, "agent", "hyperparameters", "study", "run", "seed")
+
 
 def load_report(folder: Path, *, trust: bool = False) -> list[ProblemReport]:
-    """Read every shard below ``folder``, grouped by problem.
+    """Read every trial below ``folder``, grouped by problem.
 
     Args:
-        folder: where the shards are.
+        folder: where the shards or Parquet files are.
         trust: also run the programs that the trials name (``torch:FILE.py:NAME``); False where they may be anyone's.
     """
-    groups: dict[str, dict[str, Any]] = {}
-    for path in find_shards(folder):
-        if path.suffix == ".parquet":
-            continue
-        schema, _, _ = read_shard(path)
-        info = shard_info(schema, path)
-        key = json.dumps([info[part] for part in _GROUP], sort_keys=True)
-        groups.setdefault(key, {"info": info, "paths": []})["paths"].append(path)
-    if not groups:
-        raise ArchGymError(f"{folder} holds no runs; give the folder that 'archgym run' or 'archgym study' wrote")
+    return reports_of((run for path in find_shards(folder) for run in runs_in(path)), trust=trust)
+
+
+def reports_of(
+    runs: Iterable[Run], *, trust: bool = False, make: Callable[[str, Any], Problem] = problem_of_options
+) -> list[ProblemReport]:
+    """Runs grouped by what they are runs of; ``make`` makes a problem from its name and options."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.source, []).append(run)
     reports = []
-    for group in groups.values():
-        info = group["info"]
-        runs = [_run(path) for path in group["paths"]]
-        runs = sorted(
-            (run for run in runs if len(run.best)), key=lambda run: (run.agent, run.hyperparameters, run.seed)
+    for (name, objective, space, options, version), mine in groups.items():
+        mine = sorted(
+            (run for run in mine if len(run.best)), key=lambda run: (run.agent, run.hyperparameters, run.seed)
         )
         problem, missing = None, ""
         try:
-            if runs_own_code(parse_name(info["problem"])[1]) and not trust:
+            if runs_own_code(parse_name(name)[1]) and not trust:
                 raise ArchGymError(
                     "it runs a program that the trials name; add --trust if you trust where they are from"
                 )
-            problem = problem_of_options(info["problem"], info["options"])
-            if problem.simulator.version != info["simulator_version"]:
+            problem = make(name, options_of(options))
+            if problem.simulator.version != version:
                 raise ArchGymError(
-                    f"the trials come from version {info['simulator_version']} of the simulator, installed is "
-                    f"{problem.simulator.version}"
+                    f"the trials come from version {version} of the simulator, installed is {problem.simulator.version}"
                 )
-            _check_fit(problem, runs)
+            _check_fit(problem, mine)
         except (ArchGymError, OSError, ImportError) as error:
             problem, missing = None, str(error)
-        reports.append(ProblemReport(info["problem"], info["objective"], info["space"], problem, missing, runs))
+        reports.append(ProblemReport(name, objective, space, problem, missing, mine))
     return [report for report in reports if report.runs]
 
 
@@ -121,16 +174,43 @@ def _check_fit(problem: Problem, runs: list[Run]) -> None:
                 raise ArchGymError(f"the trials lack the column {metric.name!r} of {problem.name}")
 
 
-def _run(path: Path) -> Run:
-    table = read_trials(path)
+def runs_in(path: Path) -> list[Run]:
+    """The runs in a shard or a Parquet file, their trials in the order of the file; none where it has no trials."""
+    dataset = Dataset(path)
+    table = dataset.table()
+    if not len(table):
+        return []
+    code = np.zeros(len(table), dtype=np.int64)
+    for name in _RUN:  # dense codes after every column, so that many columns of many words cannot overflow
+        words, positions = words_and_positions(table.column(name).combine_chunks())
+        if len(words) > 2:
+            code = np.unique(code * len(words) + positions, return_inverse=True)[1]
+    order = np.argsort(code, kind="stable") if (np.diff(code) < 0).any() else None
+    if order is not None:
+        table, code = table.take(pa.array(order)), code[order]
+    edges = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(table)]
+    kept = {info.key: {*info.parameters, *info.metrics} for info in dataset.problems.values()}
+    found = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        part = table.slice(low, high - low)
+        first = part.slice(0, 1).to_pylist()[0]
+        source = tuple(str(first[name]) for name in _SOURCE)
+        if len(kept) > 1:  # the columns of other problems are empty here
+            mine = (names for key, names in kept.items() if (key[0], key[2], key[1], key[5], key[3]) == source)
+            own = {*next(mine, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed"}
+            part = part.select([name for name in part.schema.names if name in own])
+        found.append(
+            Run(first["agent"], first["seed"], first["hyperparameters"], _best_so_far(part), part, source)
+        )  # fmt: skip
+    return found
+
+
+def _best_so_far(table: pa.Table) -> NDArray[np.float64]:
+    """The best reward after each simulator evaluation of a run."""
     rewards = table.column("reward").to_numpy()
-    fresh = ~table.column("cached").to_numpy(zero_copy_only=False)
-    best = np.maximum.accumulate(rewards)[fresh] if len(rewards) else np.empty(0)
-    info = shard_info(read_shard(path)[0], path)
-    return Run(info["agent"], info["seed"], info["hyperparameters"], best, table)
-
-
-_GROUP = ("problem", "objective", "space", "options", "simulator_version")
+    fresh = ~table.column("cached").to_numpy()
+    best: NDArray[np.float64] = np.maximum.accumulate(rewards)[fresh]
+    return best
 
 
 def curve_positions(length: int) -> NDArray[np.int64]:
@@ -149,24 +229,20 @@ def anytime(runs: list[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return at + 1, np.quantile(values, [0.25, 0.5, 0.75], axis=0)
 
 
-def pareto_mask(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """True for the rows of ``losses`` (n, m; lower is better) that no other row dominates."""
-    n = len(losses)
-    mask = np.zeros(n, dtype=bool)
-    order = np.lexsort(losses.T[::-1])
-    front: list[NDArray[np.float64]] = []
-    for row in order:
-        point = losses[row]
-        if not np.isfinite(point).all():
-            continue
-        # In lexicographic order only earlier points can dominate.
-        if front:
-            stack = np.stack(front)
-            if ((stack <= point).all(axis=1) & (stack < point).any(axis=1)).any():
-                continue
-        mask[row] = True
-        front.append(point)
-    return mask
+def front_rows(losses: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rows of ``losses`` ``(n, 2)``, to be minimised, that no other row dominates, in order of the first column; of
+    equal ones the first."""
+    rows = np.flatnonzero(np.isfinite(losses).all(axis=1))
+    if len(rows) > SAMPLE:
+        # What one in many already dominates need not be sorted.
+        front = non_dominated(losses[rows[:: len(rows) // SAMPLE]])
+        least = np.concatenate([[np.inf], front[:, 1]])
+        rows = rows[losses[rows, 1] <= least[np.searchsorted(front[:, 0], losses[rows, 0], side="right")]]
+    points, first = np.unique(losses[rows], axis=0, return_index=True)
+    if not len(points):
+        return rows
+    before = np.concatenate([[np.inf], np.minimum.accumulate(points[:, 1])[:-1]])
+    return rows[first[points[:, 1] < before]]
 
 
 def importances(problem: Problem, table: pa.Table) -> dict[str, float]:
@@ -203,29 +279,22 @@ def best_rows(report: ProblemReport) -> list[dict[str, Any]]:
 
 
 def pareto_axes(report: ProblemReport) -> list[Metric]:
-    """The two metrics of the Pareto plot."""
+    """The metrics that a trade-off can be drawn of, the two of the Pareto plot first."""
     if report.problem is None:
         return []
     metrics = list(report.problem.pareto_metrics)
-    if len(metrics) < 2:
-        more = [m for m in report.problem.metrics if m.direction != "none" and m not in metrics]
-        metrics += more
-    return metrics[:2]
+    return metrics + [m for m in report.problem.metrics if m.direction != "none" and m not in metrics]
 
 
 def distinct_best(problem: Problem, table: pa.Table, count: int) -> NDArray[np.int64]:
     """Rows of the ``count`` best feasible trials with different designs, best first."""
     rewards = table.column("reward").to_numpy()
-    order = np.argsort(-rewards, kind="stable")
-    order = order[table.column("feasible").to_numpy(zero_copy_only=False)[order]][: 20 * count]
-    names = list(problem.space.names)
-    seen: set[tuple[Any, ...]] = set()
-    rows = []
-    for row, values in zip(order, table.select(names).take(pa.array(order)).to_pylist(), strict=True):
-        key = tuple(values.values())
-        if key not in seen:
-            seen.add(key)
-            rows.append(int(row))
-            if len(rows) == count:
-                break
-    return np.array(rows, dtype=np.int64)
+    rows = np.flatnonzero(table.column("feasible").to_numpy())
+    if len(rows) > 20 * count:
+        least = -np.partition(-rewards[rows], 20 * count - 1)[20 * count - 1]
+        rows = rows[rewards[rows] >= least]
+    rows = rows[np.argsort(-rewards[rows], kind="stable")][: 20 * count]
+    designs = TrialSchema(problem, {}).designs(table.select(list(problem.space.names)).take(pa.array(rows)))
+    first = np.unique(designs, axis=0, return_index=True)[1] if len(designs) else rows
+    best: NDArray[np.int64] = rows[np.sort(first)[:count]]
+    return best

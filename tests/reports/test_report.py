@@ -12,7 +12,7 @@ from archgym.agents import make_agent, search
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
 from archgym.reports import write_report
-from archgym.reports.data import anytime, importances, load_report, pareto_mask
+from archgym.reports.data import anytime, front_rows, importances, load_report
 
 pytest.importorskip("plotly")
 
@@ -49,13 +49,19 @@ def test_numbers_in_the_report(folder):
     assert all(0 <= share <= 1 for share in shares.values())
 
 
-def test_pareto_mask_against_the_definition():
-    losses = np.random.default_rng(0).integers(0, 12, (150, 3)).astype(float)
-    mask = pareto_mask(losses)
-    for i, point in enumerate(losses):
-        dominated = ((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any()
-        assert mask[i] == (not dominated)
-    assert not pareto_mask(np.array([[np.inf, 1.0]]))[0]
+@pytest.mark.parametrize("count", [0, 1, 150, 60_000])
+def test_front_against_the_definition(count):
+    rng = np.random.default_rng(0)
+    losses = rng.integers(0, 12, (count, 2)).astype(float) if count < 1000 else rng.normal(size=(count, 2)) + 5
+    losses[::7, 0] = np.nan
+    rows = front_rows(losses)
+    expected = [
+        i for i, point in enumerate(losses[:200])
+        if np.isfinite(point).all() and not ((losses <= point).all(axis=1) & (losses < point).any(axis=1)).any()
+        and not (losses[:i] == point).all(axis=1).any()
+    ]  # fmt: skip
+    assert sorted(row for row in rows.tolist() if row < 200) == expected
+    assert (np.diff(losses[rows, 0]) > 0).all() and (np.diff(losses[rows, 1]) < 0).all()
 
 
 def test_a_folder_without_runs_gets_one_sentence(tmp_path):
@@ -80,6 +86,15 @@ def test_in_a_real_browser(folder, width):
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready=true]", timeout=120_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        # The best design's values are on the screen, and no axis of the parallel coordinates covers another's words.
+        right = page.evaluate("document.querySelector('table.best td').getBoundingClientRect().right")
+        assert right <= width
+        overlaps = page.evaluate(
+            """(() => { const boxes = [...document.querySelectorAll('#p0-parallel .axis-title')].map(
+                 (e) => e.getBoundingClientRect()).sort((a, b) => a.left - b.left);
+               return boxes.length < 4 || boxes.some((b, i) => i && b.left < boxes[i - 1].left + 40); })()"""
+        )
+        assert not overlaps
         # Hovering over the Pareto plot shows a design.
         page.evaluate(
             "(() => { const plot = document.getElementById('p0-pareto'); plot.scrollIntoView();"
