@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as MappingOf
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,27 @@ BASE_DESIGN: dict[str, Any] = {
     LEAK_PE, LEAK_X, LEAK_G, MAC_PJ,
 ) = range(35)  # fmt: skip
 COLUMNS = 35
-_LETTER = {"ifmap_spad": "I", "weights_spad": "W", "psum_spad": "O", "shared_glb": "G"}
+
+
+class StorageColumns(NamedTuple):
+    """Where the table has the quantities of one storage."""
+
+    capacity: int
+    """Words; -1 where main memory has no such column."""
+    block: int
+    read_pj: int
+    write_pj: int
+    read_bandwidth: int
+    write_bandwidth: int
+
+
+STORAGE = {
+    "ifmap_spad": StorageColumns(CAP_I, BLOCK_I, READ_I, WRITE_I, BWR_I, BWW_I),
+    "weights_spad": StorageColumns(CAP_W, BLOCK_W, READ_W, WRITE_W, BWR_W, BWW_W),
+    "psum_spad": StorageColumns(CAP_O, BLOCK_O, READ_O, WRITE_O, BWR_O, BWW_O),
+    "shared_glb": StorageColumns(CAP_G, BLOCK_G, READ_G, WRITE_G, BWR_G, BWW_G),
+}
+MAIN_MEMORY = StorageColumns(-1, BLOCK_D, READ_D, WRITE_D, BWR_D, BWW_D)
 
 
 def parameters() -> tuple[Parameter, ...]:
@@ -186,13 +206,11 @@ def hardware_table(
     table = np.zeros((len(num_pes), COLUMNS))
     table[:, MESH_X], table[:, MESH_Y] = mesh_x, num_pes // mesh_x
     area = num_pes * library.mac_area_um2
-    for name, letter in _LETTER.items():
+    for name, at in STORAGE.items():
         depth, block = np.asarray(columns[f"{name}_depth"]), np.asarray(columns[f"{name}_block"])
         found = _lookup(library, columns[f"{name}_class"], depth, block)
-        table[:, globals()[f"CAP_{letter}"]] = depth * block
-        table[:, globals()[f"BLOCK_{letter}"]] = block
-        table[:, globals()[f"READ_{letter}"]] = found["read_pj"]
-        table[:, globals()[f"WRITE_{letter}"]] = found["write_pj"]
+        table[:, at.capacity], table[:, at.block] = depth * block, block
+        table[:, at.read_pj], table[:, at.write_pj] = found["read_pj"], found["write_pj"]
         read_bw, write_bw = columns[f"{name}_read_bw"], columns[f"{name}_write_bw"]
         if name == "shared_glb":
             banks = np.asarray(columns["shared_glb_n_banks"]) * block
@@ -202,17 +220,17 @@ def hardware_table(
         else:
             table[:, LEAK_PE] += found["leak_pj"]
             area = area + num_pes * found["area_um2"]
-        table[:, globals()[f"BWR_{letter}"]] = read_bw
-        table[:, globals()[f"BWW_{letter}"]] = write_bw
+        table[:, at.read_bandwidth], table[:, at.write_bandwidth] = read_bw, write_bw
     dummy = _lookup(
         library, columns["dummy_buffer_class"], columns["dummy_buffer_depth"], columns["dummy_buffer_block"]
     )
     area = area + (dummy_buffers or mesh_x) * dummy["area_um2"]
     bits = DRAM_BLOCK * WORD_BITS
-    table[:, BLOCK_D] = DRAM_BLOCK
-    table[:, READ_D] = library.dram_read_pj_per_bit * bits
-    table[:, WRITE_D] = library.dram_write_pj_per_bit * bits
-    table[:, BWR_D] = table[:, BWW_D] = dram_bandwidth
+    at = MAIN_MEMORY
+    table[:, at.block] = DRAM_BLOCK
+    table[:, at.read_pj] = library.dram_read_pj_per_bit * bits
+    table[:, at.write_pj] = library.dram_write_pj_per_bit * bits
+    table[:, at.read_bandwidth] = table[:, at.write_bandwidth] = dram_bandwidth
     table[:, MAC_PJ] = library.mac_pj
     return table, area * 1e-6
 
@@ -221,23 +239,24 @@ def architecture(row: NDArray[np.float64]) -> Architecture:
     """A row of the mapper's table as an architecture of the general model (areas left out)."""
     x, y = int(row[MESH_X]), int(row[MESH_Y])
 
-    def level(name: str, letter: str, mesh_x: int, mesh_y: int, leak: float) -> Level:
-        value = {key: float(row[globals()[f"{key}_{letter}"]]) for key in ("BLOCK", "READ", "WRITE", "BWR", "BWW")}
-        capacity = None if letter == "D" else int(row[globals()[f"CAP_{letter}"]])
+    def level(name: str, at: StorageColumns, mesh_x: int, mesh_y: int, leak: float) -> Level:
+        capacity = int(row[at.capacity]) if at.capacity >= 0 else None
+        read, write = float(row[at.read_pj]), float(row[at.write_pj])
         return Level(
-            name, int(value["BLOCK"]), capacity, mesh_x, mesh_y, value["BWR"], value["BWW"],
-            read_pj=value["READ"], write_pj=value["WRITE"], update_pj=value["WRITE"], leak_pj=leak,
+            name, int(row[at.block]), capacity, mesh_x, mesh_y,
+            float(row[at.read_bandwidth]), float(row[at.write_bandwidth]),
+            read_pj=read, write_pj=write, update_pj=write, leak_pj=leak,
         )  # fmt: skip
 
     return Architecture(
         (
-            level("DRAM", "D", 1, 1, 0.0),
-            level("shared_glb", "G", 1, 1, float(row[LEAK_G])),
+            level("DRAM", MAIN_MEMORY, 1, 1, 0.0),
+            level("shared_glb", STORAGE["shared_glb"], 1, 1, float(row[LEAK_G])),
             Level("dummy_buffer", mesh_x=x, leak_pj=float(row[LEAK_X])),
             # The three scratchpads of an element leak together; the table holds their sum.
-            level("ifmap_spad", "I", x, y, float(row[LEAK_PE])),
-            level("weights_spad", "W", x, y, 0.0),
-            level("psum_spad", "O", x, y, 0.0),
+            level("ifmap_spad", STORAGE["ifmap_spad"], x, y, float(row[LEAK_PE])),
+            level("weights_spad", STORAGE["weights_spad"], x, y, 0.0),
+            level("psum_spad", STORAGE["psum_spad"], x, y, 0.0),
         ),
         x,
         y,

@@ -236,7 +236,7 @@ class Architecture:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Numbers for the kernels: see ``evaluate_rows``."""
+        """Numbers for the kernels: see ``Hardware`` in :mod:`.kernels.loopnest`."""
 
         def limit(value: float | None) -> float:
             return math.inf if value is None else float(value)
@@ -546,18 +546,21 @@ def evaluate_batch(
             raise ArchGymError(
                 f"{what} has shape {index.shape} or entries outside 0..{size - 1}; give one index a mapping"
             )
-    energy, utilization = np.empty(rows), np.empty(rows)
+    layers = kernel.Layers(
+        np.array([problem.bounds for problem in problems], dtype=np.int64),
+        arrays[0]["info"],
+        arrays[0]["role"],
+        np.stack([row["weight"] for row in arrays]),
+        np.stack([row["coef"] for row in arrays]),
+    )
     cycles, verdict, place = (np.empty(rows, np.int64) for _ in range(3))
+    out = kernel.Out(np.empty(rows), cycles, verdict, place, np.empty(rows))
+    loops = kernel.Loops(batch.dim, batch.count, batch.level, batch.axis)
     run_blocks(
-        kernel.evaluate_rows, rows, kernel.BLOCK_ROWS,
-        np.array([problem.bounds for problem in problems], dtype=np.int64), arrays[0]["info"], arrays[0]["role"],
-        np.stack([row["weight"] for row in arrays]), np.stack([row["coef"] for row in arrays]),
-        keep_sets, rule_code(rule), elide_first_fill,
-        batch.dim, batch.count, batch.level, batch.axis,
-        hw["capacity"], hw["mesh"], hw["bandwidth"], hw["block"], hw["payers"], hw["energies"], hw["leak"],
-        hw["compute_pj"], indices[0], indices[1], indices[2], energy, cycles, verdict, place, utilization,
+        kernel.evaluate_rows, rows, kernel.BLOCK_ROWS, layers, kernel.Hardware(**hw), loops, keep_sets,
+        kernel.Which(*indices), rule_code(rule), elide_first_fill, out,
     )  # fmt: skip
-    return BatchResult(energy, cycles, verdict, place, utilization)
+    return BatchResult(**out._asdict())
 
 
 def stack(architectures: Sequence[Architecture]) -> dict[str, NDArray[Any]]:

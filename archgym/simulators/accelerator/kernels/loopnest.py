@@ -16,9 +16,11 @@ D)`` is the whole projection, for general tensors and the ideal rule.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 CURRENT, PRE297, IDEAL = 0, 1, 2
 """Rules for words that stay in a sliding tile: Timeloop after and before its pull request 297, and ideal reuse."""
@@ -36,6 +38,66 @@ OK, BAD_FACTOR, BAD_BOUND, FANOUT_X, FANOUT_Y, CAPACITY = 0, 1, 2, 3, 4, 5
 
 MAX_LOOPS = 64
 BLOCK_ROWS = 512
+
+
+class Layers(NamedTuple):
+    """Y problems of T tensors on D dims: one ``info (T, 3)`` and ``role (T, D)``, and each one's ``bounds (Y, D)``,
+    ``weights (Y, T, D)`` and ``coefs (Y, T, A, D)``."""
+
+    bounds: NDArray[np.int64]
+    info: NDArray[np.int64]
+    role: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    coefs: NDArray[np.int64]
+
+
+class Hardware(NamedTuple):
+    """H architectures of L levels, see :meth:`~archgym.simulators.accelerator.loopnest.Architecture.arrays`."""
+
+    capacity: NDArray[np.int64]
+    """Words of an instance, ``(H, L)``; -1 unlimited."""
+    mesh: NDArray[np.int64]
+    """Instances along X and Y, the MAC last, ``(H, L + 1, 2)``."""
+    bandwidth: NDArray[np.float64]
+    """Words a cycle and instance: reads, writes, both together, ``(H, L, 3)``."""
+    block: NDArray[np.int64]
+    """Words of an access, ``(H, L)``."""
+    payers: NDArray[np.int64]
+    """Instances, or clusters of them, that pay for an access at most, ``(H, L)``."""
+    energies: NDArray[np.float64]
+    """pJ of a read, a write and an update, ``(H, L, 3)``."""
+    leak: NDArray[np.float64]
+    """pJ a cycle and instance, ``(H, L)``."""
+    compute_pj: NDArray[np.float64]
+    """pJ of a multiply-accumulate, ``(H,)``."""
+
+
+class Loops(NamedTuple):
+    """Loops of n mappings, ``(n, M)`` each: entries with a trip count of 1 are empty, levels do not decrease along a
+    row, and within a level loops in time come before those in space."""
+
+    dim: NDArray[Any]
+    trips: NDArray[Any]
+    level: NDArray[Any]
+    axis: NDArray[Any]
+
+
+class Which(NamedTuple):
+    """For each of n rows the index of its layer, its keep set and its hardware."""
+
+    layer: NDArray[np.int64]
+    keep: NDArray[np.int64]
+    hardware: NDArray[np.int64]
+
+
+class Out(NamedTuple):
+    """What is written for each of n rows; NaN (cycles 0) where the verdict is not OK."""
+
+    energy_pj: NDArray[np.float64]
+    cycles: NDArray[np.int64]
+    verdict: NDArray[np.int64]
+    place: NDArray[np.int64]
+    utilization: NDArray[np.float64]
 
 
 @njit(cache=True, error_model="numpy")
@@ -464,22 +526,14 @@ def pack_loops(row, dim, count, level, axis, nest, starts):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def evaluate_rows(
-    first, last, bounds, info, role, weights, coefs, keeps, rule, elide_fills,
-    loop_dim, loop_count, loop_level, loop_axis,
-    capacity, mesh, bandwidth, block, payers, energies, leak, compute_pj,
-    layer_of, keep_of, hardware_of, energy_pj, cycles, verdict, where, utilization,
-):  # fmt: skip
-    """Evaluate rows ``first..last-1``, each a mapping of a layer on a hardware.
+def evaluate_rows(first, last, layers, hardware, loops, keeps, which, rule, elide_fills, out):
+    """Evaluate rows ``first..last-1``, each a mapping of a layer on a hardware, into ``out``; see the records above.
 
-    Layers: ``bounds (Y, D)``, ``coefs (Y, T, A, D)``, ``weights (Y, T, D)``; keep sets ``(K, L, T)``; loops ``(n, M)``,
-    entries with trip count 1 are empty, levels do not decrease along a row and within a level loops in time come before
-    those in space. Hardware: ``capacity, block, payers, leak (H, L)``, ``mesh (H, L + 1, 2)``, ``bandwidth, energies
-    (H, L, 3)``, ``compute_pj (H,)``. Outputs ``(n,)``: energy, cycles, verdict and its place, utilization.
+    ``keeps (K, L, T)`` are the keep sets; ``rule`` and ``elide_fills`` as in :func:`count_nest`.
     """
-    width = loop_dim.shape[1]
+    width = loops.dim.shape[1]
     levels, tensors = keeps.shape[1], keeps.shape[2]
-    dims, axes = coefs.shape[3], coefs.shape[2]
+    dims, axes = layers.coefs.shape[3], layers.coefs.shape[2]
     nest = np.empty((7, width), np.int64)
     starts = np.empty((2, levels + 1), np.int64)
     counts = np.empty((6, levels, tensors), np.int64)
@@ -488,32 +542,32 @@ def evaluate_rows(
     instances = np.empty(levels, np.int64)
     level_cycles = np.empty(levels, np.int64)
     reach = np.empty(dims, np.int64)
-    y, k, h = layer_of[first], keep_of[first], hardware_of[first]
-    weight, coef, keep = weights[y], coefs[y], keeps[k]
-    limits, fabric, bandwidths = capacity[h], mesh[h], bandwidth[h]
+    y, k, h = which.layer[first], which.keep[first], which.hardware[first]
+    weight, coef, keep = layers.weights[y], layers.coefs[y], keeps[k]
+    limits, fabric, bandwidths = hardware.capacity[h], hardware.mesh[h], hardware.bandwidth[h]
     for row in range(first, last):
-        if layer_of[row] != y:
-            y = layer_of[row]
-            weight, coef = weights[y], coefs[y]
-        if keep_of[row] != k:
-            k = keep_of[row]
+        if which.layer[row] != y:
+            y = which.layer[row]
+            weight, coef = layers.weights[y], layers.coefs[y]
+        if which.keep[row] != k:
+            k = which.keep[row]
             keep = keeps[k]
-        if hardware_of[row] != h:
-            h = hardware_of[row]
-            limits, fabric, bandwidths = capacity[h], mesh[h], bandwidth[h]
-        energy_pj[row] = np.nan
-        cycles[row] = 0
-        utilization[row] = np.nan
-        bad = pack_loops(row, loop_dim, loop_count, loop_level, loop_axis, nest, starts)
+        if which.hardware[row] != h:
+            h = which.hardware[row]
+            limits, fabric, bandwidths = hardware.capacity[h], hardware.mesh[h], hardware.bandwidth[h]
+        out.energy_pj[row] = np.nan
+        out.cycles[row] = 0
+        out.utilization[row] = np.nan
+        bad = pack_loops(row, loops.dim, loops.trips, loops.level, loops.axis, nest, starts)
         if bad >= 0:
-            verdict[row], where[row] = BAD_FACTOR, bad
+            out.verdict[row], out.place[row] = BAD_FACTOR, bad
             continue
         compute = count_nest(
-            info, role, weight, coef, keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
+            layers.info, layers.role, weight, coef, keep, nest, starts, rule, elide_fills, counts, instances, reach, work,
             sizes,
         )  # fmt: skip
-        code, place, _ = check_nest(bounds, y, keep, nest, starts, reach, counts, limits, fabric)
-        verdict[row], where[row] = code, place
+        code, place, _ = check_nest(layers.bounds, y, keep, nest, starts, reach, counts, limits, fabric)
+        out.verdict[row], out.place[row] = code, place
         if code != OK:
             continue
         total = cycles_of(compute, keep, counts, bandwidths, level_cycles)
@@ -522,14 +576,14 @@ def evaluate_rows(
             for t in range(tensors):
                 if keep[b, t]:
                     energy += access_energy(
-                        counts, b, t, block[h, b], payers[h, b], instances,
-                        energies[h, b, 0], energies[h, b, 1], energies[h, b, 2],
+                        counts, b, t, hardware.block[h, b], hardware.payers[h, b], instances,
+                        hardware.energies[h, b, 0], hardware.energies[h, b, 1], hardware.energies[h, b, 2],
                     )  # fmt: skip
-            energy += leak[h, b] * total * instances[b]
+            energy += hardware.leak[h, b] * total * instances[b]
         padded, true = 1, 1
         for d in range(dims):
             padded *= reach[d]
-            true *= bounds[y, d]
-        energy_pj[row] = energy + padded * compute_pj[h]
-        cycles[row] = total
-        utilization[row] = true / (float(total) * mesh[h, levels, 0] * mesh[h, levels, 1])
+            true *= layers.bounds[y, d]
+        out.energy_pj[row] = energy + padded * hardware.compute_pj[h]
+        out.cycles[row] = total
+        out.utilization[row] = true / (float(total) * fabric[levels, 0] * fabric[levels, 1])
