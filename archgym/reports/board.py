@@ -70,14 +70,18 @@ def write_board(
     if not kept:
         raise ArchGymError("no entry holds: " + "; ".join(row["reason"] for row in refused))
     scores = {name: {**score(suite, verified), "agent": name} for name, verified in kept.items()}
-    ranked = mean_ranks(suite, kept, suite.budget)["mean_ranks"]
+    # Entries are compared at the largest budget that all of them reached.
+    common = min(row["budgets"][-1] for row in scores.values())
+    for row in scores.values():
+        row["score"] = row["at"][str(common)]
+    ranked = mean_ranks(suite, kept, common)["mean_ranks"]
     order = sorted(scores, key=lambda name: scores[name]["score"][0])
     rows = [{**scores[name], "rank": ranked.get(name, float("nan")), "folder": str(places[name])} for name in order]
     text = render(
-        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent
+        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent, common
     )
     write_text(page, text)
-    return {"entries": rows, "refused": refused, "page": str(page)}
+    return {"entries": rows, "refused": refused, "page": str(page), "budget": common}
 
 
 def render(
@@ -87,15 +91,17 @@ def render(
     refused: Sequence[Mapping[str, str]],
     places: Mapping[str, Path],
     base: Path,
+    common: int,
 ) -> str:
-    """The page as one HTML text that opens offline."""
-    sections = [_table(suite, rows, refused, places, base), _grades(suite)]
+    """The page as one HTML text that opens offline; ``common``: the budget that entries are compared at."""
+    sections = [_table(suite, rows, refused, places, base, common), _grades(suite)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
     figures: dict[str, Any] = {}
     curves = {name: regrets(suite, verified, _points(suite)) for name, verified in entries.items()}
     for number, problem in enumerate(suite.problems):
         key = f"curve{number}"
-        figures[key] = _curves(suite, {name: columns[problem.key] for name, columns in curves.items()})
+        reach = {name: entries[name].entry.budgets(suite)[-1] for name in curves}
+        figures[key] = _curves(suite, {name: columns[problem.key] for name, columns in curves.items()}, reach)
         links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
         sections.append(_section(suite, problem, number, key, rows))
     return html_page(f"archgym suite: {suite.name} version {suite.version}", links, sections, figures)
@@ -105,13 +111,13 @@ def _points(suite: Suite) -> list[int]:
     return sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
 
 
-def _curves(suite: Suite, columns: Mapping[str, Any]) -> Figure:
-    """Median regret with quartiles by evaluations, one line an entry."""
-    at = _points(suite)
+def _curves(suite: Suite, columns: Mapping[str, Any], reach: Mapping[str, int]) -> Figure:
+    """Median regret with quartiles by evaluations, one line an entry, up to the evaluations that it reached."""
     lines = []
     for i, (name, rows) in enumerate(columns.items()):
         if len(rows):
-            low, middle, high = np.maximum(np.quantile(rows, [0.25, 0.5, 0.75], axis=0), FLOOR)
+            at = [point for point in _points(suite) if point <= reach[name]]
+            low, middle, high = np.maximum(np.quantile(rows[:, : len(at)], [0.25, 0.5, 0.75], axis=0), FLOOR)
             lines.append((name, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], at, low, middle, high))
     return anytime_figure(lines, "normalised regret")
 
@@ -122,6 +128,7 @@ def _table(
     refused: Sequence[Mapping[str, str]],
     places: Mapping[str, Path],
     base: Path,
+    common: int,
 ) -> str:
     head = ["entry", "score", *(f"{budget:,} evaluations" for budget in suite.budgets), "mean rank", "us/evaluation"]
     lines = []
@@ -130,7 +137,7 @@ def _table(
         link = url_quote(os.path.relpath(places[name], base))
         value, low, high = row["score"]
         cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
-        cells += [f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>' for cell in row["at"].values()]
+        cells += _cells(suite, row["at"])
         cells.append(f'<td data-value="{row["rank"]:.9g}">{row["rank"]:.2f}</td>')
         cost = row["agent_us_per_evaluation"]
         cells.append("<td>-</td>" if cost is None else f'<td data-value="{cost:.9g}">{cost:,.0f}</td>')
@@ -138,7 +145,7 @@ def _table(
     note = "".join(f"<li>{html.escape(Path(row['folder']).name)}: {html.escape(row['reason'])}</li>" for row in refused)
     return (
         '<section id="entries"><h2>Entries</h2><p>Interquartile mean of normalised regret over all problems and seeds '
-        f"(0 = best known, 1 = median random design) after {suite.budget:,} evaluations, with its 95 % bootstrap interval. "
+        f"(0 = best known, 1 = median random design) after {common:,} evaluations, with its 95 % bootstrap interval. "
         "Every improvement of every run was simulated again.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="entries"><table class="best sortable"><thead><tr>'
         + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
@@ -146,6 +153,12 @@ def _table(
         + (f"<h3>Refused</h3><ul>{note}</ul>" if note else "")
         + "</section>"
     )
+
+
+def _cells(suite: Suite, at: Mapping[str, Any]) -> list[str]:
+    """One cell a budget of the suite; a dash where the entry's runs end before."""
+    found = [at.get(str(budget)) for budget in suite.budgets]
+    return ["<td>-</td>" if cell is None else f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>' for cell in found]
 
 
 def _grades(suite: Suite) -> str:
@@ -179,13 +192,10 @@ def _section(suite: Suite, problem: SuiteProblem, number: int, key: str, rows: S
     lines = []
     for row in rows:
         about = row["problems"][problem.key]
-        cells = "".join(
-            "<td>-</td>" if cell is None else f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>'
-            for cell in about["regret"].values()
-        )
+        cells = "".join(_cells(suite, about["regret"]))
         meets = about["meets"]
         if problem.meets is not None:
-            share = meets[str(suite.budget)] if meets else None
+            share = list(meets.values())[-1] if meets else None
             cells += "<td>-</td>" if share is None else f'<td data-value="{share:.9g}">{share:.0%}</td>'
         lines.append(f'<tr><th scope="row">{html.escape(str(row["agent"]))}</th>{cells}</tr>')
     head = [

@@ -7,6 +7,7 @@ seeds: 5                      # a count (0, 1, ...) or a list
 problems:
   - dram/gzip
   - {problem: soc/edge_detection, objective: latency_ns}      # any option of make_problem
+  - {problem: dram/sort, space: wide, budget: 300}            # a problem too dear for the study's budget
 agents:
   - random                    # its defaults
   - agent: ga
@@ -41,7 +42,7 @@ import numpy as np
 
 from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.datasets.schema import hyperparameter_hash
-from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
 from archgym.options import check_options
 from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.reading import checked, parse_yaml, read_text
@@ -108,6 +109,7 @@ class StudySpec:
     log: str = "trials"
     description: str = ""
     text: str = field(default="", repr=False)
+    limits: Mapping[str, int] = field(default_factory=dict)  # problem key -> the most evaluations of a run on it
 
     def runs(self) -> list[RunSpec]:
         """All runs, each once. Seeds vary slowest and problems fastest, so that a study cut short is balanced."""
@@ -116,6 +118,9 @@ class StudySpec:
             self.seeds, _interleave(self.settings), self.problems
         ):
             run = RunSpec(problem, options, agent, hyperparameters, seed, budget, self.batch)
+            limit = self.limits.get(run.problem_key, budget)
+            if limit < budget:
+                run = dataclasses.replace(run, budget=limit)
             made.setdefault(run.id, run)
         return list(made.values())
 
@@ -206,7 +211,8 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
     if data.log not in LOGS:
         raise UnknownNameError(f"log of {source}", data.log, LOGS)
     entries = [_AgentEntry(entry) if isinstance(entry, str) else entry for entry in data.agents]
-    problems = tuple(_problem(entry, source) for entry in data.problems)
+    limits: dict[str, int] = {}
+    problems = tuple(_problem(entry, source, limits) for entry in data.problems)
     seeds = tuple(range(data.seeds)) if isinstance(data.seeds, int) else tuple(dict.fromkeys(data.seeds))
     most = MAX_RUNS // (len(problems) * len(seeds))
     settings: list[tuple[str, Mapping[str, Any], int]] = []
@@ -224,6 +230,7 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
         log=data.log,
         description=data.description.strip(),
         text=text,
+        limits=limits,
     )
 
 
@@ -231,13 +238,16 @@ def _file_word(source: str) -> str:
     return re.sub(r"[^\w .+@-]", "-", Path(source).stem)[:100] or "study"
 
 
-def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[str, Any]]:
+def _problem(entry: str | Mapping[str, Any], source: str, limits: dict[str, int]) -> tuple[str, Mapping[str, Any]]:
+    """Name and options of an entry of ``problems``; the budget of its own, where it has one, goes into ``limits``."""
     options: dict[str, Any] = {}
+    limit: Any = None
     if isinstance(entry, str):
         name = entry
     elif isinstance(entry.get("problem"), str):
-        name = entry["problem"]
-        options = check_options({key: value for key, value in entry.items() if key != "problem"}, f"{name} in {source}")
+        name, limit = entry["problem"], entry.get("budget")
+        own = {key: value for key, value in entry.items() if key not in ("problem", "budget")}
+        options = check_options(own, f"{name} in {source}")
     else:
         raise ArchGymError(
             f"a problem of {source} is {quote(entry)}; expected a name or a mapping with the key 'problem'"
@@ -250,7 +260,11 @@ def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[
         known = simulator.workloads()
         if workload not in known:
             raise UnknownNameError(f"workload of {kind}", workload, known)
-    return f"{kind}/{workload}", options
+    name = f"{kind}/{workload}"
+    if limit is not None:
+        limit = whole_number(f"the budget of {name} in {source}", limit, "simulator evaluations")
+        limits[RunSpec(name, options, "", {}, 0, 1).problem_key] = limit
+    return name, options
 
 
 def _count(entry: _AgentEntry) -> int:

@@ -1,4 +1,4 @@
-"""``archgym suite list | describe | run | score | verify | board | measure``."""
+"""``archgym suite list | describe | run | score | verify | pack | board | measure``."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ def describe(name: str, as_json: bool) -> None:
 @click.option(
     "--hyper", multiple=True, metavar="NAME=VALUE", help="hyperparameter in place of the default (repeatable)"
 )
+@click.option("--budget", "budget", type=int, help="evaluations of a run, one of the suite's budgets [the largest]")
 @click.option("--out", "folder", type=click.Path(path_type=Path), help="folder of the entry [out/NAME-AGENT]")
 @click.option("--executor", default="processes", show_default=True, help="serial, processes[:N] or ray[:ADDRESS]")
 @click.option("--workers", type=int, help="processes or actors [all processors]")
@@ -110,6 +111,7 @@ def run(
     command: str | None,
     called: str | None,
     hyper: tuple[str, ...],
+    budget: int | None,
     folder: Path | None,
     executor: str,
     workers: int | None,
@@ -131,11 +133,11 @@ def run(
     if command is not None:
         if hyper:
             raise ArchGymError("--hyper belongs to --agent; a program of your own takes what its command line says")
-        done, runs = run_command(loaded, folder, command, label, resume=resume)
+        done, runs = run_command(loaded, folder, command, label, budget=budget, resume=resume)
         failed: list[Any] = []
     else:
         result = run_entry(
-            loaded, folder, str(agent), parse_options(hyper), executor=make_executor(executor, workers, 1),
+            loaded, folder, str(agent), parse_options(hyper), budget=budget, executor=make_executor(executor, workers, 1),
             resume=resume, console=None if as_json else err,
             max_seconds=60 * max_minutes if max_minutes is not None else None,
         )  # fmt: skip
@@ -186,7 +188,7 @@ def _print_score(loaded: Any, result: dict[str, Any]) -> None:
     for note in result["notes"]:
         out.print(note, highlight=False)
     table = Table(
-        Column("problem", overflow="fold"), *(Column(f"{b:,}", justify="right") for b in loaded.budgets), "meets"
+        Column("problem", overflow="fold"), *(Column(f"{b:,}", justify="right") for b in result["budgets"]), "meets"
     )
     for row in result["problems"].values():
         cells = ["-" if cell is None else f"{cell[0]:.4f}" for cell in row["regret"].values()]
@@ -240,6 +242,26 @@ def score_(name: str, folder: Path, as_json: bool) -> None:
 
 @suite.command()
 @click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", "target", type=click.Path(path_type=Path), required=True, help="folder of the packed entry")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def pack(name: str, folder: Path, target: Path, as_json: bool) -> None:
+    """Verify the entry in FOLDER and write what it amounts to: the improvements of its runs, some kilobytes."""
+    from archgym.suites.packing import pack as pack_entry
+    from archgym.suites.suite import load_suite
+
+    made = pack_entry(load_suite(name), folder, target)
+    if as_json:
+        print_json(made)
+        return
+    out.print(
+        f"{made['runs']:,} runs, {made['steps']:,} improvements, {made['bytes']:,} bytes: {target}",
+        soft_wrap=True, highlight=False,
+    )  # fmt: skip
+
+
+@suite.command()
+@click.argument("name")
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--out", "page", type=click.Path(path_type=Path, dir_okay=False), default=Path("board.html"), show_default=True
@@ -266,35 +288,52 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
 
 @suite.command()
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--samples", type=click.IntRange(min=100), help="uniform designs a problem [as the file says]")
+@click.option("--seeds", type=click.IntRange(min=1), help="seeds they are drawn over [as the file says]")
+@click.option("--methods", help="agents that look for the best design [as the file says]")
 @click.option(
-    "--samples", type=click.IntRange(min=100), default=20_000, show_default=True, help="uniform designs a problem"
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="seeds they are drawn over")
-@click.option("--methods", default="ga,re,local", show_default=True, help="agents that look for the best design")
-@click.option(
-    "--evaluations", type=click.IntRange(min=0), default=0, help="evaluations of each; 0 keeps the known best"
+    "--evaluations", type=click.IntRange(min=0), help="evaluations of each; 0 keeps the known best [as the file says]"
 )
 @click.option("--only", help="measure only problems whose title holds this text")
+@click.option("--missing", is_flag=True, help="measure only problems that were not measured yet")
+@click.option("--like", help="take over what another suite measured of the same problems on the same scale")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def measure(
-    path: Path, samples: int, seeds: int, methods: str, evaluations: int, only: str | None, as_json: bool
+    path: Path,
+    samples: int | None,
+    seeds: int | None,
+    methods: str | None,
+    evaluations: int | None,
+    only: str | None,
+    missing: bool,
+    like: str | None,
+    as_json: bool,
 ) -> None:
     """Measure the problems of the suite in the YAML file PATH and write what is known of each into it."""
+    from dataclasses import replace
+
     from archgym.suites.measure import measure as measure_problem
+    from archgym.suites.measure import take_over
     from archgym.suites.suite import load_suite
     from archgym.suites.writing import write_suite
 
     loaded = load_suite(path)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
+    given = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
     problems = list(loaded.problems)
+    if like is not None:
+        problems = take_over(problems, load_suite(like))
+        write_suite(path, loaded, problems)
     measured = []
-    for i, problem in enumerate(problems):
-        if only is not None and only not in problem.title:
+    for i, problem in enumerate(list(problems)):
+        if (only is not None and only not in problem.title) or (missing and problem.known is not None):
             continue
+        how = replace(problem.measuring, **{key: value for key, value in given.items() if value is not None})
         with err.status(f"measuring {problem.title}") if not as_json else _nothing():
             problems[i] = measure_problem(
-                problem, samples=samples, seeds=seeds, methods=names, evaluations=evaluations,
-                command=f"archgym suite measure {path.name} --methods {methods} --evaluations {evaluations}",
+                problem, samples=how.samples, seeds=how.seeds, methods=how.methods, evaluations=how.evaluations,
+                command=f"archgym suite measure {path.name} --methods {','.join(how.methods)} "
+                f"--evaluations {how.evaluations}",
             )  # fmt: skip
         # Written after every problem: a long measurement that is killed keeps what it has.
         write_suite(path, loaded, problems)

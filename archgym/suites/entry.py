@@ -49,6 +49,7 @@ class Entry:
         agent: name of the agent; for a program of one's own the name that it goes by.
         hyperparameters: of the agent.
         command: the program that searched; empty for a registered agent.
+        budget: evaluations of a run, one of the suite's budgets; the largest where None.
         archgym, python, machine: where it was made.
         created_s: seconds since the epoch.
     """
@@ -59,6 +60,7 @@ class Entry:
     agent: str
     hyperparameters: Mapping[str, Scalar | None] = field(default_factory=dict)
     command: str = ""
+    budget: int | None = None
     archgym: str = ""
     python: str = ""
     machine: str = ""
@@ -81,7 +83,11 @@ class Entry:
 
     def runs(self, suite: Suite) -> list[RunSpec]:
         """The runs it has to hold."""
-        return suite.runs(self.agent, self.hyperparameters)
+        return suite.runs(self.agent, self.hyperparameters, self.budget)
+
+    def budgets(self, suite: Suite) -> tuple[int, ...]:
+        """Those of the suite's budgets that its runs reach."""
+        return tuple(budget for budget in suite.budgets if self.budget is None or budget <= self.budget)
 
     @classmethod
     def read(cls, folder: Path | str) -> Entry:
@@ -108,15 +114,19 @@ class Entry:
         write_text(folder / FILE, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
 
-def new_entry(suite: Suite, agent: str, hyperparameters: Mapping[str, Any], command: str = "") -> Entry:
+def new_entry(
+    suite: Suite, agent: str, hyperparameters: Mapping[str, Any], command: str = "", budget: int | None = None
+) -> Entry:
     """An entry of this machine."""
     from archgym.measure import machine
 
     if not _NAME.match(agent):
         raise ArchGymError(f"an agent is called {agent[:80]!r}; expected letters, digits and _ . : - (at most 80)")
+    if budget is not None and budget not in suite.budgets:
+        raise ArchGymError(f"the budget of an entry is {budget}; {suite.name} is scored at {list(suite.budgets)}")
     return Entry(
-        suite.name, suite.version, suite.fingerprint, agent, dict(hyperparameters), command, __version__,
-        platform.python_version(), machine(), time.time(),
+        suite.name, suite.version, suite.fingerprint, agent, dict(hyperparameters), command,
+        None if budget == suite.budget else budget, __version__, platform.python_version(), machine(), time.time(),
     )  # fmt: skip
 
 
@@ -143,12 +153,9 @@ def _open(folder: Path, made: Entry, suite: Suite, resume: bool) -> Entry:
             raise ArchGymError(
                 f"{folder} holds an entry already; add --resume to continue it, or choose another folder"
             )
-        if (old.agent, dict(old.hyperparameters), old.command) != (
-            made.agent,
-            dict(made.hyperparameters),
-            made.command,
-        ):
-            raise ArchGymError(f"{folder} holds the entry of {old.name}, not of {made.name}; choose another folder")
+        if any(getattr(old, name) != getattr(made, name) for name in ("agent", "hyperparameters", "command", "budget")):
+            what = [f"{entry.name}, {entry.budget or suite.budget} evaluations" for entry in (old, made)]
+            raise ArchGymError(f"{folder} holds the entry of {what[0]}, not of {what[1]}; choose another folder")
         return old
     made.write(folder)
     return made
@@ -161,9 +168,12 @@ def study_spec(suite: Suite, entry: Entry) -> StudySpec:
     agent: dict[str, Any] = {"agent": entry.agent, "ranges": dict(entry.hyperparameters), "defaults": True}
     content = {
         "name": f"{suite.name}-{suite.version}",
-        "budget": suite.budget,
+        "budget": entry.budget or suite.budget,
         "seeds": suite.seeds,
-        "problems": [{"problem": p.problem, **p.options} for p in suite.problems],
+        "problems": [
+            {"problem": p.problem, **p.options, **({"budget": p.budget} if p.budget is not None else {})}
+            for p in suite.problems
+        ],
         "agents": ["random" if entry.command else agent],
         "log": "trials",
     }
@@ -176,6 +186,7 @@ def run_entry(
     agent: str,
     hyperparameters: Mapping[str, Any] | None = None,
     *,
+    budget: int | None = None,
     executor: Executor | None = None,
     resume: bool = False,
     console: Console | None = None,
@@ -188,18 +199,21 @@ def run_entry(
         folder: where the entry goes.
         agent: a registered agent, or ``module:Class`` of one's own.
         hyperparameters: in place of the defaults.
+        budget: evaluations of a run, one of the suite's budgets; the largest where None.
         executor, resume, console, max_seconds: as :func:`archgym.studies.run_study` takes them.
     """
     from archgym.agents.base import load_agent
 
     folder = Path(folder)
     full = load_agent(agent).hyperparameters(**dict(hyperparameters or {})).as_dict()
-    entry = _open(folder, new_entry(suite, agent, full), suite, resume)
+    entry = _open(folder, new_entry(suite, agent, full, budget=budget), suite, resume)
     spec = study_spec(suite, entry)
     return run_study(spec, folder, executor=executor, resume=resume, console=console, max_seconds=max_seconds)
 
 
-def run_command(suite: Suite, folder: Path | str, command: str, name: str, *, resume: bool = False) -> tuple[int, int]:
+def run_command(
+    suite: Suite, folder: Path | str, command: str, name: str, *, budget: int | None = None, resume: bool = False
+) -> tuple[int, int]:
     """Let a program of one's own search: it finds its runs with :func:`archgym.suites.given_runs`.
 
     Returns:
@@ -209,7 +223,7 @@ def run_command(suite: Suite, folder: Path | str, command: str, name: str, *, re
         ArchGymError: the program ended with another exit code than 0.
     """
     folder = Path(folder)
-    entry = _open(folder, new_entry(suite, name, {}, command), suite, resume)
+    entry = _open(folder, new_entry(suite, name, {}, command, budget), suite, resume)
     Study.create(folder, study_spec(suite, entry), resume=True)
     (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
     environment = {**os.environ, VARIABLE: str(folder.resolve())}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
 from archgym.suites.scale import threshold
-from archgym.suites.suite import Best, Known, SuiteProblem
+from archgym.suites.suite import Best, Known, Suite, SuiteProblem
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999)
 BATCH = 4096
@@ -146,13 +146,14 @@ def _best(
         return Best(optimum.reward, dict(optimum.design), True, optimum.designs, {}, optimum.command)
     before = given.known.best if given.known is not None else None
     if before is not None:
-        # A design found before may be of another version of the simulator: only its value here counts.
-        try:
-            value = float(problem.evaluate(problem.space.encode(before.design))[1][0])
-        except ArchGymError:
-            before = None
-        else:
-            before = replace(before, reward=value)
+        before = _here(problem, before)
+    if optimum is not None:
+        # The best that ships with the simulator, of searches of its own.
+        shipped = Best(optimum.reward, dict(optimum.design), False, optimum.designs, {}, optimum.command)
+        value = _here(problem, shipped)
+        if value is not None and (before is None or value.reward > before.reward):
+            kept = before.methods if before is not None else {}
+            before = replace(value, methods={**kept, "shipped": value.reward})
     if evaluations:
         reward, design, found = search_best(problem, methods, evaluations, progress=on_method)
         if before is None or reward > before.reward:
@@ -161,3 +162,21 @@ def _best(
     if before is None:
         raise ArchGymError(f"no best design of {given.title} is known yet; give --evaluations")
     return before
+
+
+def _here(problem: Problem, best: Best) -> Best | None:
+    """A design found before may be of another version of the simulator: only its value here counts."""
+    try:
+        return replace(best, reward=float(problem.evaluate(problem.space.encode(best.design))[1][0]))
+    except ArchGymError:
+        return None
+
+
+def take_over(problems: Sequence[SuiteProblem], other: Suite) -> list[SuiteProblem]:
+    """The problems, with what ``other`` measured of those that it holds on the same scale."""
+
+    def same(problem: SuiteProblem) -> tuple[Any, ...]:
+        return (problem.key, problem.scale, problem.unit, problem.meets)
+
+    known = {same(problem): problem.known for problem in other.problems}
+    return [replace(problem, known=problem.known or known.get(same(problem))) for problem in problems]

@@ -41,14 +41,16 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
     """The score of an entry, JSON-able.
 
     Returns:
-        entry, agent, holds; ``score``: the interquartile mean of normalised regret over all problems and runs at the
-        largest budget, ``[value, low, high]`` (stratified bootstrap, 95 %); ``at``: the same at every budget;
+        entry, agent, holds; ``budgets``: those of the suite that the entry's runs reach; ``score``: the interquartile
+        mean of normalised regret over all problems and runs at the largest of them, ``[value, low, high]`` (stratified
+        bootstrap, 95 %); ``at``: the same at every one;
         ``profile``: share of runs within each level of regret; ``problems``: median, quartiles and the share that
         meets the budgets, a problem and budget; ``agent_us_per_evaluation``.
     """
-    columns = regrets(suite, verified, suite.budgets)
+    budgets = verified.entry.budgets(suite)
+    columns = regrets(suite, verified, budgets)
     at: dict[str, Any] = {}
-    for position, budget in enumerate(suite.budgets):
+    for position, budget in enumerate(budgets):
         cells = [rows[:, position] for rows in columns.values() if len(rows)]
         at[str(budget)] = stratified_interval(cells).as_list()
     last = [rows[:, -1] for rows in columns.values() if len(rows)]
@@ -56,7 +58,7 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
     agent_s = np.array([run.agent_s for run in verified.runs])
     evaluations = np.array([run.evaluations for run in verified.runs], dtype=np.float64)
     timed = np.isfinite(agent_s)
-    meeting = {str(budget): met(suite, verified, budget) for budget in suite.budgets}
+    meeting = {str(budget): met(suite, verified, budget) for budget in budgets}
     problems = {}
     for problem in suite.problems:
         rows = columns[problem.key]
@@ -65,7 +67,7 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
             "runs": len(rows),
             "regret": {
                 str(budget): np.quantile(rows[:, i], [0.5, 0.25, 0.75]).tolist() if len(rows) else None
-                for i, budget in enumerate(suite.budgets)
+                for i, budget in enumerate(budgets)
             },
             "meets": {budget: shares_met.get(problem.key) for budget, shares_met in meeting.items()}
             if problem.meets is not None
@@ -77,7 +79,8 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
         "agent": verified.entry.name,
         "holds": verified.holds,
         "runs": len(verified.runs),
-        "score": at[str(suite.budgets[-1])],
+        "budgets": list(budgets),
+        "score": at[str(budgets[-1])],
         "at": at,
         "profile": {str(level): float(share) for level, share in zip(PROFILE, shares, strict=True)},
         "agent_us_per_evaluation": float(1e6 * agent_s[timed].sum() / evaluations[timed].sum())

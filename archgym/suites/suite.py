@@ -86,6 +86,23 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """How ``archgym suite measure`` measures a problem: more of everything where an evaluation is cheap.
+
+    Attributes:
+        samples: uniform designs.
+        seeds: seeds that they are drawn over.
+        evaluations: simulator evaluations of each method; 0 where an exhaustive optimum ships.
+        methods: agents that look for the best design.
+    """
+
+    samples: int = 20_000
+    seeds: int = 20
+    evaluations: int = 10_000
+    methods: tuple[str, ...] = ("ga", "re", "local")
+
+
+@dataclass(frozen=True)
 class SuiteProblem:
     """One problem of a suite.
 
@@ -98,6 +115,9 @@ class SuiteProblem:
         meets: a reward of at least this meets every budget of the problem; the share of runs that do is part of the
             score. None where the problem has no budgets.
         group: what the problem stands for, a word.
+        budget: the most evaluations of a run, where each costs milliseconds and the suite's largest budget is too
+            dear; None for that.
+        measuring: how much is spent on measuring it.
         known: what it is measured against; None before ``archgym suite measure``.
     """
 
@@ -107,6 +127,8 @@ class SuiteProblem:
     unit: float = 1.0
     meets: float | None = None
     group: str = ""
+    budget: int | None = None
+    measuring: Measuring = field(default_factory=Measuring)
     known: Known | None = None
 
     @cached_property
@@ -175,16 +197,19 @@ class Suite:
     def fingerprint(self) -> str:
         """Hash of what entries must agree on: problems with options, workloads and versions, budgets, seeds."""
         parts = [
-            (p.key, p.known.workload if p.known else "", p.known.version if p.known else "") for p in self.problems
+            (p.key, p.budget, p.known.workload if p.known else "", p.known.version if p.known else "")
+            for p in self.problems
         ]
         return hashlib.sha256(repr((self.name, self.version, self.budgets, self.seeds, parts)).encode()).hexdigest()[
             :16
         ]
 
-    def runs(self, agent: str, hyperparameters: Mapping[str, Any]) -> list[RunSpec]:
-        """The runs of an entry; seeds vary slowest, so that an entry cut short is balanced."""
+    def runs(self, agent: str, hyperparameters: Mapping[str, Any], budget: int | None = None) -> list[RunSpec]:
+        """The runs of an entry; seeds vary slowest, so that an entry cut short is balanced. ``budget``: of the entry,
+        where it is smaller than the suite's."""
+        most = budget or self.budget
         return [
-            RunSpec(p.problem, p.options, agent, hyperparameters, seed, self.budget)
+            RunSpec(p.problem, p.options, agent, hyperparameters, seed, min(most, p.budget or most))
             for seed in range(self.seeds)
             for p in self.problems
         ]
@@ -233,6 +258,11 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
         raise ArchGymError(f"{where} has the budgets {list(suite.budgets)}; expected increasing numbers of evaluations")
     if suite.seeds < 1 or suite.version < 1:
         raise ArchGymError(f"{where} has seeds {suite.seeds} and version {suite.version}; expected positive numbers")
+    for problem in suite.problems:
+        if problem.budget is not None and problem.budget not in suite.budgets:
+            raise ArchGymError(
+                f"{problem.problem} has the budget {problem.budget} in {where}; expected one of {list(suite.budgets)}"
+            )
     keys = [problem.key for problem in suite.problems]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)

@@ -12,6 +12,8 @@ Nothing of an entry is believed but the designs and their order. Of every run
   (``wrong-problem``, ``wrong-version``, ``wrong-run``); every run must be there (``missing-run``);
 - an agent of archgym that repeats exactly must do so again (``does-not-repeat``).
 
+Of a packed entry (see :mod:`archgym.suites.packing`) there are only the improvements, all of which are simulated again.
+
 Results of another machine may differ in the last bits of a float: metrics are equal where they agree to 1e-9.
 """
 
@@ -36,6 +38,7 @@ from archgym.space import Designs
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.suites.entry import Entry, belongs
+from archgym.suites.packing import PackedRun, is_packed, read_packed
 from archgym.suites.suite import Suite, SuiteProblem
 
 TOLERANCE = 1e-9
@@ -70,6 +73,7 @@ class VerifiedRun:
         evaluations: simulator evaluations.
         agent_s: seconds between the first and last trial that were not simulation; NaN where unknown.
         design: the best design, by name.
+        designs: value indices of the curve's designs ``(len(curve), d)``.
     """
 
     spec: RunSpec
@@ -78,6 +82,7 @@ class VerifiedRun:
     evaluations: int
     agent_s: float
     design: dict[str, Any]
+    designs: Designs
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def verify(
         suite: the suite it is an entry of.
         folder: the entry's folder.
         sample: trials of each run that are simulated again beside the improvements.
-        repeat: runs that a registered agent does again, the smallest logs first.
+        repeat: runs that a registered agent does again, drawn by ``seed`` among those on the quickest problems.
         seed: draws the sample.
         progress: called with the number of runs done after each.
 
@@ -138,8 +143,15 @@ def verify(
     rng = np.random.default_rng(seed)
     simulated = 0
     problems = {problem.key: problem for problem in suite.problems}
+    packed = read_packed(folder) if is_packed(folder) else None
+    if packed is not None:
+        notes.append("packed: the improvements are checked, the trials between them are not in it")
+    found: _Check | _PackedCheck
     for number, spec in enumerate(entry.runs(suite), 1):
-        found = _Check(spec, problems[spec.problem_key], entry, study.shard(spec), sample, rng)
+        if packed is not None:
+            found = _PackedCheck(spec, problems[spec.problem_key], packed.get(spec.id))
+        else:
+            found = _Check(spec, problems[spec.problem_key], entry, study.shard(spec), sample, rng)
         try:
             runs.append(found.run())
         except _Fault as fault:
@@ -151,7 +163,7 @@ def verify(
             progress(number)
     repeated = 0
     if not findings and repeat:
-        repeated = _repeat(entry, study, runs, repeat, findings, notes)
+        repeated = _repeat(entry, runs, repeat, rng, findings, notes)
     return Verified(entry, runs, findings, simulated, repeated, notes)
 
 
@@ -206,6 +218,7 @@ class _Check:
             int(done[-1]),
             max(0.0, span - simulation) if len(set(seconds)) > 1 else float("nan"),
             self.problem.space.decode(designs[best])[0],
+            designs[improvements],
         )
 
     def _check_names(self, info: dict[str, Any]) -> None:
@@ -282,6 +295,47 @@ class _Check:
             )
 
 
+class _PackedCheck:
+    """The checks of one run of a packed entry."""
+
+    def __init__(self, spec: RunSpec, problem: SuiteProblem, packed: PackedRun | None) -> None:
+        self.spec, self.suite_problem, self.packed = spec, problem, packed
+        self.simulated = 0
+
+    def run(self) -> VerifiedRun:
+        packed = self.packed
+        if packed is None:
+            raise _Fault("missing-run", f"there is no run on {self.spec.problem} with the seed {self.spec.seed}")
+        if packed.evaluations > self.spec.budget:
+            raise _Fault(
+                "budget-overdrawn", f"{packed.evaluations:,} designs were simulated; the budget is {self.spec.budget:,}"
+            )
+        problem = self.suite_problem.make()
+        rows = [step[2] for step in packed.steps]
+        if len({len(row) for row in rows}) > 1:
+            raise _Fault("wrong-problem", "its designs differ in length")
+        designs = problem.space.check(np.array(rows, dtype=np.int64))
+        rewards = np.array([step[1] for step in packed.steps])
+        again = problem.evaluate(designs, seed=self.spec.seed)[1]
+        self.simulated = len(designs)
+        wrong = np.flatnonzero(~_equal(again, rewards))
+        if len(wrong):
+            i = int(wrong[0])
+            raise _Fault(
+                "result-differs",
+                f"evaluation {packed.steps[i][0]} has the reward {rewards[i]:.10g}; simulating its design gives {again[i]:.10g}",
+            )
+        return VerifiedRun(
+            self.spec,
+            self.suite_problem,
+            [(at, reward) for at, reward, _ in packed.steps],
+            packed.evaluations,
+            float("nan") if packed.agent_s is None else packed.agent_s,
+            problem.space.decode(designs[-1])[0],
+            designs,
+        )
+
+
 def _equal(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.isclose(a, b, rtol=TOLERANCE, atol=0.0, equal_nan=True)
 
@@ -292,9 +346,14 @@ def _improvements(rewards: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _repeat(
-    entry: Entry, study: Study, runs: Sequence[VerifiedRun], count: int, findings: list[Finding], notes: list[str]
+    entry: Entry,
+    runs: Sequence[VerifiedRun],
+    count: int,
+    rng: np.random.Generator,
+    findings: list[Finding],
+    notes: list[str],
 ) -> int:
-    """Let the agent do the smallest runs again; returns how many it did."""
+    """Let the agent do some runs again; returns how many it did."""
     from archgym.agents.base import load_agent, make_agent
     from archgym.agents.search import search
     from archgym.registry import AGENTS
@@ -306,7 +365,10 @@ def _repeat(
         notes.append(f"{entry.agent} learns in floating point, which differs between machines: not made to repeat")
         return 0
     done = 0
-    for run in sorted(runs, key=lambda run: study.shard(run.spec).stat().st_size)[:count]:
+    # Problems with a budget of their own are those whose evaluations are dear.
+    quick = [run for run in runs if run.problem.budget is None] or list(runs)
+    for number in rng.permutation(len(quick))[:count]:
+        run = quick[number]
         problem = run.problem.make()
         agent = make_agent(entry.agent, problem, run.spec.seed, **dict(entry.hyperparameters))
         result = search(problem, agent, run.spec.budget, batch=run.spec.batch)

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from archgym.suites.suite import Suite, SuiteProblem
+from archgym.suites.suite import Measuring, Suite, SuiteProblem
 from archgym.writing import write_text
 
 
 def _plain(problem: SuiteProblem) -> dict[str, Any]:
     defaults = {f.name: f.default for f in dataclasses.fields(SuiteProblem)}
     whole = dataclasses.asdict(problem)
+    usual = dataclasses.asdict(Measuring())
+    whole["measuring"] = {key: value for key, value in whole["measuring"].items() if value != usual[key]}
+    if "methods" in whole["measuring"]:
+        whole["measuring"]["methods"] = list(whole["measuring"]["methods"])
     return {key: value for key, value in whole.items() if value != defaults.get(key) and value not in ({}, None)}
 
 

@@ -91,6 +91,17 @@ def test_a_number_as_grid_takes_levels_of_every_range():
     assert {h["walkers"] for _, h, _ in spec.settings} == {1, 32, 1024}
 
 
+def test_a_problem_may_have_a_smaller_budget_than_the_study():
+    text = "budget: 50\nagents: [random, {agent: ga, budget: 5}]\nproblems: [synthetic/branin, {problem: synthetic/rugged, budget: 20}]"
+    budgets = {(run.problem, run.agent): run.budget for run in parse_spec(text).runs()}
+    assert budgets == {
+        ("synthetic/branin", "random"): 50, ("synthetic/rugged", "random"): 20,
+        ("synthetic/branin", "ga"): 5, ("synthetic/rugged", "ga"): 5,
+    }  # fmt: skip
+    with pytest.raises(ArchGymError, match="the budget of synthetic/rugged"):
+        parse_spec(text.replace("budget: 20", "budget: -1"))
+
+
 def test_a_study_cut_short_is_balanced():
     runs = parse_spec(SPEC).runs()
     head = runs[: len(runs) // 4]

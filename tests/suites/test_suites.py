@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sys
@@ -19,9 +20,12 @@ from hypothesis import strategies as st
 from archgym.cli import main
 from archgym.datasets.shards import read_shard
 from archgym.errors import ArchGymError
+from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
 from archgym.suites.measure import draws_for, measure
+from archgym.suites.packing import FILE as PACKED
+from archgym.suites.packing import pack
 from archgym.suites.scale import normalised
 from archgym.suites.score import mean_ranks, score
 from archgym.suites.writing import suite_text, write_suite
@@ -405,3 +409,119 @@ def test_an_agent_of_ones_own_runs_by_its_module(suite: Suite, tmp_path: Path, m
     assert any("no agent of archgym" in note for note in numbers["score"]["notes"])
     wrong = CliRunner().invoke(main, [*command[:3], "--agent", "my_agents:Yours", "--out", "other"])
     assert wrong.exit_code == 2 and "my_agents:Yours" in wrong.output
+
+
+# --- smaller budgets, packed entries ---------------------------------------------------------------------------------
+
+
+def test_a_dear_problem_and_a_short_entry_have_smaller_budgets(suite: Suite, tmp_path: Path) -> None:
+    dear = parse_suite(
+        suite.text.replace("- problem: synthetic/packing\n", "- problem: synthetic/packing\n  budget: 20\n")
+    )
+    assert dear.problems[1].budget == 20 and dear.fingerprint != suite.fingerprint
+    assert run_entry(dear, tmp_path / "whole", "random", executor=make_executor("serial")).done == 4
+    verified = verify(dear, tmp_path / "whole")
+    assert verified.holds, verified.findings
+    assert [run.evaluations for run in verified.runs] == [60, 20, 60, 20]
+    assert run_entry(dear, tmp_path / "short", "random", budget=20, executor=make_executor("serial")).done == 4
+    short = verify(dear, tmp_path / "short")
+    assert short.holds and {run.evaluations for run in short.runs} == {20}
+    result = score(dear, short)
+    assert result["budgets"] == [20] and list(result["at"]) == ["20"] and result["score"] == result["at"]["20"]
+    assert result["at"]["20"] == score(dear, verified)["at"]["20"]
+    with pytest.raises(ArchGymError, match=r"scored at \[20, 60\]"):
+        run_entry(dear, tmp_path / "odd", "random", budget=30)
+    with pytest.raises(ArchGymError, match="not of random, 60 evaluations"):
+        run_entry(dear, tmp_path / "short", "random", resume=True)
+    with pytest.raises(ArchGymError, match="expected one of"):
+        parse_suite(
+            suite.text.replace("- problem: synthetic/packing\n", "- problem: synthetic/packing\n  budget: 30\n")
+        )
+
+
+@pytest.fixture(scope="module")
+def packed(suite: Suite, honest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("packed") / "entry"
+    made = pack(suite, honest, target)
+    assert made["runs"] == 4 and made["bytes"] < 20_000
+    return target
+
+
+def test_a_packed_entry_scores_as_the_whole(suite: Suite, honest: Path, packed: Path, tmp_path: Path) -> None:
+    verified = verify(suite, packed)
+    assert verified.holds and verified.repeated == 1 and "packed" in verified.notes[0]
+    assert score(suite, verified) == score(suite, verify(suite, honest))
+    assert pack(suite, packed, tmp_path / "again")["steps"] == verified.simulated
+    assert (tmp_path / "again" / PACKED).read_bytes() == (packed / PACKED).read_bytes()
+    with pytest.raises(ArchGymError, match="already"):
+        pack(suite, honest, packed)
+
+
+def _repack(source: Path, target: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    shutil.copytree(source, target)
+    rows = [json.loads(line) for line in gzip.decompress((target / PACKED).read_bytes()).splitlines()]
+    change(rows)
+    (target / PACKED).write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+
+
+def _raise_last(rows: list[dict[str, Any]]) -> None:
+    rows[0]["steps"][-1][1] += 0.01
+
+
+def _overdraw(rows: list[dict[str, Any]]) -> None:
+    rows[1]["evaluations"] = 61
+
+
+def _leave_out(rows: list[dict[str, Any]]) -> None:
+    del rows[2]
+
+
+def _sooner(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        row["steps"] = [[1, *row["steps"][-1][1:]]]
+
+
+def _outside(rows: list[dict[str, Any]]) -> None:
+    rows[0]["steps"][-1][2][0] = 10**6
+
+
+def _fall(rows: list[dict[str, Any]]) -> None:
+    rows[0]["steps"].append(rows[0]["steps"][0])
+
+
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        (_raise_last, "result-differs"),
+        (_overdraw, "budget-overdrawn"),
+        (_leave_out, "missing-run"),
+        (_sooner, "does-not-repeat"),
+        (_outside, "unreadable"),
+        (_fall, None),
+    ],
+)
+def test_a_forged_packed_entry_is_refused_by_name(
+    suite: Suite, packed: Path, tmp_path: Path, change: Callable[[list[dict[str, Any]]], None], kind: str | None
+) -> None:
+    _repack(packed, tmp_path / "forged", change)
+    if kind is None:
+        with pytest.raises(ArchGymError, match="do not rise"):
+            verify(suite, tmp_path / "forged")
+    else:
+        assert [finding.kind for finding in verify(suite, tmp_path / "forged").findings] == [kind]
+
+
+def test_measured_parts_are_taken_over_and_measured_where_missing(suite: Suite, tmp_path: Path) -> None:
+    bare, whole = tmp_path / "bare.yaml", tmp_path / "whole.yaml"
+    write_suite(whole, suite, suite.problems)
+    bare.write_text(TEXT + "- {problem: synthetic/hartmann6, measuring: {samples: 500, seeds: 5, evaluations: 0}}\n")
+    command = ["suite", "measure", str(bare), "--missing", "--like", str(whole), "--json"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert [row["problem"] for row in json.loads(result.stdout)["measured"]] == ["synthetic/hartmann6"]
+    made = load_suite(bare)
+    assert [problem.known for problem in made.problems[:2]] == [problem.known for problem in suite.problems]
+    known = made.problems[2].known
+    assert known is not None and known.samples == 500 and known.seeds == 5 and known.best.exhaustive
+    assert made.problems[2].measuring.evaluations == 0
+    assert json.loads(CliRunner().invoke(main, command).stdout)["measured"] == []
