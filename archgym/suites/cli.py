@@ -319,7 +319,7 @@ def measure(
 
     loaded = load_suite(path)
     names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
-    given = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
+    given: dict[str, Any] = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
     problems = list(loaded.problems)
     if like is not None:
         problems = take_over(problems, load_suite(like))

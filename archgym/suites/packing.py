@@ -77,7 +77,7 @@ def pack(suite: Any, folder: Path | str, target: Path | str) -> dict[str, Any]:
         first = verified.findings[0]
         raise ArchGymError(f"{folder} does not hold: {first.kind} in {first.run}: {first.sentence}"[:300])
     target.mkdir(parents=True, exist_ok=True)
-    lines = []
+    lines: list[dict[str, Any]] = []
     for run in verified.runs:
         steps = [[at, reward, row] for (at, reward), row in zip(run.curve, run.designs.tolist(), strict=True)]
         seconds = None if run.agent_s != run.agent_s else run.agent_s
