@@ -56,6 +56,7 @@ class Commands(click.Group):
         "show": "archgym.reports.cli:show",
         "nas": "archgym.simulators.nas.cli:nas",
         "llm": "archgym.simulators.llm.cli:llm",
+        "serve": "archgym.serve.cli:serve",
         "doctor": "archgym.doctor:doctor",
     }
 

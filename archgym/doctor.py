@@ -30,6 +30,7 @@ EXTRAS = {
     "optuna": ("optuna", "cmaes"),
     "botorch": ("botorch",),
     "query": ("duckdb",),
+    "serve": ("starlette", "uvicorn", "pydantic"),
 }
 
 

@@ -64,6 +64,8 @@ class Evaluator:
             before.
         stall_limit: trials in a row without a new evaluation after which the run is over.
         log_repeats: log repeated designs too; otherwise a gap in the trials' ``index`` says how many there were.
+        read_only: the shard at ``log`` is replayed (``resume``), and never written: what it does not hold cannot be
+            evaluated.
 
     Attributes:
         used: simulator evaluations so far.
@@ -86,6 +88,7 @@ class Evaluator:
         resume: bool = False,
         stall_limit: int | None = None,
         log_repeats: bool = False,
+        read_only: bool = False,
     ) -> None:
         if budget is not None:
             budget = whole_number("the budget", budget, "simulator evaluations")
@@ -116,11 +119,11 @@ class Evaluator:
         if callable(log):
             self._schema, self._make_writer = TrialSchema(problem, {**(run or {}), "seed": seed}), log
         elif log is not None:
-            self._open(Path(log), {**(run or {}), "seed": seed}, resume)
+            self._open(Path(log), {**(run or {}), "seed": seed}, resume, read_only)
 
     # --- the log -----------------------------------------------------------------------------------------------
 
-    def _open(self, path: Path, run: dict[str, Any], resume: bool) -> None:
+    def _open(self, path: Path, run: dict[str, Any], resume: bool, read_only: bool) -> None:
         self._schema = TrialSchema(self.problem, {**run, "repeats": True} if self._log_repeats else run)
         batches: list[pa.RecordBatch] = []
         if path.exists():
@@ -148,7 +151,8 @@ class Evaluator:
                     )
         else:
             self._fresh_file = path
-        self._writer = ShardWriter(path, self._schema.schema, batches)
+        if not read_only:
+            self._writer = ShardWriter(path, self._schema.schema, batches)
 
     def close(self) -> None:
         """End the log. A new file that holds no trial is removed: an evaluation that was refused leaves nothing."""
@@ -183,6 +187,11 @@ class Evaluator:
     def remaining(self) -> float:
         """Simulator evaluations left; infinite without a budget."""
         return float("inf") if self.budget is None else self.budget - self.used
+
+    @property
+    def stored(self) -> int:
+        """Evaluations of the resumed log that were not asked for again yet."""
+        return 0 if self._replay is None else len(self._replay)
 
     @property
     def exhausted(self) -> bool:
@@ -283,7 +292,8 @@ class Evaluator:
         if not len(rows):
             return
         if self._writer is None:
-            assert self._make_writer is not None
+            if self._make_writer is None:
+                raise ArchGymError("the run is open for reading only, and its log does not hold these designs")
             self._writer = self._make_writer(self._schema.schema)
         if len(rows) < len(designs):
             designs, evaluation, rewards, cached = designs[rows], evaluation.take(rows), rewards[rows], cached[rows]

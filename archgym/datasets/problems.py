@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem, problem_of_options
 from archgym.registry import SIMULATORS
 from archgym.simulator import names_own_file
@@ -69,7 +70,7 @@ class ProblemInfo:
         """
         options = self.options
         if not trust:
-            _refuse_untrusted(self.problem, options)
+            refuse_untrusted(self.problem, options)
         problem = problem_of_options(self.problem, options)
         if problem.simulator.version != self.key[3]:
             raise ArchGymError(
@@ -94,21 +95,43 @@ def options_of(text: str) -> dict[str, Any]:
     return options
 
 
-def _refuse_untrusted(problem: str, options: Mapping[str, Any]) -> None:
+_MARKS = ("file:", "torch:", "/", "\\")
+"""Names of devices, rules and objectives hold none of these."""
+
+
+def refuse_untrusted(problem: str, options: Mapping[str, Any]) -> None:
+    """Refuse a problem that someone else names and that would start a program or read a file.
+
+    Raises:
+        ArchGymError: for a simulator that starts programs, a stand-in, a workload or an option that is a file.
+    """
     kind, _, workload = problem.partition("/")
     if kind in SIMULATORS and getattr(SIMULATORS.load(kind), "starts_programs", False):
         raise ArchGymError(
-            f"{problem} would start an external program; add --trust if you trust where the data is from"
+            f"{quote(problem, marks=False)} would start an external program; add --trust if you trust where the data is from"
         )
+    given = [value for name, value in options.items() if name not in ("objective", "space", "fidelity")]
+    texts = [str(options.get(name, "")) for name in ("objective", "space", "fidelity")]
     if (
         options.get("simulator")
         or names_own_file(workload)
-        # Names of devices, rules and objectives hold no path.
-        or any(mark in str(value) for value in options.values() for mark in ("file:", "torch:", "/", "\\"))
+        or any(mark in text for text in texts for mark in _MARKS)
+        or any(map(_names_file, given))
     ):
         raise ArchGymError(
-            f"{problem} needs a file that the data names; add --trust if you trust where the data is from"
+            f"{quote(problem, marks=False)} needs a file that the data names; add --trust if you trust where the data is from"
         )
+
+
+def _names_file(value: Any) -> bool:
+    """Whether an option is, or holds, a path."""
+    if isinstance(value, Mapping):
+        return any(map(_names_file, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_names_file, value))
+    if not isinstance(value, str):
+        return False
+    return any(mark in value for mark in _MARKS) or os.path.exists(value)
 
 
 def unusable(path: Path, why: str) -> ArchGymError:

@@ -211,6 +211,17 @@ def run_entry(
     return run_study(spec, folder, executor=executor, resume=resume, console=console, max_seconds=max_seconds)
 
 
+def open_command_entry(
+    suite: Suite, folder: Path | str, command: str, name: str, *, budget: int | None = None, resume: bool = True
+) -> Entry:
+    """The entry of a program of one's own, with its folder made or, with ``resume``, gone on with."""
+    folder = Path(folder)
+    entry = _open(folder, new_entry(suite, name, {}, command, budget), suite, resume)
+    Study.create(folder, study_spec(suite, entry), resume=True)
+    (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
+    return entry
+
+
 def run_command(
     suite: Suite, folder: Path | str, command: str, name: str, *, budget: int | None = None, resume: bool = False
 ) -> tuple[int, int]:
@@ -223,9 +234,7 @@ def run_command(
         ArchGymError: the program ended with another exit code than 0.
     """
     folder = Path(folder)
-    entry = _open(folder, new_entry(suite, name, {}, command, budget), suite, resume)
-    Study.create(folder, study_spec(suite, entry), resume=True)
-    (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
+    entry = open_command_entry(suite, folder, command, name, budget=budget, resume=resume)
     environment = {**os.environ, VARIABLE: str(folder.resolve())}
     # The program must find the archgym that started it.
     package = Path(__file__).parents[2]
