@@ -10,11 +10,6 @@ MOST, MOST_IN_KERNELS = 100, 200
 LONGER = {
     # The fast controller: one loop, thirteen times as fast as the general one.
     "simulate_batch": 600,
-    # Still in one piece each: the general controller, a network's gradients, training steps of language models.
-    "simulate_general": 520,
-    "forward_backward": 230,
-    "evaluate": 240,
-    "step": 230,
 }
 
 

@@ -686,6 +686,77 @@ def refusal(system, model, design, processors):
 
 
 @njit(cache=True, error_model="numpy")
+def block_results(sums, out):
+    """The results that are sums of one block."""
+    for j in range(5):
+        out[j] = sums[FW + j]
+        out[9 + j] = sums[RE + j]
+        out[18 + j] = sums[AGRAD + j]
+        out[27 + j] = sums[WGRAD + j]
+        out[32 + j] = sums[OPTIM + j]
+    for j in range(4):
+        out[5 + j] = sums[NET_FW + j]
+        out[14 + j] = sums[NET_RE + j]
+        out[23 + j] = sums[NET_AGRAD + j]
+    for j in range(2):
+        out[37 + j] = sums[NET_FW + NET_SIZE + j]
+        out[39 + j] = sums[NET_AGRAD + NET_SIZE + j]
+        out[41 + j] = sums[NET_RE + NET_SIZE + j]
+
+
+@njit(cache=True, error_model="numpy")
+def memory(sums, design, n, B, checkpoint, out):
+    """Bytes of near and far memory; the results that they consist of go into ``out``.
+
+    Args:
+        n: micro-batches; B: blocks of a stage; checkpoint: bytes of a block's checkpoint.
+    """
+    P, I, full, training = design[1], design[12], design[11] == FULL, design[21] == 1
+    w_off, a_off, o_off = design[18] == 1, design[19] == 1, design[20] == 1
+    weights, working = sums[WEIGHTS], sums[WORKING]
+    q = min(n, P)
+    f = float(q)
+    if I > 1:
+        f = q * (1 + (P - 1) / (I * P))
+    weights_all = B * weights
+    act = working
+    checkpoints = 0.0
+    grads = act_grads = optimizer = 0.0
+    if training:
+        if full:
+            checkpoints = B * checkpoint * f
+        else:
+            act = working + sums[STORED] * (B * f - 1)
+        grads = sums[GRADS_WHOLE] if B == 1 else sums[GRADS_WHOLE] + (B - 1) * sums[GRADS]
+        act_grads = sums[ACT_GRADS]
+        optimizer = B * sums[OPTIMIZER]
+    near_w = min(2 * weights, weights_all) if w_off else weights_all
+    near_a, near_c = act, checkpoints
+    if a_off:
+        near_a = working if full else working + sums[STORED]
+        near_c = 2 * checkpoint
+    near_g, near_o = grads, optimizer
+    if o_off:
+        near_g = sums[GRADS_WHOLE] + sums[GRADS]
+        near_o = 2 * sums[OPTIMIZER]
+    near = near_w + near_a + near_c + near_g + near_o + act_grads
+    far = 0.0
+    if w_off:
+        far += weights_all
+    if a_off:
+        far += checkpoints if full else act
+    if o_off:
+        far += B * (sums[GRADS] + sums[OPTIMIZER])
+    out[49], out[50], out[51], out[52] = weights, working, sums[STORED], checkpoint
+    out[53], out[54], out[55], out[56] = sums[GRADS], sums[GRADS_WHOLE], sums[ACT_GRADS], sums[OPTIMIZER]
+    out[57], out[58] = 2 * weights, working if full else working + sums[STORED]
+    out[59] = 2 * checkpoint if training else np.nan
+    out[60], out[61], out[62] = act_grads, sums[GRADS_WHOLE] + sums[GRADS], 2 * sums[OPTIMIZER]
+    out[63], out[64], out[65], out[66], out[67], out[68] = weights_all, act, checkpoints, act_grads, grads, optimizer
+    return near, far
+
+
+@njit(cache=True, error_model="numpy")
 def evaluate(system, model, design, sums, out):
     """All results of one design that :func:`refusal` lets through; the verdict (OK, MEMORY or FAR_MEMORY)."""
     h, s, N = model[0], model[2], model[5]
@@ -700,6 +771,7 @@ def evaluate(system, model, design, sums, out):
     training = design[21] == 1
     sums[:] = 0.0
     block(sums, system, (b, float(D) if sharded else 1.0, training), model, design)
+    block_results(sums, out)
     S = mb * s
     A = S * h
     checkpoint = 0.0
@@ -840,41 +912,7 @@ def evaluate(system, model, design, sums, out):
     total += pp_time
     total += dp_exposed
 
-    # Memory
-    q = min(n, P)
-    f = float(q)
-    if I > 1:
-        f = q * (1 + (P - 1) / (I * P))
-    working = sums[WORKING]
-    weights_all = B * weights
-    act = working
-    checkpoints = 0.0
-    grads = act_grads = optimizer = 0.0
-    if training:
-        if full:
-            checkpoints = B * checkpoint * f
-        else:
-            act = working + sums[STORED] * (B * f - 1)
-        grads = sums[GRADS_WHOLE] if B == 1 else sums[GRADS_WHOLE] + (B - 1) * sums[GRADS]
-        act_grads = sums[ACT_GRADS]
-        optimizer = B * sums[OPTIMIZER]
-    near_w = min(2 * weights, weights_all) if w_off else weights_all
-    near_a, near_c = act, checkpoints
-    if a_off:
-        near_a = working if full else working + sums[STORED]
-        near_c = 2 * checkpoint
-    near_g, near_o = grads, optimizer
-    if o_off:
-        near_g = sums[GRADS_WHOLE] + sums[GRADS]
-        near_o = 2 * sums[OPTIMIZER]
-    near = near_w + near_a + near_c + near_g + near_o + act_grads
-    far = 0.0
-    if w_off:
-        far += weights_all
-    if a_off:
-        far += checkpoints if full else act
-    if o_off:
-        far += B * (sums[GRADS] + sums[OPTIMIZER])
+    near, far = memory(sums, design, n, B, checkpoint, out)
 
     # Efficiency
     useful = sums[FW + FLOP]
@@ -883,29 +921,9 @@ def evaluate(system, model, design, sums, out):
     perfect = B * n * useful / system[PEAK + MATRIX]
     busy = fw_time + bw_time + optim_time
 
-    # Results
-    for j in range(5):
-        out[j] = sums[FW + j]
-        out[9 + j] = sums[RE + j]
-        out[18 + j] = sums[AGRAD + j]
-        out[27 + j] = sums[WGRAD + j]
-        out[32 + j] = sums[OPTIM + j]
-    for j in range(4):
-        out[5 + j] = sums[NET_FW + j]
-        out[14 + j] = sums[NET_RE + j]
-        out[23 + j] = sums[NET_AGRAD + j]
-    for j in range(2):
-        out[37 + j] = sums[NET_FW + NET_SIZE + j]
-        out[39 + j] = sums[NET_AGRAD + NET_SIZE + j]
-        out[41 + j] = sums[NET_RE + NET_SIZE + j]
+    # Results; those of a block and of memory are there already.
     out[43], out[44], out[45], out[46] = stage, stage_bw, dp_size, sums[NEEDED_RATE]
     out[47], out[48] = need_chunk, need_tail
-    out[49], out[50], out[51], out[52] = weights, working, sums[STORED], checkpoint
-    out[53], out[54], out[55], out[56] = sums[GRADS], sums[GRADS_WHOLE], sums[ACT_GRADS], sums[OPTIMIZER]
-    out[57], out[58] = 2 * weights, working if full else working + sums[STORED]
-    out[59] = 2 * checkpoint if training else np.nan
-    out[60], out[61], out[62] = act_grads, sums[GRADS_WHOLE] + sums[GRADS], 2 * sums[OPTIMIZER]
-    out[63], out[64], out[65], out[66], out[67], out[68] = weights_all, act, checkpoints, act_grads, grads, optimizer
     out[69], out[70], out[71], out[72] = fw_time, bw_time, optim_time, re_time
     out[73], out[74], out[75], out[76], out[77], out[78] = re_link, re_exposed, bubble, tp_link, pp_time, dp_link
     out[79], out[80], out[81] = tp_exposed, pp_time, dp_exposed

@@ -423,6 +423,62 @@ def activation_bytes(model, design, out):
 
 
 @njit(cache=True, error_model="numpy")
+def sharded_s(design, cluster, collectives, replicas, inside, size):
+    """Seconds to gather the weights of a stage (ZeRO 3) and to scatter its gradients (ZeRO 2 and 3) once: ``size`` bytes
+    over ``replicas`` devices, ``inside`` of them on the fast link."""
+    fsdp_s = 0.0
+    scatter_s = 0.0
+    if replicas > 1.0 and design[ZERO] >= 2:
+        scatter_s = op.collective_s(
+            collectives[op.REDUCE_SCATTER], op.REDUCE_SCATTER, replicas, inside, size, cluster[LINK], cluster[NIC],
+            cluster[HOP],
+        )  # fmt: skip
+        if design[ZERO] >= 3:
+            fsdp_s = op.collective_s(
+                collectives[op.ALL_GATHER], op.ALL_GATHER, replicas, inside, size, cluster[LINK], cluster[NIC],
+                cluster[HOP],
+            )  # fmt: skip
+    return fsdp_s, scatter_s
+
+
+@njit(cache=True, error_model="numpy")
+def device_bytes(design, replicas, layers, n, held, held_experts, layer_parameters, own, kept, whole, logits, out):
+    """Bytes on a device without the runtime's, and on the host; their parts into ``out[19:24]``.
+
+    Args:
+        replicas: devices that hold the same weights; layers, n: layers and micro-batches of a stage.
+        held, held_experts: parameters of a device; layer_parameters: of one layer; own: whose optimizer state it keeps.
+        kept, whole: activation bytes of a layer and micro-batch that are kept, and all; logits: bytes.
+    """
+    pp, ep, chunks, zero = design[PP], design[EP], design[CHUNKS], design[ZERO]
+    weight_bytes = 2.0 * (held + held_experts)
+    gradient_bytes = 4.0 * (held + held_experts)
+    if zero >= 3:
+        weight_bytes = 2.0 * (held / replicas + held_experts / max(replicas / ep, 1.0)) + 4.0 * layer_parameters
+    if zero >= 2:
+        gradient_bytes = 4.0 * (held / replicas + held_experts / max(replicas / ep, 1.0)) + 4.0 * layer_parameters
+    state_bytes = 12.0 * own
+    in_flight = min(n, pp)
+    if chunks > 1.0:
+        in_flight *= 1.0 + (pp - 1.0) / (pp * chunks)
+    activations = layers * kept * in_flight
+    if design[RECOMPUTE] != NONE:
+        activations += whole - kept
+    host = 0.0
+    if design[OFFLOAD] >= OPTIMIZER:
+        host += state_bytes
+        state_bytes = min(state_bytes, 24.0 * layer_parameters)
+    if design[OFFLOAD] >= WEIGHTS:
+        host += weight_bytes
+        weight_bytes = min(weight_bytes, 4.0 * layer_parameters)
+    if design[OFFLOAD] == ALL:
+        host += activations
+        activations = min(activations, 2.0 * whole)
+    out[19], out[20], out[21], out[22], out[23] = weight_bytes, gradient_bytes, state_bytes, activations, host
+    return weight_bytes + gradient_bytes + state_bytes + activations + logits, host
+
+
+@njit(cache=True, error_model="numpy")
 def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
     """All metrics of one design; the verdict (OK, MEMORY_CAPACITY, OFFLOAD_CAPACITY)."""
     tp, pp, cp, ep, mb = design[TP], design[PP], design[CP], design[EP], design[MICRO]
@@ -485,34 +541,9 @@ def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
     stage_backward = max(layers * backward, last_layers * backward + head_backward)
     mean_forward = (model[LAYERS] * forward + head) / pp
     mean_backward = (model[LAYERS] * backward + head_backward) / pp
-    fsdp_s = 0.0
-    scatter_s = 0.0
-    width = 2.0
     inside = replica_inside(design, cluster)
-    sharded_bytes = width * held
     members = replicas
-    if replicas > 1.0 and zero >= 2:
-        scatter_s = op.collective_s(
-            collectives[op.REDUCE_SCATTER],
-            op.REDUCE_SCATTER,
-            members,
-            inside,
-            sharded_bytes + width * held_experts,
-            cluster[LINK],
-            cluster[NIC],
-            cluster[HOP],
-        )
-        if zero >= 3:
-            fsdp_s = op.collective_s(
-                collectives[op.ALL_GATHER],
-                op.ALL_GATHER,
-                members,
-                inside,
-                sharded_bytes + width * held_experts,
-                cluster[LINK],
-                cluster[NIC],
-                cluster[HOP],
-            )
+    fsdp_s, scatter_s = sharded_s(design, cluster, collectives, replicas, inside, 2.0 * held + 2.0 * held_experts)
 
     # --- moved out to the host: weights and activations stream through behind each micro-batch ---
     activation_bytes(model, design, scratch)
@@ -593,32 +624,11 @@ def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
     if design[OFFLOAD] >= OPTIMIZER:
         optimizer_s -= moved
 
-    # --- memory ---
-    weight_bytes = 2.0 * (held + held_experts)
-    gradient_bytes = 4.0 * (held + held_experts)
-    if zero >= 3:
-        weight_bytes = 2.0 * (held / replicas + held_experts / max(replicas / ep, 1.0)) + 4.0 * layer_parameters
-    if zero >= 2:
-        gradient_bytes = 4.0 * (held / replicas + held_experts / max(replicas / ep, 1.0)) + 4.0 * layer_parameters
-    state_bytes = 12.0 * own
-    in_flight = min(n, pp)
-    if chunks > 1.0:
-        in_flight *= 1.0 + (pp - 1.0) / (pp * chunks)
-    activations = layers * kept * in_flight
-    if recompute != NONE:
-        activations += whole - kept
     logits = 4.0 * S * model[VOCAB] / tp if pp == 1.0 else 0.0
-    host = 0.0
-    if design[OFFLOAD] >= OPTIMIZER:
-        host += state_bytes
-        state_bytes = min(state_bytes, 24.0 * layer_parameters)
-    if design[OFFLOAD] >= WEIGHTS:
-        host += weight_bytes
-        weight_bytes = min(weight_bytes, 4.0 * layer_parameters)
-    if design[OFFLOAD] == ALL:
-        host += activations
-        activations = min(activations, 2.0 * whole)
-    memory = weight_bytes + gradient_bytes + state_bytes + activations + logits + c[RUNTIME_BYTES]
+    memory, host = device_bytes(
+        design, replicas, layers, n, held, held_experts, layer_parameters, own, kept, whole, logits, out
+    )
+    memory += c[RUNTIME_BYTES]
 
     # --- results ---
     tokens = model[BATCH] * model[SEQUENCE]
@@ -642,7 +652,6 @@ def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
     out[10], out[11], out[12], out[13] = exposed_tp, exposed_side, exposed_pp, exposed_dp
     out[14], out[15], out[16] = exposed_offload, bubble, optimizer_s
     out[17], out[18] = stage_forward, stage_backward
-    out[19], out[20], out[21], out[22], out[23] = weight_bytes, gradient_bytes, state_bytes, activations, host
     if memory > cluster[MEM]:
         return MEMORY_CAPACITY
     if host > cluster[HOST_MEM]:

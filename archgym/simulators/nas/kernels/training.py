@@ -503,6 +503,75 @@ def parameter_offsets(ops, channels, classes):
 
 
 @njit(cache=True, nogil=True)
+def classify(x, stat, weight, bias, labels, rows, first, half, training, targets, feature, logits, dlogit):
+    """Head after the last normalisation ``stat``: ReLU, global average, linear layer, cross-entropy.
+
+    ``feature``, ``logits`` and, in training or with ``targets``, the gradient ``dlogit`` of the mean loss are filled in.
+    Returns the sum of the losses and the number of samples whose largest logit is the label's.
+    """
+    batch, classes = logits.shape
+    for c in range(x.shape[0]):
+        a, b0 = stat[2, c], stat[3, c]
+        for b in range(batch):
+            start = LEAD + b * (half + 1)
+            total = np.float32(0)
+            for t in range(half):
+                total += max(a * x[c, start + t] + b0, np.float32(0))
+            feature[b, c] = total / np.float32(half)
+    loss = 0.0
+    correct = 0
+    for b in range(batch):
+        top, best = -np.inf, 0
+        for k in range(classes):
+            value = bias[k]
+            for c in range(x.shape[0]):
+                value += weight[k, c] * feature[b, c]
+            logits[b, k] = value
+            if value > top:
+                top, best = np.float64(value), k
+        total = 0.0
+        for k in range(classes):
+            total += np.exp(logits[b, k] - top)
+        label = labels[rows[first + b]]
+        loss += top + np.log(total) - logits[b, label]
+        correct += best == label
+        if training:
+            for k in range(classes):
+                dlogit[b, k] = np.exp(logits[b, k] - top) / total / batch
+            dlogit[b, label] -= 1.0 / batch
+        if targets is not None and targets.shape[0] > 0:
+            # The label's terms are replaced by the targets' own.
+            loss -= top + np.log(total) - logits[b, label]
+            dlogit[b, label] += 1.0 / batch
+            for k in range(classes):
+                loss += targets[b, k] * (top + np.log(total) - logits[b, k])
+                dlogit[b, k] -= targets[b, k] / batch
+    return loss, correct
+
+
+@njit(cache=True, nogil=True)
+def classify_backward(x, stat, weight, dlogit, feature, half, dweight, dbias, g):
+    """Gradients of :func:`classify`: added to those of the linear layer; before the ReLU into ``g``."""
+    batch, classes = dlogit.shape
+    for b in range(batch):
+        for k in range(classes):
+            d = dlogit[b, k]
+            dbias[k] += d
+            for c in range(x.shape[0]):
+                dweight[k, c] += d * feature[b, c]
+    for c in range(x.shape[0]):
+        a, b0 = stat[2, c], stat[3, c]
+        for b in range(batch):
+            d = np.float32(0)
+            for k in range(classes):
+                d += dlogit[b, k] * weight[k, c]
+            d /= np.float32(half)
+            start = LEAD + b * (half + 1)
+            for t in range(half):
+                g[c, start + t] = d if a * x[c, start + t] + b0 > np.float32(0) else np.float32(0)
+
+
+@njit(cache=True, nogil=True)
 def forward_backward(
     ops,
     theta,
@@ -605,46 +674,13 @@ def forward_backward(
     normalisation(
         sums2, batch * half, theta[at_n : at_n + c2], theta[at_n + c2 : at_f], running[15], statx[3], training
     )
-    feature = np.zeros((batch, c2), dtype=np.float32)
-    for c in range(c2):
-        a, b0 = statx[3, 2, c], statx[3, 3, c]
-        for b in range(batch):
-            start = LEAD + b * (half + 1)
-            total = np.float32(0)
-            for t in range(half):
-                total += max(a * x2[3, c, start + t] + b0, np.float32(0))
-            feature[b, c] = total / np.float32(half)
     w_f = theta[at_f : at_f + classes * c2].reshape((classes, c2))
     b_f = theta[at_f + classes * c2 : at_f + classes * c2 + classes]
-    loss = 0.0
-    correct = 0
+    feature = np.zeros((batch, c2), dtype=np.float32)
     dlogit = np.zeros((batch, classes), dtype=np.float32)
-    for b in range(batch):
-        top, best = -np.inf, 0
-        for k in range(classes):
-            value = b_f[k]
-            for c in range(c2):
-                value += w_f[k, c] * feature[b, c]
-            logits[b, k] = value
-            if value > top:
-                top, best = np.float64(value), k
-        total = 0.0
-        for k in range(classes):
-            total += np.exp(logits[b, k] - top)
-        label = labels[rows[first + b]]
-        loss += top + np.log(total) - logits[b, label]
-        correct += best == label
-        if training:
-            for k in range(classes):
-                dlogit[b, k] = np.exp(logits[b, k] - top) / total / batch
-            dlogit[b, label] -= 1.0 / batch
-        if targets is not None and targets.shape[0] > 0:
-            # The label's terms are replaced by the targets' own.
-            loss -= top + np.log(total) - logits[b, label]
-            dlogit[b, label] += 1.0 / batch
-            for k in range(classes):
-                loss += targets[b, k] * (top + np.log(total) - logits[b, k])
-                dlogit[b, k] -= targets[b, k] / batch
+    loss, correct = classify(
+        x2[3], statx[3], w_f, b_f, labels, rows, first, half, training, targets, feature, logits, dlogit
+    )
     if not training:
         return loss, correct
     if targets is not None and grad.shape[0] == 0:
@@ -653,22 +689,7 @@ def forward_backward(
     # Backward pass.
     dw_f = grad[at_f : at_f + classes * c2].reshape((classes, c2))
     db_f = grad[at_f + classes * c2 : at_f + classes * c2 + classes]
-    for b in range(batch):
-        for k in range(classes):
-            d = dlogit[b, k]
-            db_f[k] += d
-            for c in range(c2):
-                dw_f[k, c] += d * feature[b, c]
-    for c in range(c2):
-        a, b0 = statx[3, 2, c], statx[3, 3, c]
-        for b in range(batch):
-            d = np.float32(0)
-            for k in range(classes):
-                d += dlogit[b, k] * w_f[k, c]
-            d /= np.float32(half)
-            start = LEAD + b * (half + 1)
-            for t in range(half):
-                g_a[c, start + t] = d if a * x2[3, c, start + t] + b0 > np.float32(0) else np.float32(0)
+    classify_backward(x2[3], statx[3], w_f, dlogit, feature, half, dw_f, db_f, g_a)
     factor2 = np.empty((3, c2), dtype=np.float32)
     sums2[:] = 0.0
     norm_gradient_sums(x2[3], g_a, sums2, LEAD, end2)
