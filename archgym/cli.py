@@ -398,7 +398,8 @@ def run(
                         )
                     )  # fmt: skip
     best, account = _account(problem, results)
-    summary = _summary(problem, results, limit, folder) | {"found": account.as_json()}
+    alike = _alike(problem, results)
+    summary = _summary(problem, results, limit, folder) | {"found": account.as_json(), "told_apart": not alike}
     if budget_seconds is not None:
         summary["budget_seconds"] = budget_seconds
     if boards is not None:
@@ -412,6 +413,8 @@ def run(
         print_json(summary)
         return
     _print_results(problem, results, best, account)
+    if alike:
+        out.print(f"[bold]{escape(alike)}[/bold]", highlight=False, soft_wrap=True)
     out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations)")
     if boards is not None:
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
@@ -521,6 +524,21 @@ def _account(problem: Problem, results: list[Any]) -> tuple[Any, Account]:
     """The best run, and what it found."""
     best = max(results, key=lambda r: r.best.reward)
     return best, account_for(problem, best.best.design, best.best.reward, best.best.metrics, best.agent.name)
+
+
+def _alike(problem: Problem, results: list[Any]) -> str:
+    """A sentence where the objective does not tell the designs of these runs apart; else empty."""
+    import numpy as np
+
+    from archgym.datasets.shards import read_shard
+    from archgym.sensitivity import alike_sentence, told_apart
+
+    rewards = [
+        batch.column("reward").to_numpy()[batch.column("feasible").to_numpy(zero_copy_only=False)]
+        for result in results
+        for batch in read_shard(result.log)[1]
+    ]
+    return "" if told_apart(problem, np.concatenate(rewards)) else alike_sentence(problem)
 
 
 def _print_best(problem: Problem, best: Any, account: Account) -> None:

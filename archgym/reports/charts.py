@@ -226,7 +226,9 @@ def parallel(report: ProblemReport, axes: Sequence[str] = ()) -> Chart | None:
         return None
     names = [name for name in axes if name in parameters or name in metrics]
     if not names:
-        shares = data.importances(report.problem, report.sample)
+        shares = data.explained(report.problem, report.sample)
+        if report.effects is not None:
+            shares |= report.effects.shares
         kept = set(sorted(parameters, key=lambda name: -shares[name])[:AXES])
         names = [name for name in parameters if name in kept]
     dimensions: list[dict[str, Any]] = []
@@ -260,20 +262,24 @@ def parallel(report: ProblemReport, axes: Sequence[str] = ()) -> Chart | None:
 
 
 def importance(report: ProblemReport) -> Chart | None:
-    """How much of the reward's variance each parameter explains."""
-    if report.problem is None:
+    """What each parameter does to the reward over the whole space; nothing where nothing varies, or where designs cannot
+    be simulated for it."""
+    effects = report.effects
+    if effects is None:
         return None
-    shares = data.importances(report.problem, report.sample)
-    names = sorted(shares, key=lambda name: shares[name])[-20:]
+    shares = effects.shares
+    names = sorted((name for name in shares if shares[name] > 0), key=lambda name: shares[name])[-20:]
+    none = [name for name in shares if shares[name] == 0]
     bar = {
         "type": "bar", "x": [shares[name] for name in names], "y": [plain(name) for name in names], "orientation": "h",
         "marker": {"color": COLOURS[0]}, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }  # fmt: skip
-    taken = f"{len(report.sample):,} of the" if len(report.sample) < len(report.trials) else "all"
     sentence = (
-        f"Share of the reward's variance that each parameter explains alone, over {taken} trials of this report "
-        "(agents do not sample evenly, so read it as a hint)."
+        "Share of the reward's variance that is left when all other parameters are fixed (Sobol' total index, interactions "
+        f"included), from {effects.designs:,} uniform feasible designs of its own, {effects.evaluations:,} simulations."
     )
+    if none:
+        sentence += f" Without any effect on them: {', '.join(none)}."
     xaxis = {"title": {"text": "share of the variance"}, "tickformat": ".0%"}
     height = max(220, 60 + 22 * len(names))
     return "What matters", sentence, figure([bar], xaxis, {"automargin": True}, height=height)

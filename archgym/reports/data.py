@@ -19,13 +19,14 @@ from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
 from archgym.pareto import non_dominated
 from archgym.problem import Problem, make_problem, parse_name, problem_of_options
+from archgym.sensitivity import Effects, total_effects
 from archgym.simulator import Metric, runs_own_code
 
 CURVE_POINTS = 160
 CLOUD_POINTS = 4000
 PARALLEL_POINTS = 1000
 SAMPLE = 20_000
-"""Trials from which importances are estimated where there are more."""
+"""Trials from which parameters are weighed for the axes of a figure where there are more."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ class ProblemReport:
         return (
             self.trials if n <= SAMPLE else self.trials.take(pa.array(np.linspace(0, n - 1, SAMPLE).astype(np.int64)))
         )
+
+    @cached_property
+    def effects(self) -> Effects | None:
+        """What the parameters are worth over the whole space; it simulates at most half as many designs as the runs did."""
+        if self.problem is None:
+            return None
+        return total_effects(self.problem, sum(len(run.best) for run in self.runs) // 2)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers or truth values of the trials."""
@@ -245,9 +253,10 @@ def front_rows(losses: NDArray[np.float64]) -> NDArray[np.int64]:
     return rows[first[points[:, 1] < before]]
 
 
-def importances(problem: Problem, table: pa.Table) -> dict[str, float]:
-    """Share of the variance of the reward that each parameter explains alone (the correlation ratio eta squared),
-    over the distinct feasible designs of ``table``; interactions are not counted, so that the sum can be below 1."""
+def explained(problem: Problem, table: pa.Table) -> dict[str, float]:
+    """Share of the variance of the reward that each parameter explains alone (the correlation ratio eta squared) over the
+    feasible trials of ``table``. Agents do not sample evenly, and with few trials chance explains some: good for choosing
+    the axes of a figure, and no statement on the parameters."""
     feasible = table.column("feasible").to_numpy(zero_copy_only=False)
     rewards = table.column("reward").to_numpy()
     result = {}

@@ -12,13 +12,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from archgym._version import __version__
-from archgym.account import account_for
+from archgym.account import account_for, without_effect
 from archgym.errors import MissingExtraError
+from archgym.problem import Problem
 from archgym.quantities import quantity, unit_name
 from archgym.reports import data
 from archgym.reports.charts import CHARTS, Figure
 from archgym.reports.data import ProblemReport
+from archgym.sensitivity import alike_sentence, one_change, relative, told_apart
+from archgym.space import Designs
 from archgym.writing import finite
 
 
@@ -104,6 +109,7 @@ def _problem_section(report: ProblemReport, key: str) -> tuple[str, dict[str, An
             blocks.append(card(f"{key}-{name}", *chart))
     return (
         f'<section id="{key}"><h2>{html.escape(report.name)}</h2>{found(report)}{facts(report)}{best_table(report)}'
+        f"{changes(report)}"
         f'<div class="grid">{"".join(blocks)}{pictures(report)}</div></section>',
         figures,
     )
@@ -115,10 +121,54 @@ def found(report: ProblemReport) -> str:
     if problem is None:
         return ""
     best = data.best_rows(report)[0]
-    design = problem.space.encode({name: best["row"][name] for name in problem.space.names})
+    design = _design(problem, best["row"])
     metrics = {metric.name: best["row"][metric.name] for metric in problem.metrics}
     account = account_for(problem, design, best["reward"], metrics, best["agent"])
-    return f'<p class="found">{html.escape(account.sentence)}</p>'
+    feasible = report.column("feasible").astype(bool)
+    alike = (
+        ""
+        if told_apart(problem, report.column("reward")[feasible])
+        else f"<p>{html.escape(alike_sentence(problem))}</p>"
+    )
+    return f'<p class="found">{html.escape(account.sentence)}</p>{alike}'
+
+
+def _design(problem: Problem, row: Mapping[str, Any]) -> Designs:
+    return problem.space.encode({name: row[name] for name in problem.space.names})
+
+
+def changes(report: ProblemReport) -> str:
+    """What changing one parameter of the best design costs, as a table."""
+    if report.problem is None:
+        return ""
+    found = one_change(report.problem, _design(report.problem, data.best_rows(report)[0]["row"]))
+    if not found:
+        return ""
+    units = {p.name: p.unit for p in report.problem.space.parameters}
+    rows = []
+    for change in found:
+        cells = ["any" if change.value is None else str(change.value)]
+        for other in (change.cheapest, change.dearest):
+            cells += ["-", "infeasible"] if other is None else [str(other[0]), _cost(report.problem, other[1])]
+        label = f"{_breakable(change.parameter)} {f'<small>{html.escape(unit_name(units[change.parameter]))}</small>'}"
+        rows.append(
+            f'<tr><th scope="row">{label}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>'
+        )
+    head = ("", "best design", "cheapest other value", "costs", "dearest", "costs")
+    what = "the objective, in percent of the metrics" if relative(report.problem) else "reward"
+    return (
+        f"<h3>Change one parameter of the best design</h3><p>What it costs in {what}, the other parameters kept; below zero "
+        'it is better.</p><div class="scroll" tabindex="0" role="region" aria-label="changing one parameter">'
+        f'<table class="best"><thead><tr>{"".join(f"<th>{text}</th>" for text in head)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cost(problem: Problem, loss: float) -> str:
+    """A loss of reward for people: ``3.1 %`` where rewards are logarithms of ratios."""
+    if loss == 0:
+        return "nothing"
+    return quantity(100 * float(np.expm1(loss)), "%", 2) if relative(problem) and loss < 5 else f"{loss:.3g}"
 
 
 def facts(report: ProblemReport) -> str:
@@ -150,6 +200,8 @@ def best_table(report: ProblemReport) -> str:
     """The best design of each agent side by side."""
     best = data.best_rows(report)
     head = "".join(f'<th scope="col">{html.escape(row["agent"])}</th>' for row in best)
+    for row in best:
+        row["idle"] = without_effect(report.problem, _design(report.problem, row["row"])) if report.problem else ()
     lines = [("reward", [f"{row['reward']:.4f}" for row in best], "")]
     lines.append(("found after", [f"{row['found']:,}" for row in best], "evaluations"))
     if report.problem is not None:
@@ -163,7 +215,10 @@ def best_table(report: ProblemReport) -> str:
         for name, unit in names:
             # A measured value carries its unit, as its prefix is its own.
             measured = title == "metrics"
-            values = [_cell(row["row"].get(name), unit if measured else None) for row in best]
+            values = [
+                "any" if name in row["idle"] else _cell(row["row"].get(name), unit if measured else None)
+                for row in best
+            ]
             rows.append((name, values, "" if measured else unit_name(unit)))
         if rows:
             body += f'<tr class="group"><th scope="rowgroup" colspan="{len(best) + 1}">{title}</th></tr>'

@@ -8,6 +8,7 @@
 | ``entry`` | an agent's runs on a suite: a study's folder that says what it is |
 | ``session`` | the runs of an entry that a program of one's own does |
 | ``verify`` | an entry, simulated again |
+| ``packed``, ``packing`` | an entry as it is passed on: the improvements of its runs |
 | ``score`` | what the verified runs amount to |
 """
 

@@ -12,7 +12,7 @@ Nothing of an entry is believed but the designs and their order. Of every run
   (``wrong-problem``, ``wrong-version``, ``wrong-run``); every run must be there (``missing-run``);
 - an agent of archgym that repeats exactly must do so again (``does-not-repeat``).
 
-Of a packed entry (see :mod:`archgym.suites.packing`) there are only the improvements, all of which are simulated again.
+Of a packed entry (see :mod:`archgym.suites.packed`) there are only the improvements, all of which are simulated again.
 
 Results of another machine may differ in the last bits of a float: metrics are equal where they agree to 1e-9.
 """
@@ -38,7 +38,7 @@ from archgym.space import Designs
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.suites.entry import Entry, belongs
-from archgym.suites.packing import PackedRun, is_packed, read_packed
+from archgym.suites.packed import PackedRun, is_packed, read_packed
 from archgym.suites.suite import Suite, SuiteProblem
 
 TOLERANCE = 1e-9

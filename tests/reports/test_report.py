@@ -12,7 +12,9 @@ from archgym.agents import make_agent, search
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
 from archgym.reports import write_report
-from archgym.reports.data import anytime, front_rows, importances, load_report
+from archgym.reports.charts import importance
+from archgym.reports.data import anytime, explained, front_rows, load_report
+from archgym.reports.html import render
 
 pytest.importorskip("plotly")
 
@@ -44,7 +46,7 @@ def test_numbers_in_the_report(folder):
     x, quartiles = anytime(report.of("ga"))
     assert x[0] == 1 and x[-1] == 150
     assert (np.diff(quartiles, axis=1) >= 0).all() and (quartiles[0] <= quartiles[2]).all()
-    shares = importances(report.problem, report.of("random")[0].table)
+    shares = explained(report.problem, report.of("random")[0].table)
     assert set(shares) == set(report.problem.space.names)
     assert all(0 <= share <= 1 for share in shares.values())
 
@@ -62,6 +64,17 @@ def test_front_against_the_definition(count):
     ]  # fmt: skip
     assert sorted(row for row in rows.tolist() if row < 200) == expected
     assert (np.diff(losses[rows, 0]) > 0).all() and (np.diff(losses[rows, 1]) < 0).all()
+
+
+def test_the_report_says_what_changes_cost_and_what_parameters_are_worth(folder):
+    (report,) = load_report(folder)
+    text = render([report])
+    assert "Change one parameter of the best design" in text and "cheapest other value" in text
+    effects = report.effects
+    assert effects is not None and effects.evaluations <= sum(len(run.best) for run in report.runs) // 2
+    _, sentence, chart = importance(report)
+    assert f"{effects.designs:,} uniform feasible designs" in sentence
+    assert chart["data"][0]["x"] == sorted(share for share in effects.shares.values() if share > 0)
 
 
 def test_a_folder_without_runs_gets_one_sentence(tmp_path):

@@ -47,7 +47,7 @@ LAYERS = (
     ("combining",),
     ("problem", "problem_cli"),
     ("datasets",),
-    ("evaluator", "enumeration", "progress", "account"),
+    ("evaluator", "enumeration", "progress", "account", "sensitivity"),
     ("networks",),
     ("simulators",),
     ("store",),

@@ -24,7 +24,7 @@ from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
 from archgym.suites.measure import draws_for, measure
-from archgym.suites.packing import FILE as PACKED
+from archgym.suites.packed import FILE as PACKED
 from archgym.suites.packing import pack
 from archgym.suites.scale import normalised
 from archgym.suites.score import mean_ranks, score
