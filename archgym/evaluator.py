@@ -9,7 +9,7 @@ after ``stall_limit`` trials in a row without a new evaluation.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Evaluator:
         resume: continue the shard at ``log``: its trials are replayed, so that an agent with the same seed goes
             through the same states and the run ends in the same result bit by bit, also with a larger budget than
             before.
+        earlier: shard of the same run with a smaller budget; a new shard at ``log`` starts with its trials, so that they are
+            not simulated again.
         stall_limit: trials in a row without a new evaluation after which the run is over.
         log_repeats: log repeated designs too; otherwise a gap in the trials' ``index`` says how many there were.
         read_only: the shard at ``log`` is replayed (``resume``), and never written: what it does not hold cannot be
@@ -89,6 +91,7 @@ class Evaluator:
         stall_limit: int | None = None,
         log_repeats: bool = False,
         read_only: bool = False,
+        earlier: Path | None = None,
     ) -> None:
         if budget is not None:
             budget = whole_number("the budget", budget, "simulator evaluations")
@@ -119,11 +122,11 @@ class Evaluator:
         if callable(log):
             self._schema, self._make_writer = TrialSchema(problem, {**(run or {}), "seed": seed}), log
         elif log is not None:
-            self._open(Path(log), {**(run or {}), "seed": seed}, resume, read_only)
+            self._open(Path(log), {**(run or {}), "seed": seed}, resume, read_only, earlier)
 
     # --- the log -----------------------------------------------------------------------------------------------
 
-    def _open(self, path: Path, run: dict[str, Any], resume: bool, read_only: bool) -> None:
+    def _open(self, path: Path, run: dict[str, Any], resume: bool, read_only: bool, earlier: Path | None) -> None:
         self._schema = TrialSchema(self.problem, {**run, "repeats": True} if self._log_repeats else run)
         batches: list[pa.RecordBatch] = []
         if path.exists():
@@ -131,28 +134,36 @@ class Evaluator:
                 raise ArchGymError(
                     f"{path} exists already; add --resume (in Python resume=True) to continue it, or choose another folder"
                 )
-            schema, batches, _ = read_shard(path)
-            info, wanted = shard_info(schema, path), shard_info(self._schema.schema, path)
-            for key in sorted({*wanted, *info}):
-                if info.get(key) != wanted.get(key):
-                    remedy = "resume it with the same settings"
-                    if key == "budget":
-                        remedy = f"{wanted['agent']} plans over its whole budget, so resume it with that or start anew"
-                    raise ArchGymError(
-                        f"{path} was made with {key} = {_shown(info.get(key))}, not {_shown(wanted.get(key))}; {remedy}"
-                    )
-            self._replay = _Replay.of(self._schema, batches)
-            if self._replay is not None:
-                self._logged = self._replay.logged
-                if len(self._replay) > self.remaining:
-                    raise ArchGymError(
-                        f"{path} holds {len(self._replay):,} evaluations, more than the budget of {self.budget:,}; "
-                        "resume it with the same budget or a larger one"
-                    )
+            batches = self._stored(path, ())
         else:
             self._fresh_file = path
+            if earlier is not None:
+                batches = self._stored(earlier, ("run", "study"))
         if not read_only:
             self._writer = ShardWriter(path, self._schema.schema, batches)
+
+    def _stored(self, path: Path, free: Sequence[str]) -> list[pa.RecordBatch]:
+        """The batches of a shard that this run goes on with, ready to be replayed; its metadata may differ in ``free``."""
+        assert self._schema is not None
+        schema, batches, _ = read_shard(path)
+        info, wanted = shard_info(schema, path), shard_info(self._schema.schema, path)
+        for key in sorted({*wanted, *info} - {*free}):
+            if info.get(key) != wanted.get(key):
+                remedy = "resume it with the same settings"
+                if key == "budget":
+                    remedy = f"{wanted['agent']} plans over its whole budget, so resume it with that or start anew"
+                raise ArchGymError(
+                    f"{path} was made with {key} = {_shown(info.get(key))}, not {_shown(wanted.get(key))}; {remedy}"
+                )
+        self._replay = _Replay.of(self._schema, batches)
+        if self._replay is not None:
+            self._logged = self._replay.logged
+            if len(self._replay) > self.remaining:
+                raise ArchGymError(
+                    f"{path} holds {len(self._replay):,} evaluations, more than the budget of {self.budget:,}; "
+                    "resume it with the same budget or a larger one"
+                )
+        return batches
 
     def close(self) -> None:
         """End the log. A new file that holds no trial is removed: an evaluation that was refused leaves nothing."""

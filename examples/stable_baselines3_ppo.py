@@ -16,7 +16,7 @@ def main(steps: int = 2048) -> float:
     model.learn(steps)
     env = gymnasium.make("archgym/Systolic-v0", workload="resnet18", info="full")
     observation, info = env.reset(seed=0)
-    best = info["reward"]
+    best = info["design_reward"]
     for _ in range(16):
         action, _ = model.predict(observation, deterministic=True)
         observation, reward, _, _, info = env.step(action)

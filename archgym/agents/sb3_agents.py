@@ -290,8 +290,8 @@ class DQNHyperparameters(Hyperparameters):
     designs: int = hyper(8, low=1, high=256, log=True, doc="sub-environments, each building its own design")
     learning_rate: float = hyper(0.001, low=1e-5, high=0.05, log=True, doc="step of Adam")
     updates: float = hyper(0.25, low=0.01, high=4.0, log=True, doc="gradient steps an environment step")
-    exploration: float = hyper(
-        0.4, low=0.01, high=1.0, doc="share of the budget in which the random share of actions falls"
+    exploration: int = hyper(
+        400, low=1, high=10000, log=True, doc="designs over which the random share of actions falls"
     )
     final_exploration: float = hyper(0.05, low=0.0, high=0.5, doc="random share of actions after that")
     target: int = hyper(250, low=1, high=10000, log=True, doc="environment steps between copies to the target network")
@@ -303,7 +303,6 @@ class DQN(SB3Agent[DQNHyperparameters]):
 
     name = "dqn"
     log_interval = 4
-    anytime = False  # the random share of its actions falls over a share of the budget
 
     hyperparameters = DQNHyperparameters
 
@@ -311,13 +310,16 @@ class DQN(SB3Agent[DQNHyperparameters]):
         return SB3VecEnv(LearningEnv(evaluator, self.p.designs, "construct", None))
 
     def model(self, env: SB3VecEnv, seed: int, total_steps: int) -> Any:
-        return SB3DQN(
-            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=max(1000, min(total_steps, 200_000)),
-            learning_starts=min(20 * self.steps_per_design, total_steps // 4), batch_size=64, gamma=1.0, train_freq=4,
+        model = SB3DQN(
+            "MlpPolicy", env, learning_rate=self.p.learning_rate, buffer_size=200_000,
+            learning_starts=20 * self.steps_per_design, batch_size=64, gamma=1.0, train_freq=4,
             gradient_steps=max(1, round(4 * self.p.designs * self.p.updates)), target_update_interval=self.p.target,
-            exploration_fraction=self.p.exploration, exploration_final_eps=self.p.final_exploration,
             seed=seed, device="cpu", policy_kwargs=_network(self.p.width),
         )  # fmt: skip
+        # SB3's own schedule falls over a share of the steps that are planned, so that a larger budget would change its start.
+        final, steps = self.p.final_exploration, self.p.exploration * self.steps_per_design
+        model.exploration_schedule = lambda _: max(final, 1.0 - (1.0 - final) * model.num_timesteps / steps)
+        return model
 
 
 class RelaxedVecEnv(SB3VecEnv):

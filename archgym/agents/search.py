@@ -73,6 +73,7 @@ def search(
     on_trials: Callable[[Evaluator], None] | None = None,
     tensorboard: Path | str | None = None,
     log_repeats: bool = False,
+    earlier: Path | None = None,
 ) -> RunResult:
     """Run an agent on a problem until the budget of simulator evaluations is used up.
 
@@ -90,6 +91,7 @@ def search(
         on_trials: called after each batch, for progress.
         tensorboard: folder of the run's TensorBoard log; none where None. It does not change the run.
         log_repeats: log designs that the agent asked for before, too; otherwise they are counted only.
+        earlier: shard of the same run with a smaller budget, which a new shard starts with.
     """
     seed = agent.seed if seed is None else seed
     if budget is not None or budget_seconds is None:
@@ -110,6 +112,7 @@ def search(
         run=about,
         resume=resume,
         log_repeats=log_repeats,
+        earlier=earlier if agent.anytime else None,
     ) as evaluator:
         evaluator.on_trials = on_trials
         if scalars is not None:

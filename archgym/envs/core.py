@@ -199,7 +199,7 @@ class Episodes:
             "defined": defined,
             "evaluated": evaluated,
             "feasible": self.feasible,
-            "reward": np.where(evaluated, self.rewards, 0.0),
+            "design_reward": np.where(evaluated, self.rewards, 0.0),
         }
         if self.action_mode != "design":
             found["action_mask"] = self.masks()

@@ -14,6 +14,8 @@ from archgym.envs.render import render_ansi, render_rgb
 from archgym.errors import UnknownNameError
 from archgym.problem import Problem
 
+_ZERO = np.float64(0.0)
+
 
 class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     """Search a design space with step and reset.
@@ -46,7 +48,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     Episode end: ``design`` and ``edit`` are truncated after ``episode_length`` steps, ``construct`` terminates after
     d steps. The first state is a uniform design (or ``options={"design": {...}}``), evaluated at reset.
 
-    ``info`` has the same keys at each reset and step, arrays and numbers of fixed shapes and types, all finite:
+    ``info`` has the same keys at each reset and step, NumPy arrays and scalars of fixed shapes and types, all finite:
 
     | key | type | meaning |
     | --- | --- | --- |
@@ -55,7 +57,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     | ``defined`` | bool ``(m,)`` | which metrics are defined |
     | ``evaluated`` | bool | whether the design was evaluated (in ``construct``: at the end) |
     | ``feasible`` | bool | whether it keeps all constraints |
-    | ``reward`` | float | the objective's reward; 0 where not evaluated |
+    | ``design_reward`` | float64 | the objective's reward of that design; 0 where not evaluated |
     | ``action_mask`` | bool ``(actions,)`` | valid actions, in ``construct`` and ``edit`` |
 
     With ``info="full"`` one key more, ``full``: a dictionary with ``design`` (values by name; None = not chosen yet),
@@ -141,7 +143,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     def _info(self) -> dict[str, Any]:
         # The single row of state.infos(), at a fifth of its price.
         state = self.episodes
-        metrics, reward = state.columns[:, 0].copy(), float(state.rewards[0])
+        metrics, reward = state.columns[:, 0].copy(), state.rewards[0]
         total = metrics.sum()
         if total == total:
             defined = np.ones(len(metrics), dtype=bool)
@@ -154,8 +156,8 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
             "metrics": metrics,
             "defined": defined,
             "evaluated": evaluated,
-            "feasible": bool(state.feasible[0]),
-            "reward": reward if evaluated else 0.0,
+            "feasible": state.feasible[0],
+            "design_reward": reward if evaluated else _ZERO,
         }
         if state.action_mode != "design":
             info["action_mask"] = state.masks()[0]

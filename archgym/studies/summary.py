@@ -76,7 +76,8 @@ class Results:
     """The finished runs of a study.
 
     Args:
-        records: as in ``results.jsonl``.
+        records: as in ``results.jsonl``. Of an agent with several budgets (the study was continued with a larger one) the
+            runs with the largest count.
         problems: the yardsticks, by problem key.
         name: of the study.
     """
@@ -85,9 +86,13 @@ class Results:
         self, records: Iterable[Mapping[str, Any]], problems: Mapping[str, Mapping[str, Any]], name: str = ""
     ) -> None:
         self.name = name
-        self.runs = [_run(record) for record in records if record.get("best") is not None]
-        if not self.runs:
+        runs = [_run(record) for record in records if record.get("best") is not None]
+        if not runs:
             raise ArchGymError("the study has no finished runs yet; run it first")
+        largest: dict[str, int] = {}
+        for run in runs:
+            largest[run.agent] = max(run.budget, largest.get(run.agent, 0))
+        self.runs = [run for run in runs if run.budget == largest[run.agent]]
         self.problems = {key: dict(row) for key, row in problems.items()}
         self.keys = sorted({run.problem for run in self.runs})
         self.agents = sorted({run.agent for run in self.runs}, key=lambda a: (a in UNTUNED, a))

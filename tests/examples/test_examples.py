@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,10 @@ NEEDS = {
     "minari_collect": ["minari"],
     "duckdb_analysis": ["duckdb", "pandas"],
     "torch_model_to_accelerator": ["torch"],
+    "torchrl_ppo": ["torchrl"],
+    "skrl_ppo": ["skrl"],
+    "tianshou_dqn": ["tianshou"],
+    "rllib_ppo": ["ray", "torch", "tree"],
 }
 
 
@@ -78,3 +84,10 @@ def test_duckdb_analysis():
 @pytest.mark.slow
 def test_torch_model_to_accelerator():
     assert run("torch_model_to_accelerator") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchrl_ppo", "skrl_ppo", "tianshou_dqn", "rllib_ppo"])
+def test_training_with_another_library(name, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    assert np.isfinite(run(name))

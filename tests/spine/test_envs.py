@@ -178,11 +178,11 @@ def test_the_workload_changes_through_reset(bowl):
 def test_improvement_rewards_add_up_to_the_gain(bowl):
     env = DesignEnv(problem=bowl, reward_mode="improvement", episode_length=50)
     _, info = env.reset(seed=0)
-    start, total, best = info["reward"], 0.0, info["reward"]
+    start, total, best = info["design_reward"], 0.0, info["design_reward"]
     env.action_space.seed(0)
     for _ in range(50):
         _, reward, _, truncated, info = env.step(env.action_space.sample())
-        total, best = total + reward, max(best, info["reward"])
+        total, best = total + reward, max(best, info["design_reward"])
         assert reward >= 0
     assert truncated and total == pytest.approx(best - start)
 

@@ -20,6 +20,7 @@ from archgym.cli import main
 from archgym.datasets.schema import CLOCK_COLUMNS
 from archgym.datasets.shards import read_shard
 from archgym.errors import ArchGymError
+from archgym.simulators.synthetic.simulator import Synthetic
 from archgym.studies import Study, load_spec, parse_spec, ready_studies, run_study
 from archgym.studies.executors import ProcessExecutor, make_executor, thread_limit
 from archgym.studies.summary import Results
@@ -265,6 +266,37 @@ def test_an_existing_study_is_not_overwritten(serial, tmp_path):
     with pytest.raises(ArchGymError, match="holds the study 'small', not 'other'"):
         run_study(parse_spec(SPEC.replace("name: small", "name: other")), serial.folder, resume=True)
     assert run_study(parse_spec(SPEC), serial.folder, resume=True).new == 0
+
+
+def test_a_study_goes_on_with_the_trials_of_a_smaller_budget(tmp_path, monkeypatch):
+    spec = SPEC.replace("seeds: 4", "seeds: 2")
+    small, large = (parse_spec(spec.replace("budget: 120", f"budget: {budget}")) for budget in (70, 120))
+    whole = run_study(large, tmp_path / "whole").study
+    run_study(small, tmp_path / "grown")
+    run_study(small, tmp_path / "other")
+    simulated = []
+    evaluate = Synthetic.evaluate
+    monkeypatch.setattr(
+        Synthetic, "evaluate", lambda self, d, *a, **k: (simulated.append(len(d)), evaluate(self, d, *a, **k))[1]
+    )
+    result = run_study(large, tmp_path / "grown", resume=True)
+    # The yardstick of a problem, the account of none: what was simulated is what the budgets differ by.
+    assert result.new == len(large.runs()) and sum(simulated) == 50 * len(large.runs())
+    both = trials(result.study)
+    assert {run: rows for run, rows in both.items() if "-b120-" in run} == trials(whole)
+    assert {run for run in both if "-b70-" in run} == {f"runs/{run.id}.arrows" for run in small.runs()}
+    mine = {run: row for run, row in records(result.study).items() if "-b120-" in run}
+    assert mine == records(whole)
+    counted = Results.load(result.study.folder)
+    assert len(counted.runs) == len(large.runs()) and {run.budget for run in counted.runs} == {120}
+    # A shard that does not fit is left alone, and everything simulated anew.
+    for path in (tmp_path / "other").rglob("*.arrows"):
+        path.write_bytes(path.read_bytes()[:200])
+    again = run_study(large, tmp_path / "other", resume=True)
+    assert not again.failed
+    for path in (tmp_path / "other").rglob("*-b70-*.arrows"):
+        path.unlink()
+    assert trials(again.study) == trials(whole)
 
 
 @pytest.mark.slow
