@@ -15,6 +15,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archgym import points
 from archgym.errors import ArchGymError, UnknownNameError
 
 Value = int | float | str | bool
@@ -324,6 +325,39 @@ class DesignSpace:
             else:
                 names += [f"{parameter.name}={value}" for value in parameter.values]
         return tuple(names)
+
+    # --- other optimisers --------------------------------------------------------------------------------------
+
+    def to_point(self, design: ArrayLike) -> dict[str, Any]:
+        """A design ``(d,)`` as the optimisers below see it: name -> index of an ordered parameter, value of another."""
+        return points.to_point(self, design)
+
+    def from_point(self, point: Any) -> Designs:
+        """The way back from each of them, a design ``(d,)``: ``from_point(trial.params)`` of Optuna, ``(dict(configuration))``
+        of ConfigSpace, ``(candidate.value)`` of Nevergrad, ``(x)`` of pymoo, ``(x)`` of scikit-optimize (a list in the order of
+        the parameters)."""
+        return points.from_point(self, point)
+
+    def to_optuna(self, trial: Any) -> Designs:
+        """Let an Optuna trial suggest every parameter: the design ``(d,)`` to evaluate. Ordered parameters are integer
+        ranges of indices, the others categories."""
+        return points.to_optuna(self, trial)
+
+    def to_configspace(self, seed: int | None = None) -> Any:
+        """A ``ConfigSpace.ConfigurationSpace`` (SMAC3) with integer ranges of indices, categories and constants."""
+        return points.to_configspace(self, seed)
+
+    def to_nevergrad(self) -> Any:
+        """A ``nevergrad.p.Dict`` with transition choices of indices for ordered parameters, choices for the others."""
+        return points.to_nevergrad(self)
+
+    def to_pymoo(self) -> dict[str, Any]:
+        """pymoo's variables by name, integers and choices: the argument ``vars`` of its problems."""
+        return points.to_pymoo(self)
+
+    def to_skopt(self) -> list[Any]:
+        """scikit-optimize's dimensions, in the order of the parameters."""
+        return points.to_skopt(self)
 
     # --- sampling and neighbourhoods ---------------------------------------------------------------------------
 

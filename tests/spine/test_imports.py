@@ -37,7 +37,7 @@ LAYERS = (
         "console",
         "quantities",
     ),
-    ("reading", "options"),
+    ("reading", "options", "points"),
     ("space",),
     ("simulator",),
     ("wrapping",),
