@@ -15,7 +15,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym import points
+import archgym.points as points
 from archgym.errors import ArchGymError, UnknownNameError
 
 Value = int | float | str | bool
