@@ -241,7 +241,6 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
 
 # Exponents without a point, which YAML 1.1 reads as text: 1e-3.
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
-_INTEGER = re.compile(r"[-+]?[0-9]+\Z")
 _TAG = "tag:yaml.org,2002:"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, wor
 from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
 from archgym.pareto import non_dominated
-from archgym.problem import Problem, make_problem, parse_name, problem_of_options
+from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.sensitivity import Effects, total_effects
 from archgym.simulator import Metric, runs_own_code
 
@@ -106,26 +106,6 @@ class ProblemReport:
         """A column of numbers or truth values of the trials."""
         values: NDArray[Any] = self.trials.column(name).to_numpy()
         return values
-
-    def by_objective(self, objective: str) -> ProblemReport:
-        """The same trials, their rewards by another objective of the problem; nothing is simulated.
-
-        Raises:
-            ArchGymError: there is no such objective, or the problem could not be made again.
-        """
-        if self.problem is None:
-            raise ArchGymError(
-                f"rewards by another objective need the problem, which could not be made: {self.missing}"
-            )
-        problem = make_problem(self.name, **{**self.problem.options, "objective": objective})
-        schema = TrialSchema(problem, {})
-        runs = []
-        for run in self.runs:
-            rewards = problem.objective(schema.evaluation(run.table))
-            place = run.table.schema.get_field_index("reward")
-            table = run.table.set_column(place, "reward", pa.array(rewards))
-            runs.append(replace(run, best=_best_so_far(table), table=table))
-        return ProblemReport(self.name, problem.objective.name, self.space, problem, "", runs)
 
 
 _SOURCE = ("problem", "objective", "space", "options", "simulator_version")

@@ -27,10 +27,6 @@ PARTS = (
 )
 """The parts of the energy; they sum to ``energy_pj``. ``energy_vpp_pj`` is all of the second supply."""
 
-#: Cycle counters of the power model: active and precharge standby, active and precharge power-down, self refresh, and
-#: the refresh inside and the way out of it, each with banks open or closed.
-COUNTERS = ("A", "P", "DA", "DP", "S", "sA", "sP", "uA", "uP")
-
 Column = NDArray[np.float64]
 
 
@@ -40,8 +36,8 @@ def energy(device: Device, ranks: int, count: Mapping[str, NDArray[np.int64]]) -
     Args:
         device: the devices.
         ranks: standby cycles count once for each rank.
-        count: int64 ``(n,)`` each: ``act``, ``pre``, ``rd``, ``wr``, ``ref`` and optionally ``ref_bank`` (refreshes of
-            one bank), and the cycle counters of ``COUNTERS``, of which all but A and P are optional.
+        count: int64 ``(n,)`` each, by the names of :data:`.kernels.power.COUNTED`: commands and cycles; ``ref_bank`` and
+            all cycles but A and P are optional.
     """
     shape = count["act"].shape
     if not device.has_energy:

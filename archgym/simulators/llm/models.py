@@ -203,12 +203,6 @@ class Model:
         """Model FLOP of a training step, backward twice the forward; recomputation does not count (MFU)."""
         return 3.0 * self.forward_flops(tokens, sequence)
 
-    def cache_bytes_per_token(self, bytes_per_element: float = 2.0) -> float:
-        """Bytes that one token occupies in the cache of keys and values, over all layers and heads."""
-        if self.mla:
-            return self.layers * (self.kv_lora_rank + self.qk_rope_head_dim) * bytes_per_element
-        return 2.0 * self.layers * self.kv_heads * self.head_dim * bytes_per_element
-
 
 # --- reading -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 LINE_BITS = 6
-INSTRUCTION, LOAD, STORE, MODIFY = ord("I"), ord("L"), ord("S"), ord("M")
+INSTRUCTION, STORE, MODIFY = ord("I"), ord("S"), ord("M")
 #: Positions in the state vector.
 CLOCK, INSTRUCTIONS, REQUESTS, RECORDING = range(4)
 

@@ -19,7 +19,23 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.commands import BANK, GROUP, NONE, RANK, RD, RDA, REFPB, REFPB_ROUND, WRA
+from archgym.simulators.dram.commands import (
+    BANK,
+    GROUP,
+    LOG_BANK,
+    LOG_CHANNEL,
+    LOG_COMMAND,
+    LOG_RANK,
+    LOG_REQUEST,
+    LOG_TIME,
+    NONE,
+    RANK,
+    RD,
+    RDA,
+    REFPB,
+    REFPB_ROUND,
+    WRA,
+)
 from archgym.simulators.dram.kernels.policy import (
     after_command,
     apply,
@@ -525,8 +541,8 @@ def issue(s, c, command, rank, bank, request):
         r.faw_ends[r.faw_count % 4] = now + s.commands[command].window - 1
         r.faw_count += 1
     i = p.logged
-    s.log[i, 0], s.log[i, 1], s.log[i, 2], s.log[i, 3], s.log[i, 4] = now, command, c, rank, bank
-    s.log[i, 5] = request
+    s.log[i, LOG_TIME], s.log[i, LOG_COMMAND], s.log[i, LOG_CHANNEL] = now, command, c
+    s.log[i, LOG_RANK], s.log[i, LOG_BANK], s.log[i, LOG_REQUEST] = rank, bank, request
     p.logged += 1
 
 

@@ -18,7 +18,22 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.commands import ACT, N_COMMANDS, NONE, PREAB, PREPB, RD, REFPB, WRA
+from archgym.simulators.dram.commands import (
+    ACT,
+    LOG_BANK,
+    LOG_CHANNEL,
+    LOG_COMMAND,
+    LOG_RANK,
+    LOG_REQUEST,
+    LOG_TIME,
+    N_COMMANDS,
+    NONE,
+    PREAB,
+    PREPB,
+    RD,
+    REFPB,
+    WRA,
+)
 from archgym.simulators.dram.kernels.fast import O_TOTAL, latency_statistics
 from archgym.simulators.dram.kernels.policy import (
     after_command,
@@ -31,7 +46,7 @@ from archgym.simulators.dram.kernels.policy import (
     remove_from_buffer,
     select,
 )
-from archgym.simulators.dram.kernels.state import ARB_REORDER, ARB_SIMPLE, FAR, RESP_REORDER, record
+from archgym.simulators.dram.kernels.state import ARB_REORDER, ARB_SIMPLE, FAR, RESP_FIFO, RESP_REORDER, record
 from archgym.simulators.dram.timing import S_FAW_ACT, S_FAW_REF, S_LAST_REF_BANK
 
 #: The initiator and the arbiter: requests that entered it (Fifo, Reorder) and when the last one did; the request that the
@@ -189,7 +204,8 @@ def issue(s, c, command, rank, bank, request):
     k = m.k[0]
     now, first = k.now, rank * k.banks
     i = p.logged
-    s.log[i, 0], s.log[i, 1], s.log[i, 2], s.log[i, 3], s.log[i, 4], s.log[i, 5] = now, command, c, rank, bank, request
+    s.log[i, LOG_TIME], s.log[i, LOG_COMMAND], s.log[i, LOG_CHANNEL] = now, command, c
+    s.log[i, LOG_RANK], s.log[i, LOG_BANK], s.log[i, LOG_REQUEST] = rank, bank, request
     p.logged += 1
     if k.column_buses and RD <= command <= WRA:
         x.column_bus = now + m.length[command]
@@ -219,11 +235,11 @@ def serve(s, c, bank, request):
             m.banks[c, other].dirty = 1
     remove_from_buffer(m, c, bank, request)
     end = k.now + (k.write_end if write else k.read_end)
-    if k.responses == RESP_REORDER:
-        place = x.place + s.routes[request].order
-    else:
+    if k.responses == RESP_FIFO:
         place = x.resp_tail
         x.resp_tail += 1
+    else:
+        place = x.place + s.routes[request].order
     s.routes[place].data_end, s.routes[place].data_request = end, request
     if place == x.resp_head and x.resp_last < FAR:
         x.resp_next = max(end, x.resp_last + 1)

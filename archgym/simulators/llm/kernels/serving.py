@@ -765,8 +765,8 @@ def _route(s: Table, p: Replicas, c: Record, e: Events, first: int, last: int) -
             r = i % c.replicas
         else:
             for other in range(1, c.replicas):
-                mine = p.at[r].waiting if c.router == LEAST_WAITING else p.at[r].given
-                theirs = p.at[other].waiting if c.router == LEAST_WAITING else p.at[other].given
+                mine = p.at[r].given if c.router == LEAST_TOKENS else p.at[r].waiting
+                theirs = p.at[other].given if c.router == LEAST_TOKENS else p.at[other].waiting
                 if theirs < mine or (c.ties == 1 and theirs == mine and p.at[other].holders < p.at[r].holders):
                     r = other
         s[i].replica = r

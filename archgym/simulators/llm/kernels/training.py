@@ -92,7 +92,6 @@ MODEL = 25
     USD_PER_S,
     HOP,
 ) = range(14)
-CLUSTER = 14
 
 # Constants fitted to measured steps, and assumptions; see ``data/training.json``.
 (

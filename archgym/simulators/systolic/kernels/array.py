@@ -49,10 +49,10 @@ def one_run(A, B, dataflow, ifmap_half, filter_half, ofmap_half, bandwidth, pixe
     input."""
     if dataflow == WS:
         rows, columns, steps = products, filters, pixels
-    elif dataflow == OS:
-        rows, columns, steps = pixels, filters, products
-    else:
+    elif dataflow == IS:
         rows, columns, steps = products, pixels, filters
+    else:
+        rows, columns, steps = pixels, filters, products
     row_folds = -(-rows // A)
     col_folds = -(-columns // B)
     folds = row_folds * col_folds
