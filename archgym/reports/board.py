@@ -16,7 +16,7 @@ from archgym.errors import ArchGymError
 from archgym.reports.charts import COLOURS, DASHES, Figure, anytime_figure
 from archgym.reports.html import page as html_page
 from archgym.studies.statistics import checkpoints
-from archgym.suites.score import mean_ranks, regrets, score
+from archgym.suites.score import mean_ranks, pairs_told_apart, regrets, score
 from archgym.suites.suite import Suite, SuiteProblem
 from archgym.suites.verify import Verified, verify
 from archgym.writing import write_text
@@ -74,14 +74,16 @@ def write_board(
     common = min(row["budgets"][-1] for row in scores.values())
     for row in scores.values():
         row["score"] = row["at"][str(common)]
+    apart = pairs_told_apart(suite, kept, common)
     ranked = mean_ranks(suite, kept, common)["mean_ranks"]
     order = sorted(scores, key=lambda name: scores[name]["score"][0])
     rows = [{**scores[name], "rank": ranked.get(name, float("nan")), "folder": str(places[name])} for name in order]
     text = render(
-        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent, common
-    )
+        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent, common,
+        apart,
+    )  # fmt: skip
     write_text(page, text)
-    return {"entries": rows, "refused": refused, "page": str(page), "budget": common}
+    return {"entries": rows, "refused": refused, "page": str(page), "budget": common, "told_apart": apart}
 
 
 def render(
@@ -92,9 +94,11 @@ def render(
     places: Mapping[str, Path],
     base: Path,
     common: int,
+    apart: Mapping[str, tuple[int, int]],
 ) -> str:
-    """The page as one HTML text that opens offline; ``common``: the budget that entries are compared at."""
-    sections = [_table(suite, rows, refused, places, base, common), _grades(suite)]
+    """The page as one HTML text that opens offline; ``common``: the budget that entries are compared at; ``apart``: pairs of
+    entries told apart there, and pairs in all, a problem."""
+    sections = [_table(suite, rows, refused, places, base, common), _grades(suite, apart)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
     figures: dict[str, Any] = {}
     curves = {name: regrets(suite, verified, _points(suite)) for name, verified in entries.items()}
@@ -161,7 +165,7 @@ def _cells(suite: Suite, at: Mapping[str, Any]) -> list[str]:
     return ["<td>-</td>" if cell is None else f'<td data-value="{cell[0]:.9g}">{cell[0]:.4f}</td>' for cell in found]
 
 
-def _grades(suite: Suite) -> str:
+def _grades(suite: Suite, apart: Mapping[str, tuple[int, int]]) -> str:
     lines = []
     for number, problem in enumerate(suite.problems):
         known = problem.known
@@ -176,14 +180,15 @@ def _grades(suite: Suite) -> str:
             f'<tr><th scope="row"><a href="#problem{number}">{html.escape(problem.title)}</a></th>'
             f'<td data-value="{known.draws:.9g}">{bound}{known.draws:,.0f}</td>'
             f'<td data-value="{known.baseline:.9g}">{known.baseline:.5g}</td>'
-            f'<td data-value="{known.best.reward:.9g}">{known.best.reward:.5g}</td><td>{source}</td></tr>'
+            f'<td data-value="{known.best.reward:.9g}">{known.best.reward:.5g}</td><td>{source}</td>'
+            f'<td data-value="{apart[problem.key][0]}">{apart[problem.key][0]} of {apart[problem.key][1]}</td></tr>'
         )
     return (
         '<section id="problems"><h2>Problems</h2><p>N: uniform draws until random search has an even chance of a '
-        "normalised regret of 1 %.</p>"
+        "normalised regret of 1 %. Pairs of entries are told apart by Mann and Whitney's test, p &lt; 0.05.</p>"
         '<div class="scroll" tabindex="0" role="region" aria-label="problems"><table class="best sortable"><thead><tr>'
         '<th scope="col">problem</th><th scope="col">N</th><th scope="col">median reward</th>'
-        '<th scope="col">best reward</th><th scope="col">best from</th></tr></thead>'
+        '<th scope="col">best reward</th><th scope="col">best from</th><th scope="col">pairs told apart</th></tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
     )
 

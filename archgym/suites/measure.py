@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
+from archgym.studies.statistics import hypervolume
+from archgym.suites.fronts import box, corners_of, growth
 from archgym.suites.scale import threshold
 from archgym.suites.suite import Best, Known, Suite, SuiteProblem
 
@@ -102,6 +104,8 @@ def measure(
         command: noted as where the best design comes from.
     """
     problem = replace(given, known=None).make()
+    if given.scale == "hypervolume":
+        return _measure_front(problem, given, samples // seeds, seeds, methods, evaluations, command)
     each = [uniform_rewards(problem, samples // seeds, seed, progress) for seed in range(seeds)]
     rewards = np.concatenate(each)
     feasible = rewards[np.isfinite(rewards)]
@@ -131,6 +135,68 @@ def measure(
         best=best,
     )
     return replace(given, known=known)
+
+
+def _measure_front(
+    problem: Problem,
+    given: SuiteProblem,
+    samples: int,
+    seeds: int,
+    methods: Sequence[str],
+    evaluations: int,
+    command: str,
+) -> SuiteProblem:
+    """The measured part of a problem that asks for a front; ``samples`` a seed."""
+    from archgym.agents import make_agent, search
+
+    each = []
+    for seed in range(seeds):
+        designs = problem.space.sample(samples, np.random.default_rng(seed))
+        each.append(problem.losses(problem.evaluate(designs, seed=seed)[0]))
+    uniform = np.concatenate(each)
+    fronts = {name: search(problem, make_agent(name, problem, 0), max(1, evaluations)).front for name in methods}
+    everything = np.concatenate([uniform, *fronts.values()])
+    corners = corners_of(problem, uniform, np.concatenate(list(fronts.values())))
+    measured = box(problem, corners)
+
+    def volume(losses: NDArray[np.float64]) -> float:
+        return float(hypervolume(measured.place(losses), np.ones(losses.shape[1])))
+
+    best = volume(everything)
+    # The first draw after which each seed's front is within 1 % of the best one.
+    reached = []
+    for losses in each:
+        near = np.flatnonzero(growth(measured.place(losses), losses.shape[1]) >= 0.99 * best)
+        reached.append(float(near[0] + 1) if len(near) else np.inf)
+    draws, low, high = _median_of(np.sort(reached), float(samples))
+    known = Known(
+        workload=problem.workload.fingerprint,
+        version=problem.simulator.version,
+        baseline=0.0,
+        quantiles={},
+        feasible_share=float(np.isfinite(uniform).all(axis=1).mean()),
+        samples=len(uniform),
+        seeds=seeds,
+        draws=draws,
+        draws_low=low,
+        draws_high=high,
+        best=Best(best, {}, False, evaluations, {name: volume(front) for name, front in fronts.items()}, command),
+        corners=corners,
+    )
+    return replace(given, known=known)
+
+
+def _median_of(reached: NDArray[np.float64], most: float) -> tuple[float, float, float | None]:
+    """The median of sorted times, inf where one was not reached within ``most``, and its 95 % interval by order
+    statistics; a lower bound and no upper end where the median lies beyond ``most``."""
+    from scipy.stats import binom
+
+    ranks = binom.ppf([0.025, 0.975], len(reached), 0.5).astype(int)
+    low, high = reached[max(0, ranks[0] - 1)], reached[min(len(reached) - 1, ranks[1])]
+    middle = float(np.median(reached))
+    if not np.isfinite(middle):
+        return most, min(float(low), most), None
+    return middle, float(low), float(high) if np.isfinite(high) else None
 
 
 def _best(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,3 +101,18 @@ def mean_ranks(suite: Suite, entries: Mapping[str, Verified], budget: int) -> di
         if all(len(cell) for cell in cells):
             table.append([float(np.median(cell)) for cell in cells])
     return ranks(np.array(table), list(entries)) if table else {"problems": 0, "mean_ranks": {}}
+
+
+def pairs_told_apart(suite: Suite, entries: Mapping[str, Verified], budget: int) -> dict[str, tuple[int, int]]:
+    """Problem key -> pairs of entries whose regrets at ``budget`` differ (Mann and Whitney's test, two-sided, p < 0.05, not
+    corrected: it grades the problem, not the agents), and pairs in all."""
+    from scipy.stats import mannwhitneyu
+
+    each = {name: regrets(suite, verified, [budget]) for name, verified in entries.items()}
+    result = {}
+    for problem in suite.problems:
+        columns = [columns[problem.key][:, 0] for columns in each.values() if len(columns[problem.key]) > 1]
+        pairs = list(itertools.combinations(columns, 2))
+        apart = sum(bool(mannwhitneyu(a, b).pvalue < 0.05) for a, b in pairs if np.ptp(np.concatenate([a, b])) > 0)
+        result[problem.key] = (apart, len(pairs))
+    return result

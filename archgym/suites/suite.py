@@ -56,6 +56,16 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Corner:
+    """Between what values a loss of a front is measured: the best one seen, and the median of uniform designs; on a
+    logarithmic axis or not."""
+
+    best: float
+    worst: float
+    logarithmic: bool
+
+
+@dataclass(frozen=True)
 class Known:
     """What a problem is measured against; made by ``archgym suite measure``.
 
@@ -70,6 +80,7 @@ class Known:
         draws: uniform draws until random search has an even chance of a normalised regret of 1 %; with a 95 %
             interval ``[low, high]``. ``high`` is null where no draw came so close: then ``draws`` is a lower bound.
         best: the best design known.
+        corners: of the scale ``hypervolume``: Pareto metric -> where its axis begins and ends.
     """
 
     workload: str
@@ -83,6 +94,7 @@ class Known:
     draws_low: float
     draws_high: float | None
     best: Best
+    corners: Mapping[str, Corner] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,8 @@ class SuiteProblem:
         problem: ``simulator/workload``.
         options: as :func:`archgym.problem.make_problem` takes them.
         scale: ``linear``: (best - reward) / (best - baseline); ``log``: log(1 + (best - reward) / unit), divided by
-            the same of the baseline, where rewards range over orders of magnitude.
+            the same of the baseline, where rewards range over orders of magnitude; ``hypervolume``: what counts is not
+            the reward but the front over the problem's Pareto metrics, see :mod:`archgym.suites.fronts`.
         unit: of the scale ``log``, in units of the reward.
         meets: a reward of at least this meets every budget of the problem; the share of runs that do is part of the
             score. None where the problem has no budgets.
@@ -123,7 +136,7 @@ class SuiteProblem:
 
     problem: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    scale: Literal["linear", "log"] = "linear"
+    scale: Literal["linear", "log", "hypervolume"] = "linear"
     unit: float = 1.0
     meets: float | None = None
     group: str = ""
@@ -259,6 +272,10 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
     if suite.seeds < 1 or suite.version < 1:
         raise ArchGymError(f"{where} has seeds {suite.seeds} and version {suite.version}; expected positive numbers")
     for problem in suite.problems:
+        if problem.scale == "hypervolume" and problem.meets is not None:
+            raise ArchGymError(
+                f"{problem.problem} in {where} asks for a front and 'meets' a reward; leave one of them out"
+            )
         if problem.budget is not None and problem.budget not in suite.budgets:
             raise ArchGymError(
                 f"{problem.problem} has the budget {problem.budget} in {where}; expected one of {list(suite.budgets)}"

@@ -19,6 +19,7 @@ Results of another machine may differ in the last bits of a float: metrics are e
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from archgym.space import Designs
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.suites.entry import Entry, belongs
+from archgym.suites.fronts import volumes
 from archgym.suites.packed import PackedRun, is_packed, read_packed
 from archgym.suites.suite import Suite, SuiteProblem
 
@@ -204,7 +206,8 @@ class _Check:
         if not len(rewards):
             raise _Fault("missing-run", "the log holds no trial")
         self._check_rewards(logged, rewards)
-        improvements = _improvements(rewards)
+        worth = _worth(self.problem, self.suite_problem, logged, rewards)
+        improvements = _improvements(worth)
         self._simulate(designs, logged, rewards, improvements)
         done = np.cumsum(fresh)
         best = int(improvements[-1])
@@ -214,7 +217,7 @@ class _Check:
         return VerifiedRun(
             self.spec,
             self.suite_problem,
-            [(int(done[i]), float(rewards[i])) for i in improvements],
+            [(int(done[i]), float(worth[i])) for i in improvements],
             int(done[-1]),
             max(0.0, span - simulation) if len(set(seconds)) > 1 else float("nan"),
             self.problem.space.decode(designs[best])[0],
@@ -316,14 +319,15 @@ class _PackedCheck:
             raise _Fault("wrong-problem", "its designs differ in length")
         designs = problem.space.check(np.array(rows, dtype=np.int64))
         rewards = np.array([step[1] for step in packed.steps])
-        again = problem.evaluate(designs, seed=self.spec.seed)[1]
+        evaluation, again = problem.evaluate(designs, seed=self.spec.seed)
+        again = _worth(problem, self.suite_problem, evaluation, again)
         self.simulated = len(designs)
         wrong = np.flatnonzero(~_equal(again, rewards))
         if len(wrong):
             i = int(wrong[0])
             raise _Fault(
                 "result-differs",
-                f"evaluation {packed.steps[i][0]} has the reward {rewards[i]:.10g}; simulating its design gives {again[i]:.10g}",
+                f"evaluation {packed.steps[i][0]} is worth {rewards[i]:.10g}; simulating its design gives {again[i]:.10g}",
             )
         return VerifiedRun(
             self.spec,
@@ -334,6 +338,19 @@ class _PackedCheck:
             problem.space.decode(designs[-1])[0],
             designs,
         )
+
+
+def _worth(
+    problem: Problem, suite_problem: SuiteProblem, evaluation: Evaluation, rewards: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What a run is worth after each trial, as far as it grows: rewards, or the hypervolume where a front is asked for."""
+    if suite_problem.scale != "hypervolume":
+        return rewards
+    if suite_problem.known is None:
+        raise ArchGymError(
+            f"{suite_problem.problem} has no measured scale; run 'archgym suite measure' on the suite first"
+        )
+    return volumes(problem, suite_problem.known.corners, evaluation)
 
 
 def _equal(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -355,7 +372,6 @@ def _repeat(
 ) -> int:
     """Let the agent do some runs again; returns how many it did."""
     from archgym.agents.base import load_agent, make_agent
-    from archgym.agents.search import search
     from archgym.registry import AGENTS
 
     if entry.command or entry.agent not in AGENTS:
@@ -371,13 +387,28 @@ def _repeat(
         run = quick[number]
         problem = run.problem.make()
         agent = make_agent(entry.agent, problem, run.spec.seed, **dict(entry.hyperparameters))
-        result = search(problem, agent, run.spec.budget, batch=run.spec.batch)
         done += 1
-        if not _same_curve(result.improvements, run.curve):
+        if not _same_curve(_repeated_curve(problem, run, agent), run.curve):
             findings.append(
                 Finding("does-not-repeat", run.spec.id, f"{entry.agent} with this seed takes another path here")
             )
     return done
+
+
+def _repeated_curve(problem: Problem, run: VerifiedRun, agent: Any) -> list[tuple[int, float]]:
+    """The curve of a run that ``agent`` does anew."""
+    from archgym.agents.search import search
+
+    if run.problem.scale != "hypervolume":
+        return list(search(problem, agent, run.spec.budget, batch=run.spec.batch).improvements)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "trials.arrows"
+        search(problem, agent, run.spec.budget, batch=run.spec.batch, log=log)
+        raw, batches, _ = read_shard(log)
+        table = pa.Table.from_batches(batches, raw).unify_dictionaries()
+    worth = _worth(problem, run.problem, TrialSchema(problem, {}).evaluation(table), np.empty(0))
+    done = np.cumsum(~table.column("cached").to_numpy(zero_copy_only=False))
+    return [(int(done[i]), float(worth[i])) for i in _improvements(worth)]
 
 
 def _same_curve(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> bool:
