@@ -31,6 +31,7 @@ EXTRAS = {
     "botorch": ("botorch",),
     "query": ("duckdb",),
     "serve": ("starlette", "uvicorn", "pydantic"),
+    "mcp": ("mcp",),
     "neighbours": ("torchrl", "skrl"),
 }
 

@@ -1,4 +1,4 @@
-"""Let others drive: sessions of ask and evaluate over HTTP with JSON.
+"""Let others drive: sessions of ask and evaluate over HTTP with JSON, and as an MCP server for language models.
 
 | module | what it holds |
 | --- | --- |
@@ -7,5 +7,6 @@
 | ``entry`` | sessions that are the runs of an entry to a suite |
 | ``service`` | sessions for many callers at once: limits, threads, time |
 | ``http`` | the HTTP interface and its OpenAPI description |
+| ``tools`` | the MCP server |
 | ``cli`` | ``archgym serve`` |
 """

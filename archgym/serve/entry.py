@@ -27,12 +27,15 @@ class EntrySessions(Sessions):
         suite: the suite.
         folder: the entry's folder, gone on with where it holds this entry already.
         called: what the entry is called: who drives.
+        budget: evaluations of its runs, one of the suite's; the largest where None.
         options: as :class:`~archgym.serve.sessions.Sessions` takes them.
     """
 
-    def __init__(self, suite: Suite, folder: Path | str, called: str, **options: Any) -> None:
+    def __init__(
+        self, suite: Suite, folder: Path | str, called: str, *, budget: int | None = None, **options: Any
+    ) -> None:
         self.suite, self.called = suite, called
-        self.entry = open_command_entry(suite, folder, "archgym serve", called)
+        self.entry = open_command_entry(suite, folder, "archgym serve", called, budget=budget)
         self.study = Study(folder)
         self.specs = {spec.id: spec for spec in self.entry.runs(suite)}
         self._problems = {problem.key: problem for problem in suite.problems}

@@ -162,6 +162,10 @@ class Service:
         """The design space of a session's problem."""
         return await self._using(name, lambda session: space_of(session.problem))
 
+    async def units(self, name: str) -> dict[str, str]:
+        """Units of the metrics of a session's problem."""
+        return await self._using(name, lambda session: {m.name: m.unit for m in session.problem.metrics})
+
     async def evaluate(self, name: str, asked: schemas.EvaluateRequest) -> schemas.Evaluated:
         """Evaluate designs, or answer again what this key asked for."""
         key = asked.key or f"auto-{uuid.uuid4().hex}"

@@ -14,6 +14,7 @@ process, and is paid for once.
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import threading
@@ -40,7 +41,7 @@ from archgym.reading import checked, parse_json, read_json, read_json_lines
 from archgym.registry import AGENTS, CELL_AGENTS
 from archgym.serve.schemas import Value
 from archgym.simulator import Evaluation
-from archgym.space import Designs, DesignSpace
+from archgym.space import Designs, DesignSpace, Parameter
 from archgym.writing import unwritable, write_json
 
 FORMAT = 1
@@ -597,7 +598,7 @@ class Sessions:
 
 
 def designs_of(space: DesignSpace, given: Sequence[Mapping[str, Value] | Sequence[int]]) -> Designs:
-    """Designs ``(n, d)`` from parameter -> value, or rows of value indices; a truth value is no number here.
+    """Designs ``(n, d)`` from parameter -> value, or rows of value indices.
 
     Raises:
         ArchGymError: one sentence on the first design that is not in the space.
@@ -606,12 +607,7 @@ def designs_of(space: DesignSpace, given: Sequence[Mapping[str, Value] | Sequenc
     for i, design in enumerate(given):
         try:
             if isinstance(design, Mapping):
-                for name, value in design.items():
-                    kinds = {isinstance(known, bool) for known in space[name].values}
-                    if isinstance(value, bool) not in kinds:
-                        shown = ", ".join(map(str, space[name].values[:10]))
-                        raise ArchGymError(f"{name} cannot be {json.dumps(value)[:60]}; its values are {shown}")
-                rows[i] = space.encode(design)[0]
+                rows[i] = space.encode({name: _value(space[name], value) for name, value in design.items()})[0]
             else:
                 if any(abs(index) > 1 << 62 for index in design):
                     raise ArchGymError("it has an index beyond 64 bits")
@@ -620,6 +616,21 @@ def designs_of(space: DesignSpace, given: Sequence[Mapping[str, Value] | Sequenc
             which = f"design {i} of the request: " if len(given) > 1 else ""
             raise ServeError(f"{which}{error}") from None
     return rows
+
+
+def _value(parameter: Parameter, given: Value) -> Value:
+    """The parameter's value that is meant: a truth value is no number, and a decimal fraction stands for the value that it is
+    rounded from (to 1e-9)."""
+    if isinstance(given, bool) not in {isinstance(value, bool) for value in parameter.values}:
+        shown = ", ".join(map(json.dumps, parameter.values[:10]))
+        raise ArchGymError(
+            f"{parameter.name} cannot be {quote(json.dumps(given), 60, marks=False)}; its values are {shown}"
+        )
+    if isinstance(given, float) and given not in parameter.values:
+        for value in parameter.values:
+            if isinstance(value, float) and math.isclose(value, given, rel_tol=1e-9, abs_tol=1e-12):
+                return value
+    return given
 
 
 def _hold(folder: Path) -> Any:
