@@ -16,24 +16,8 @@ from typing import Any
 import click
 
 from archgym.console import print_table
+from archgym.extras import NOT_FOR_USE, packages
 from archgym.threads import usable_cores
-
-CORE = ("numpy", "numba", "gymnasium", "scipy", "pyarrow", "click", "rich", "deap", "scikit-optimize", "pyyaml")
-EXTRAS = {
-    "rl": ("torch", "stable-baselines3", "sb3-contrib", "tensorboard"),
-    "tensorboard": ("tensorboard",),
-    "nas": ("torch", "mnist1d"),
-    "proxy": ("scikit-learn", "lightgbm"),
-    "plot": ("matplotlib", "plotly"),
-    "ray": ("ray",),
-    "offline": ("minari",),
-    "optuna": ("optuna", "cmaes"),
-    "botorch": ("botorch",),
-    "query": ("duckdb",),
-    "serve": ("starlette", "uvicorn", "pydantic"),
-    "mcp": ("mcp",),
-    "neighbours": ("torchrl", "skrl"),
-}
 
 
 def _version(package: str) -> str | None:
@@ -56,11 +40,14 @@ def findings(selftest: bool) -> list[dict[str, Any]]:
         platform.python_version(),
         "use Python 3.11 or newer",
     )
-    for package in CORE:
+    asked = packages()
+    for package in asked.get("", ()):
         found = _version(package)
         add(package, "ok" if found else "problem", found or "missing", f"pip install {package}")
-    for extra, packages in EXTRAS.items():
-        have = {package: _version(package) for package in packages}
+    for extra, brings in asked.items():
+        if not extra or extra in NOT_FOR_USE:
+            continue
+        have = {package: _version(package) for package in brings}
         missing = [package for package, found in have.items() if not found]
         text = ", ".join(f"{package} {found}" for package, found in have.items() if found)
         add(

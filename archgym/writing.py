@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -20,28 +21,53 @@ def unwritable(path: Path, error: OSError) -> ArchGymError:
     return ArchGymError(f"cannot write {path}: {error.strerror or error}; choose another folder or free some space")
 
 
+_NUMBERS = itertools.count()
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to, which takes ``path``'s name when the block ends well.
 
-    Its name is this process's own, so that several may write the same file; the last one stays. ``path``'s folder is
-    made where it is missing. What raises leaves ``path`` as it was.
+    Its name is this call's own, so that several processes and threads may write the same file; the last one stays. With
+    ``exclusive`` the first one does. ``path``'s folder is made where it is missing. What raises leaves ``path`` as it was.
 
     Raises:
         ArchGymError: where the folder cannot be written.
+        FileExistsError: where an exclusive name is taken, be it at the end of the block.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{next(_NUMBERS)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    if exclusive and path.exists():
+        raise FileExistsError(path)
+    try:
         _remove_stale(path)
         try:
             yield temporary
-            os.replace(temporary, path)
+            if exclusive:
+                _take_name(temporary, path)
+            else:
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
+        if exclusive and isinstance(error, FileExistsError):
+            raise
         raise unwritable(path, error) from None
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Rename a file where nobody has the name."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.replace(temporary, path)
 
 
 def _remove_stale(path: Path) -> None:
@@ -49,7 +75,7 @@ def _remove_stale(path: Path) -> None:
     with os.scandir(path.parent) as entries:
         names = [e.name for e in entries if e.name.startswith(f"{path.name}.") and e.name.endswith(".tmp")]
     for name in names:
-        owner = name[len(path.name) + 1 : -len(".tmp")]
+        owner = name[len(path.name) + 1 : -len(".tmp")].partition("-")[0]
         if owner.isdecimal() and not _runs(int(owner)):
             path.with_name(name).unlink(missing_ok=True)
 

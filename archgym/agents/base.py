@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 import numpy as np
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, whole_number
+from archgym.extras import extra_with
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.registry import AGENTS, CELL_AGENTS
@@ -224,14 +225,10 @@ def load_agent(name: str) -> type[Searcher[Any]]:
     try:
         cls: type[Searcher[Any]] = known.load(name)
     except ModuleNotFoundError as error:
-        extras = {
-            "torch": "rl", "stable_baselines3": "rl", "sb3_contrib": "rl", "optuna": "optuna", "cmaes": "optuna",
-            "botorch": "botorch", "gpytorch": "botorch",
-        }  # fmt: skip
         missing = (error.name or "").partition(".")[0]
-        if missing in extras:
-            raise MissingExtraError(f"agent {name!r}", extras[missing], f"{missing} is not installed") from None
-        raise
+        if (extra := extra_with(missing)) is None:
+            raise
+        raise MissingExtraError(f"agent {name!r}", extra, f"{missing} is not installed") from None
     return cls
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS
 from archgym.datasets.shards import SUFFIX, UNFINISHED, find_shards
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem
-from archgym.writing import unwritable
+from archgym.writing import replacing, unwritable
 
 ROWS_A_FILE = 4_000_000
 
@@ -255,6 +257,7 @@ class DatasetWriter:
         self.rows = 0
         self._rows_a_file, self._in_file = rows_a_file, 0
         self._writer: pq.ParquetWriter | None = None
+        self._names = ExitStack()
         self._pending: list[pa.RecordBatch] = []
         self._waiting = 0
         try:
@@ -292,10 +295,9 @@ class DatasetWriter:
         try:
             if self._writer is None:
                 path = self.folder / f"trials-{len(self.files):05d}.parquet"
-                # Under another name until it is whole, so that a killed run leaves nothing that looks finished.
-                self._writer = pq.ParquetWriter(
-                    path.with_suffix(".tmp"), self.schema, compression="zstd", write_page_checksum=True
-                )
+                # Under another name until all is whole, so that a killed run leaves nothing that looks finished.
+                temporary = self._names.enter_context(replacing(path))
+                self._writer = pq.ParquetWriter(temporary, self.schema, compression="zstd", write_page_checksum=True)
                 self.files.append(path)
             self._writer.write_table(table)
         except OSError as error:
@@ -320,8 +322,7 @@ class DatasetWriter:
             self._mark.touch()
             for path in self._old:
                 path.unlink()
-            for path in self.files:
-                path.with_suffix(".tmp").replace(path)
+            self._names.close()
             for path in self.folder.glob("trials-*.tmp"):  # of a killed writer that had more
                 path.unlink()
             self._mark.unlink()
@@ -331,8 +332,12 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         return self
 
-    def __exit__(self, kind: object, *rest: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
-        elif self._writer is not None:
-            self._writer.close()
+        else:
+            if self._writer is not None:
+                self._writer.close()
+            self._names.__exit__(kind, error, trace)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -20,7 +20,7 @@ from archgym.datasets.schema import FORMAT
 from archgym.errors import ArchGymError, quote
 from archgym.options import check_options
 from archgym.reading import checked, parse_json, quote_path
-from archgym.writing import unwritable
+from archgym.writing import replacing, unwritable
 
 SUFFIX = ".arrows"
 UNFINISHED = ".unfinished"
@@ -52,31 +52,19 @@ class ShardWriter:
         exclusive: bool = False,
     ) -> None:
         self.path, self._fsync = Path(path), fsync
-        temporary = self.path.with_suffix(".tmp")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
-        try:
-            # The kept batches go to a new file that then takes the old one's name: at no moment are they lost.
-            mode = "xb" if exclusive else "wb"
-            self._file: IO[bytes] = open(temporary, mode, buffering=0)  # noqa: SIM115 (closed by close())
-            if exclusive and self.path.exists():
-                self._file.close()
-                temporary.unlink()
-                raise FileExistsError(self.path)
-            options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
-            self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), schema, options=options)
-            # Arrow writes the schema with the first batch. An empty one brings it onto the disk now, so that a kill
-            # before the first trial leaves a readable shard.
-            for batch in (_empty(schema), *(batch for batch in keep if len(batch))):
-                self._writer.write_batch(batch)
-            self._sync()
-            os.replace(temporary, self.path)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise unwritable(self.path, error) from None
+        # The kept batches go to a new file that then takes the old one's name: at no moment are they lost. The file stays
+        # open under the new name.
+        with ExitStack() as failed:
+            with replacing(self.path, exclusive=exclusive) as temporary:
+                self._file: IO[bytes] = failed.enter_context(open(temporary, "wb", buffering=0))
+                options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+                self._writer = pa.ipc.new_stream(pa.PythonFile(self._file, "w"), schema, options=options)
+                # Arrow writes the schema with the first batch. An empty one brings it onto the disk now, so that a kill
+                # before the first trial leaves a readable shard.
+                for batch in (_empty(schema), *(batch for batch in keep if len(batch))):
+                    self._writer.write_batch(batch)
+                self._sync()
+            failed.pop_all()
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Write one batch; on return it is with the operating system."""

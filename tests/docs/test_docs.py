@@ -14,13 +14,13 @@ BLOCKS = [
     for page in PAGES
     for i, text in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M))
 ]
-EXTRAS = {"stable_baselines3": "rl", "torch": "rl", "optuna": "optuna", "duckdb": "query", "minari": "offline"}
+OPTIONAL = ("stable_baselines3", "torch", "optuna", "duckdb", "minari")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "text"), BLOCKS)
 def test_code_blocks_run(page, text, tmp_path, monkeypatch):
-    for module in EXTRAS:
+    for module in OPTIONAL:
         if re.search(rf"^(from|import) {module}", text, flags=re.M):
             pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,10 @@ def test_numbered_shards_keep_apart(bowl, tmp_path):
     schema = TrialSchema(bowl, {}).schema
     writers = [numbered_shard(tmp_path, "env", schema) for _ in range(3)]
     assert [writer.path.name for writer in writers] == ["env-0000.arrows", "env-0001.arrows", "env-0002.arrows"]
+    with ThreadPoolExecutor(8) as pool:
+        more = list(pool.map(lambda _: numbered_shard(tmp_path, "env", schema).path, range(24)))
+    assert len(set(more)) == 24 and all(read_trials(path).num_rows == 0 for path in more)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"env-{number:04d}.arrows" for number in range(27)]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ArchGymError, match="cannot write"):
         numbered_shard(tmp_path / "file", "env", schema)

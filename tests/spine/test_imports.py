@@ -26,6 +26,7 @@ LAYERS = (
         "caching",
         "_version",
         "deprecation",
+        "extras",
         "files",
         "hashing",
         "pareto",
