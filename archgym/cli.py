@@ -51,6 +51,7 @@ class Commands(click.Group):
         "dataset": "archgym.datasets.cli:dataset",
         "proxy": "archgym.proxies.cli:proxy",
         "export": "archgym.exporting.cli:export",
+        "import": "archgym.exporting.cli:import_",
         "compare": "archgym.exporting.cli:compare",
         "report": "archgym.reports.cli:report",
         "show": "archgym.reports.cli:show",

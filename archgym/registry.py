@@ -180,6 +180,10 @@ EXPORTERS = Registry(
         "ramulator2": "archgym.exporting.ramulator2:Ramulator2Exporter",
         "scalesim": "archgym.exporting.scalesim:ScaleSimExporter",
         "timeloop": "archgym.exporting.timeloop:TimeloopExporter",
+        "zigzag": "archgym.exporting.zigzag:ZigZagExporter",
+        "maestro": "archgym.exporting.maestro:MaestroExporter",
+        "megatron": "archgym.exporting.megatron:MegatronExporter",
+        "vllm": "archgym.exporting.vllm:VllmExporter",
     },
 )
 """Formats of ``archgym export``; see :class:`archgym.exporting.Exporter`."""

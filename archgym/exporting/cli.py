@@ -1,4 +1,4 @@
-"""``archgym export`` and ``archgym compare``."""
+"""``archgym export``, ``archgym import`` and ``archgym compare``."""
 
 from __future__ import annotations
 
@@ -75,21 +75,68 @@ def export(
         out.print(f"start: {escape(written.command)}", highlight=False, soft_wrap=True)
 
 
+@click.command(name="import")
+@click.argument("name", metavar="PROBLEM")
+@click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@partial(problem_options, option_names=("--option",))
+@click.option("--from", "from_", help="format of the file [default: recognised by its content]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="write the design to this YAML file")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def import_(name: str, path: Path, from_: str | None, out: Path | None, as_json: bool, **options: Any) -> None:
+    """Read a configuration of another tool as a design of PROBLEM: the nearest one, with what was rounded and what has no
+    place in it.
+
+    The file that -o writes is one for --design of the other commands.
+    """
+    from archgym.exporting.importing import import_design
+    from archgym.writing import write_text
+
+    problem = chosen_problem(name, **options)
+    imported = import_design(problem, path, from_)
+    if out is not None:
+        import yaml
+
+        write_text(out, yaml.safe_dump({"design": imported.design}, sort_keys=False))
+    evaluation, rewards = problem.evaluate(problem.space.encode(imported.design), seed=0)
+    feasible, violation = bool(evaluation.feasible[0]), str(evaluation.violation[0])
+    if as_json:
+        found = {"problem": problem.name, "reward": float(rewards[0]), "feasible": feasible, "violation": violation}
+        print_json({**found, **vars(imported), "out": str(out) if out else None})
+        return
+    console = Console()
+    table = Table("parameter", "value", "unit")
+    for parameter in problem.space.parameters:
+        table.add_row(parameter.name, str(imported.design[parameter.name]), parameter.unit)
+    print_table(console, table)
+    for sentence in imported.sentences:
+        console.print(escape(sentence), highlight=False)
+    if not feasible:
+        console.print(f"the design is infeasible: {escape(violation)}", highlight=False)
+    if out is not None:
+        console.print(f"design: [bold]{escape(str(out))}[/bold]")
+
+
 @click.command()
 @click.argument("name", metavar="PROBLEM")
 @problem_options
-@click.option("--design", "which", required=True, help="JSON, or a JSON or YAML file: parameter -> value")
+@click.option(
+    "--design",
+    "which",
+    required=True,
+    help="JSON, a JSON or YAML file (parameter -> value), or a configuration of another tool",
+)
+@click.option("--from", "from_", help="format of the design's file [default: recognised by its content]")
 @click.option("--with", "other", default="best", show_default=True, help="best known, a run's folder, JSON, or a file")
 @click.option(
     "--samples", type=click.IntRange(min=10), default=2000, show_default=True, help="uniform designs to rank it by"
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-def compare(name: str, which: str, other: str, samples: int, as_json: bool, **options: Any) -> None:
+def compare(name: str, which: str, from_: str | None, other: str, samples: int, as_json: bool, **options: Any) -> None:
     """Put a design of your own beside the best, metric by metric, and say how much of the space is better."""
-    from archgym.exporting.source import compared, design_from_text, from_trials, of_problem
+    from archgym.exporting.source import compared, design_of_file, from_trials, of_problem
 
     problem = chosen_problem(name, **options)
-    mine = design_from_text(which, problem)
+    mine, imported = design_of_file(which, problem, from_)
     if other != "best" and Path(other).is_dir():
         found, best = from_trials(Path(other), "best")
         if found.space.names != problem.space.names:
@@ -98,8 +145,10 @@ def compare(name: str, which: str, other: str, samples: int, as_json: bool, **op
         best = of_problem(problem, other)
     result = compared(problem, mine, best, samples)
     if as_json:
-        print_json(result)
+        print_json(result | ({} if imported is None else {"imported": vars(imported)}))
         return
+    for sentence in imported.sentences if imported is not None else ():
+        out.print(escape(sentence), highlight=False)
     table = Table(
         Column("metric", overflow="fold"),
         "better",

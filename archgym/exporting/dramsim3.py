@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.exporting.base import Exporter, Written
-from archgym.exporting.memory import Memory, memory_of
+from archgym.exporting.importing import Importer, Said, number
+from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
+from archgym.reading import quote_path
 from archgym.space import Value
 
 #: Our address maps from the most significant field down, in DRAMSim3's words; li interleaves below the column, which
@@ -25,12 +27,13 @@ _MAPS = {"rbc": "rorababgchco", "brc": "rababgrochco"}
 _FAMILIES = {"DDR3": "DDR3", "DDR4": "DDR4"}
 
 
-class Dramsim3Exporter(Exporter):
+class Dramsim3Exporter(Exporter, Importer):
     """``memory.ini`` and ``trace.txt``."""
 
     name = "dramsim3"
     title = "DRAMSim3"
     simulators = ("dram",)
+    files = ("memory.ini",)
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         memory = memory_of(problem, design)
@@ -58,6 +61,75 @@ class Dramsim3Exporter(Exporter):
             unsaid,
             f"dramsim3main memory.ini -c {span} -t trace.txt",
         )
+
+    def claims(self, path: Path, text: str) -> bool:
+        return "[dram_structure]" in text
+
+    def read(self, problem: Problem, path: Path, text: str) -> Said:
+        place = quote_path(path)
+        parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
+        try:
+            parser.read_string(text)
+        except configparser.Error as error:
+            raise ArchGymError(f"{place} is no configuration of DRAMSim3: {str(error).splitlines()[0][:120]}") from None
+        if not parser.has_section("dram_structure"):
+            raise ArchGymError(f"{place} has no section [dram_structure]")
+        given = {key: value for section in parser.sections() for key, value in parser[section].items()}
+        words = {
+            "PagePolicy": ("row_buf_policy", {"OPEN_PAGE": "Open", "CLOSE_PAGE": "Closed"}, "OPEN_PAGE"),
+            "SchedulerBuffer": ("queue_structure", {"PER_BANK": "Bankwise", "PER_RANK": "Shared"}, "PER_BANK"),
+            "RefreshPolicy": (
+                "refresh_policy",
+                {
+                    "RANK_LEVEL_STAGGERED": "AllBank",
+                    "RANK_LEVEL_SIMULTANEOUS": "AllBank",
+                    "BANK_LEVEL_STAGGERED": "PerBank",
+                },
+                "RANK_LEVEL_STAGGERED",
+            ),
+        }
+        said = Said({"Scheduler": "FrFcfs"})
+        for parameter, (key, known, default) in words.items():
+            word = given.get(key, default).strip().upper()
+            if word not in known:
+                raise ArchGymError(f"{place}: {key} is {quote(word, 40)}; known: {', '.join(known)}")
+            said.values[parameter] = known[word]
+        if "cmd_queue_size" in given:
+            said.values["RequestBufferSize"] = number(given["cmd_queue_size"], place, "cmd_queue_size")
+        sleeps = given.get("enable_self_refresh", "false").strip().lower() == "true"
+        said.values["PowerDownPolicy"] = "Staggered" if sleeps else "NoPowerDown"
+        order = given.get("address_mapping", "").strip().lower()
+        back = {theirs: ours for ours, theirs in _MAPS.items()}
+        # Ranks and channels of one make orders equal; DRAMSim3's own files begin with the channel or rank.
+        fields = [order[i : i + 2] for i in range(0, len(order), 2) if order[i : i + 2] not in ("ra", "ch")]
+        if order:
+            said.values["AddressMap"] = next(
+                (ours for theirs, ours in back.items()
+                 if [theirs[i : i + 2] for i in range(0, 12, 2) if theirs[i : i + 2] not in ("ra", "ch")] == fields), order
+            )  # fmt: skip
+        size = {key: number(given.get(key, default), place, key) for key, default in (
+            ("channels", 1), ("bankgroups", 1), ("banks_per_group", 8), ("device_width", 8), ("rows", 0), ("columns", 0),
+            ("tck", 0), ("channel_size", 0), ("bus_width", 64),
+        )}  # fmt: skip
+        said.values["Channels"] = size["channels"]
+        rank_mb = (
+            size["rows"]
+            * size["columns"]
+            * size["bankgroups"]
+            * size["banks_per_group"]
+            * size["bus_width"]
+            / 8
+            / 2**20
+        )
+        if rank_mb and size["channel_size"]:
+            said.values["Ranks"] = max(round(size["channel_size"] / rank_mb), 1)
+        family = given.get("protocol", "").strip().upper()
+        clock = 1000 / size["tck"] if size["tck"] else 0.0
+        said_of_memory(
+            said, problem, family, clock, int(size["bankgroups"] * size["banks_per_group"]), int(size["rows"])
+        )
+        said.unplaced.append("trans_queue_size, epochs and the times of the memory: the memory is a preset here.")
+        return said
 
 
 def _sections(memory: Memory) -> tuple[dict[str, dict[str, Any]], list[str]]:

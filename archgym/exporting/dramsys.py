@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from archgym.errors import ArchGymError, quote
 from archgym.exporting.base import Exporter, Written, write_json
-from archgym.exporting.memory import Memory, memory_of
+from archgym.exporting.importing import Importer, Said, inner, number, quietly
+from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
+from archgym.reading import quote_path, read_json
+from archgym.simulators.dram.addressmap import MAP_NAMES, named_map
+from archgym.simulators.dram.devices import device as named_device
+from archgym.simulators.dram.spaces import POLICIES, WIDE_NAMES
 from archgym.simulators.dram.traces import write_trace
 from archgym.simulators.external.dramsys import configuration
 from archgym.space import Value
@@ -25,7 +31,148 @@ def _unsaid(memory: Memory) -> list[str]:
     return unsaid
 
 
-class Dramsys4Exporter(Exporter):
+#: Words of other versions for ours.
+_OLDER = {
+    "RefreshPolicy": {"Rankwise": "AllBank", "Bankwise": "PerBank", "Per2Bank": "PerBank", "SameBank": "PerBank"},
+    "Scheduler": {"GrpFrFcfs": "FrFcfsGrp", "GrpFrFcfsWm": "FrFcfsGrp"},
+}
+
+
+class DramsysReader(Importer):
+    """Reads a controller's file (``mcconfig``), or a simulation's with the files that it names, of versions 4 and 5."""
+
+    files = (
+        "simulations/simulation.json",
+        "simulation.json",
+        "configs/mcconfigs/controller.json",
+        "mcconfig.json",
+    )
+
+    def claims(self, path: Path, text: str) -> bool:
+        content = quietly(text, "json") if "mcconfig" in text else None
+        if not isinstance(content, dict):
+            return False
+        return "mcconfig" in content or (
+            isinstance(content.get("simulation"), dict) and "mcconfig" in content["simulation"]
+        )
+
+    def read(self, problem: Problem, path: Path, text: str) -> Said:
+        place = quote_path(path)
+        content = quietly(text, "json")
+        if not isinstance(content, dict):
+            raise ArchGymError(f"{place} is no JSON mapping; expected DRAMSys' mcconfig or simulation")
+        whole = inner(content, place, "simulation") if "simulation" in content else content
+        controller = _part(whole, "mcconfig", path)
+        if controller is None:
+            raise ArchGymError(f"{place} names no mcconfig, the file of the controller")
+        said = Said()
+        for name in WIDE_NAMES:
+            if name not in controller:
+                continue
+            value = controller[name]
+            if name in POLICIES:
+                word = _OLDER.get(name, {}).get(str(value), str(value))
+                if word != value:
+                    said.unplaced.append(f"{name} {quote(str(value), 40, marks=False)}: {word} is the nearest.")
+                value = word
+            else:
+                value = number(value, place, name)
+            said.values[name] = value
+        for name, value in controller.items():
+            if name not in WIDE_NAMES and value not in (0, False, "", "Normal", None):
+                said.unplaced.append(f"{str(name)[:40]} ({quote(str(value), 30, marks=False)}) has no counterpart.")
+        _said_of_memspec(said, problem, whole, path)
+        return said
+
+
+def _part(whole: Mapping[str, Any], key: str, path: Path) -> dict[str, Any] | None:
+    """A part of a simulation: inside, or in the file that it names beside or above the simulation's."""
+    value = whole.get(key)
+    if isinstance(value, dict):
+        return dict(value)
+    if not isinstance(value, str):
+        return None
+    for file in _places(path, key, value):
+        if file.is_file():
+            content = read_json(file, key)
+            wrapped = {"addressmapping": "CONGEN"}.get(key, key)
+            if isinstance(content, dict):
+                return dict(content.get(key) or content.get(wrapped) or content)
+    raise ArchGymError(f"{quote_path(path)} names the {key} {quote(value, 60)}, which is not beside it; put it there")
+
+
+def _places(path: Path, key: str, name: str) -> Iterator[Path]:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return
+    folders = {"mcconfig": ("mcconfigs", "mcconfig"), "memspec": ("memspecs", "memspec"),
+               "addressmapping": ("amconfigs", "addressmapping")}[key]  # fmt: skip
+    for base in (path.parent, path.parent.parent, path.parent.parent.parent):
+        for middle in ("", "configs"):
+            for folder in ("", *folders):
+                yield base / middle / folder / name
+
+
+def _said_of_memspec(said: Said, problem: Problem, whole: Mapping[str, Any], path: Path) -> None:
+    place = quote_path(path)
+    memory = None
+    for key in ("memspec", "addressmapping"):
+        if key not in whole:
+            continue
+        try:
+            part = _part(whole, key, path)
+        except ArchGymError as error:
+            said.unplaced.append(f"{error}.")
+            continue
+        if key == "memspec" and part is not None:
+            memory = _memspec(said, problem, part, place)
+        elif part is not None:
+            _said_of_map(said, problem, part, memory)
+
+
+def _memspec(said: Said, problem: Problem, spec: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    organisation, timing = (
+        part if isinstance(part, dict) else {} for part in (spec.get("memarchitecturespec"), spec.get("memtimingspec"))
+    )
+
+    def size(key: str, default: int) -> int:
+        return int(number(organisation.get(key, default), place, key))
+
+    banks = size("nbrOfBanks", 0)
+    said.values["Ranks"], said.values["Channels"] = size("nbrOfRanks", 1), size("nbrOfChannels", 1)
+    clock = 0.0
+    if "clkMhz" in timing:
+        clock = float(number(timing["clkMhz"], place, "clkMhz"))
+    elif "tCK" in timing:
+        period = float(number(timing["tCK"], place, "tCK"))
+        clock = 1e-6 / period if period > 0 else 0.0
+    said_of_memory(said, problem, str(spec.get("memoryType", "")).upper(), clock, banks, size("nbrOfRows", 0))
+    return {"ranks": said.values["Ranks"], "channels": said.values["Channels"]}
+
+
+def _said_of_map(said: Said, problem: Problem, congen: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
+    """The name of an address map, where its bits are those of one of ours."""
+    fields = {"column": "COLUMN_BIT", "bank_group": "BANKGROUP_BIT", "bank": "BANK_BIT", "rank": "RANK_BIT",
+              "channel": "CHANNEL_BIT", "row": "ROW_BIT", "byte": "BYTE_BIT"}  # fmt: skip
+    own = congen.get("CONGEN") if isinstance(congen.get("CONGEN"), dict) else congen
+    simulator = getattr(problem.simulator, "whole", problem.simulator)
+    preset = said.values.get("Device") or getattr(getattr(simulator, "device", None), "name", "DDR4-2400")
+    sizes = memory or {"ranks": 1, "channels": 1}
+    bits = {ours: tuple(own.get(theirs) or ()) for ours, theirs in fields.items()}  # type: ignore[union-attr]
+    xor = bool(own.get("XOR"))  # type: ignore[union-attr]
+    for name in MAP_NAMES:
+        try:
+            known = named_map(name, named_device(str(preset)), int(sizes["ranks"]), int(sizes["channels"]))
+        except ArchGymError:
+            continue
+        if xor == bool(known.xor) and all(
+            tuple(known.bits.get(field, ())) == tuple(bits[field]) for field in fields if field != "byte"
+        ):
+            said.values["AddressMap"] = name
+            return
+    said.unplaced.append(f"The address map is none of {', '.join(MAP_NAMES)}, bit for bit.")
+
+
+class Dramsys4Exporter(Exporter, DramsysReader):
     """A folder of resources as DRAMSys 4.0 reads it; the same files that the real back-end runs."""
 
     name = "dramsys4"
@@ -54,7 +201,7 @@ class Dramsys4Exporter(Exporter):
         return Written(named, _unsaid(memory), "DRAMSys simulations/simulation.json .")
 
 
-class Dramsys5Exporter(Exporter):
+class Dramsys5Exporter(Exporter, DramsysReader):
     """One file with everything inside, as DRAMSys 5 reads it, and the trace."""
 
     name = "dramsys5"

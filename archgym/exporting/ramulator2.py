@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.exporting.base import Exporter, Written
-from archgym.exporting.memory import Memory, memory_of
+from archgym.exporting.importing import Importer, Said, inner, mapping_of, number, optional, quietly
+from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
+from archgym.reading import quote_path
 from archgym.space import Value
 
 #: Our times -> the fields of Ramulator's timing, in cycles.
@@ -23,12 +26,13 @@ _TIMES = {
 _MAPS = {"rbc": "RoBaRaCoCh", "brc": "ChRaBaRoCo", "li": "RoBaRaCoCh", "li-xor": "MOP4CLXOR"}
 
 
-class Ramulator2Exporter(Exporter):
+class Ramulator2Exporter(Exporter, Importer):
     """``config.yaml`` and ``trace.txt`` (``LD 0xADDRESS`` or ``ST 0xADDRESS``)."""
 
     name = "ramulator2"
     title = "Ramulator 2"
     simulators = ("dram",)
+    files = ("config.yaml",)
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         import yaml
@@ -55,6 +59,76 @@ class Ramulator2Exporter(Exporter):
             unsaid,
             "ramulator2 -f config.yaml",
         )
+
+    def claims(self, path: Path, text: str) -> bool:
+        content = quietly(text) if "MemorySystem" in text else None
+        return isinstance(content, dict) and "MemorySystem" in content
+
+    def read(self, problem: Problem, path: Path, text: str) -> Said:
+        place = quote_path(path)
+        system = inner(mapping_of(text, place), place, "MemorySystem")
+        dram = inner(system, place, "DRAM")
+        controller = optional(system, "Controller")
+        said = Said()
+
+        def chosen(key: str, default: str) -> str:
+            return str(optional(controller, key).get("impl", default))
+
+        schedulers = {"FRFCFS": "FrFcfs", "FCFS": "Fifo"}
+        scheduler = chosen("Scheduler", "FRFCFS")
+        if scheduler not in schedulers:
+            said.unplaced.append(f"Scheduler {scheduler[:40]}: FrFcfs is taken.")
+        said.values["Scheduler"] = schedulers.get(scheduler, "FrFcfs")
+        row = chosen("RowPolicy", "OpenRowPolicy")
+        pages = {"OpenRowPolicy": "Open", "ClosedRowPolicy": "Closed", "TimeoutRowPolicy": "OpenAdaptive"}
+        if row not in pages:
+            raise ArchGymError(f"{place}: the row policy {quote(row, 40)} is not known; known: {', '.join(pages)}")
+        said.values["PagePolicy"] = pages[row]
+        policy = optional(controller, "RowPolicy")
+        if row == "ClosedRowPolicy" and number(policy.get("cap", 1), place, "cap") > 1:
+            said.values["PagePolicy"] = "ClosedAdaptive"
+            said.unplaced.append(
+                f"ClosedRowPolicy closes after {policy['cap']} hits; ClosedAdaptive closes without waiting hits."
+            )
+        refresh = chosen("RefreshManager", "AllBank")
+        said.values["RefreshPolicy"] = {"NoRefresh": "NoRefresh", "AllBank": "AllBank"}.get(refresh, "PerBank")
+        plugins = controller.get("plugins")
+        for plugin in plugins if isinstance(plugins, list) else []:
+            said.unplaced.append(f"Plugin {quote(str(plugin), 60, marks=False)} has no counterpart.")
+        word = str(optional(system, "AddrMapper").get("impl", "RoBaRaCoCh"))
+        maps = {"RoBaRaCoCh": "rbc", "ChRaBaRoCo": "brc", "MOP4CLXOR": "li-xor"}
+        if word in maps:
+            said.values["AddressMap"] = maps[word]
+            if word == "MOP4CLXOR":
+                said.unplaced.append("MOP4CLXOR keeps four lines together; li-xor is the nearest map.")
+        else:
+            said.unplaced.append(f"Address mapper {word[:40]} has no counterpart.")
+        _said_of_dram(said, problem, dram, place)
+        return said
+
+
+def _said_of_dram(said: Said, problem: Problem, dram: Mapping[str, Any], place: str) -> None:
+    """Kind, speed and size of the memory: by the names of presets, or by numbers."""
+    family = str(dram.get("impl", "")).upper().split("-")[0]
+    organisation = optional(dram, "org")
+    timing = optional(dram, "timing")
+    preset = str(timing.get("preset", ""))
+    digits = re.search(r"_(\d{3,5})", preset)
+    rate = number(timing["rate"], place, "rate") if "rate" in timing else int(digits[1]) if digits else 0
+    if rate < 0:
+        rate = int(digits[1]) if digits else 0
+    for key, parameter in (("channel", "Channels"), ("rank", "Ranks")):
+        if key in organisation:
+            said.values[parameter] = number(organisation[key], place, key)
+    banks = 0
+    if "bank" in organisation:
+        groups = number(organisation.get("bankgroup", 1), place, "bankgroup")
+        banks = int(number(organisation["bank"], place, "bank") * groups)
+    rows = int(number(organisation.get("row", 0), place, "row"))
+    said_of_memory(said, problem, family, rate / 2, banks, rows)
+    if timing.get("preset") or organisation.get("preset"):
+        names = ", ".join(str(part.get("preset"))[:40] for part in (organisation, timing) if part.get("preset"))
+        said.unplaced.append(f"Ramulator's presets {names}: the memory is a preset of archgym.")
 
 
 def _config(memory: Memory) -> tuple[dict[str, Any], list[str]]:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import configparser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from archgym.errors import ArchGymError
 from archgym.exporting.base import Exporter, Written, whole_simulator
+from archgym.exporting.importing import Importer, Said, number
 from archgym.networks.layers import Network
 from archgym.problem import Problem
+from archgym.reading import quote_path
 from archgym.simulators.external.scalesim import configuration, topology_csv
 from archgym.simulators.systolic.simulator import array_parameters
 from archgym.space import Value
 
+#: Keys of the configuration -> our parameters.
+_KEYS = {
+    "arrayheight": "array_rows", "arraywidth": "array_columns", "ifmapsramszkb": "ifmap_sram_kb",
+    "filtersramszkb": "filter_sram_kb", "ofmapsramszkb": "ofmap_sram_kb", "bandwidth": "bandwidth",
+    # Names of versions before 3.
+    "ifmapsramsz": "ifmap_sram_kb", "filtersramsz": "filter_sram_kb", "ofmapsramsz": "ofmap_sram_kb",
+}  # fmt: skip
+_NOT_HARDWARE = {"dataflow", "ifmapoffset", "filteroffset", "ofmapoffset", "readrequestbuffer", "writerequestbuffer",
+                 "memorybanks"}  # fmt: skip
 
-class ScaleSimExporter(Exporter):
+
+class ScaleSimExporter(Exporter, Importer):
     """``scale.cfg`` and ``topology.csv``."""
 
     name = "scalesim"
     title = "SCALE-Sim 3"
     simulators = ("systolic",)
+    files = ("scale.cfg",)
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         if not isinstance(problem.workload, Network):
@@ -46,3 +60,37 @@ class ScaleSimExporter(Exporter):
             unsaid,
             "python -m scalesim.scale -c scale.cfg -t topology.csv -p out",
         )
+
+    def claims(self, path: Path, text: str) -> bool:
+        return "arrayheight" in text.lower() and "arraywidth" in text.lower()
+
+    def read(self, problem: Problem, path: Path, text: str) -> Said:
+        place = quote_path(path)
+        parser = configparser.ConfigParser(interpolation=None, strict=True, inline_comment_prefixes=("#", ";"))
+        try:
+            parser.read_string(text)
+        except configparser.Error as error:
+            raise ArchGymError(
+                f"{place} is no configuration of SCALE-Sim: {str(error).splitlines()[0][:120]}"
+            ) from None
+        section = next((name for name in parser.sections() if name.lower() == "architecture_presets"), None)
+        if section is None:
+            raise ArchGymError(f"{place} has no section [architecture_presets]")
+        said = Said()
+        for key, value in parser[section].items():
+            if key in _KEYS:
+                # Bandwidths may be lists, one a tensor.
+                parts = [number(part.strip(), place, key) for part in value.split(",")]
+                if len(set(parts)) > 1:
+                    said.unplaced.append(f"{key}: {value} (one a tensor); the first stands for all.")
+                said.values[_KEYS[key]] = parts[0]
+            elif key == "dataflow":
+                said.values["dataflow"] = value.strip().lower()
+            elif key not in _NOT_HARDWARE:
+                said.unplaced.append(f"{key} ({value[:40]}) has no counterpart.")
+        mode = parser.get("run_presets", "InterfaceBandwidth", fallback="CALC").strip().upper()
+        if mode == "CALC" and "bandwidth" in said.values:
+            said.unplaced.append(
+                "InterfaceBandwidth CALC: SCALE-Sim estimates the bandwidth there; here the given one limits."
+            )
+        return said

@@ -10,10 +10,28 @@ from typing import Any
 import numpy as np
 
 from archgym.errors import ArchGymError, quote
+from archgym.exporting.importing import Imported, import_design, recognised
 from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.reading import parse_json, read_json, read_yaml
 from archgym.simulator import runs_own_code
 from archgym.space import Value
+
+
+def design_of_file(text: str, problem: Problem, format: str | None = None) -> tuple[dict[str, Value], Imported | None]:
+    """A design that people give: as :func:`design_from_text`, or from a configuration of another tool, whose account comes
+    with it.
+
+    Args:
+        text: inline JSON, or the path of a file or folder.
+        format: of the file; recognised where None.
+    """
+    if not text.lstrip().startswith("{") and (format is not None or Path(text).exists()):
+        path = Path(text)
+        format = format or recognised(problem, path)
+        if format is not None or path.is_dir():
+            imported = import_design(problem, path, format)
+            return imported.design, imported
+    return design_from_text(text, problem), None
 
 
 def design_from_text(text: str, problem: Problem) -> dict[str, Value]:

@@ -1,4 +1,5 @@
-"""Files that describe a network's layers: Timeloop problems, SCALE-Sim topologies, GAMMA's tables, our own YAML.
+"""Files that describe a network's layers: Timeloop problems, SCALE-Sim topologies, GAMMA's tables, MAESTRO's networks,
+ZigZag's workloads, ONNX models, our own YAML, and folders of any of these.
 
 Our own form, which :func:`write_network` writes::
 
@@ -15,6 +16,7 @@ give M, N, K (and ``batch``) in place of P, K, C (and G).
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,20 +27,30 @@ import yaml
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.networks.fields import at, whole
 from archgym.networks.layers import DIMS, Layer, Network, conv, gemm
+from archgym.networks.maestro import maestro_layers
 from archgym.networks.scalesim import scalesim_layers
 from archgym.networks.timeloop import timeloop_layer
-from archgym.reading import parse_yaml_all, read_text
+from archgym.networks.zigzag import is_workload, zigzag_layers
+from archgym.reading import parse_yaml_all, quote_path, read_text
 
-FORMATS = ("yaml", "timeloop", "scalesim", "gamma")
+FORMATS = ("yaml", "timeloop", "scalesim", "gamma", "maestro", "zigzag", "onnx")
 
 
-def read_network(path: str | Path, format: str | None = None, *, name: str | None = None) -> Network:
-    """Read a network from a file.
+def read_network(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    name: str | None = None,
+    left_out: str | Sequence[str] = "",
+    input: str | Sequence[int] = "",
+) -> Network:
+    """Read a network from a file, or from a folder with a file for one or more layers each.
 
     Args:
-        path: the file.
+        path: the file or folder.
         format: one of ``FORMATS``; found out from the content where None.
         name: of the network; the file's own or its stem where None.
+        input, left_out: of ONNX models, see :func:`archgym.networks.onnx_reader.read_onnx`.
 
     Raises:
         ArchGymError: one sentence that names the file, the place in it and what was expected.
@@ -46,27 +58,66 @@ def read_network(path: str | Path, format: str | None = None, *, name: str | Non
     path = Path(path)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("network file format", format, FORMATS)
-    text = read_text(path, "network file").removeprefix("\ufeff")
-    kind = format or _guess(path, text)
-    if kind in ("yaml", "timeloop"):
-        documents = _yaml_documents(path, text)
-        layers, own_name = _from_timeloop(path, documents) if kind == "timeloop" else _from_yaml(path, documents)
-    else:
-        rows = _csv_rows(path, text)
-        layers, own_name = scalesim_layers(path, rows) if kind == "scalesim" else _from_gamma(path, rows), ""
+    if path.is_dir():
+        return _from_folder(path, format, name)
+    if format == "onnx" or (format is None and path.suffix.lower() == ".onnx"):
+        from archgym.networks.onnx_reader import read_onnx
+
+        return read_onnx(path, name=name, input=input, left_out=left_out)
+    if left_out or input:
+        raise ArchGymError(f"input and left_out are options of ONNX models; {quote_path(path)} is none")
+    layers, own_name, remark = _layers_of(path, read_text(path, "network file").removeprefix("\ufeff"), format)
     if not layers:
         raise ArchGymError(f"{path} holds no layers; expected at least one")
-    return Network(name or own_name or path.stem, _distinct(layers), f"read from {path.name}")
+    return Network(name or own_name or path.stem, _distinct(layers), f"read from {path.name}{remark}")
+
+
+def _layers_of(path: Path, text: str, format: str | None) -> tuple[list[Layer], str, str]:
+    """The layers of a text, the name that it gives the network, and what is to be said of it."""
+    kind = format or _guess(path, text)
+    if kind in ("yaml", "timeloop", "zigzag"):
+        documents = _yaml_documents(path, text)
+        if kind == "zigzag":
+            layers, passed = zigzag_layers(documents, quote_path(path))
+            return layers, "", f"; without weights and passed over: {', '.join(passed)[:120]}" if passed else ""
+        return *(_from_timeloop(path, documents) if kind == "timeloop" else _from_yaml(path, documents)), ""
+    if kind == "maestro":
+        found = maestro_layers(path, text)
+        return [layer.layer(f"{quote_path(path)}, line {layer.line}") for layer in found], "", ""
+    rows = _csv_rows(path, text)
+    return scalesim_layers(path, rows) if kind == "scalesim" else _from_gamma(path, rows), "", ""
+
+
+_SUFFIXES = (".yaml", ".yml", ".csv", ".m")
+
+
+def _from_folder(path: Path, format: str | None, name: str | None) -> Network:
+    """A network of a folder's files in the order of their names (numbers by value), each with one or more layers."""
+    files = [file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _SUFFIXES]
+    files.sort(key=lambda file: [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", file.name)])
+    layers: list[Layer] = []
+    for file in files:
+        found, own_name, _ = _layers_of(file, read_text(file, "network file").removeprefix("\ufeff"), format)
+        # A file of one layer is the layer: its name is what tells it from its neighbours.
+        single = len(found) == 1 and not own_name
+        layers += [replace(found[0], name=file.stem)] if single else found
+    if not layers:
+        raise ArchGymError(f"the folder {quote_path(path)} holds no layers; expected files {', '.join(_SUFFIXES)}")
+    return Network(name or path.resolve().name, _distinct(layers), f"read from {len(files)} files of {path.name}")
 
 
 def _guess(path: Path, text: str) -> str:
     if path.suffix.lower() in (".yaml", ".yml"):
         documents = _yaml_documents(path, text)
+        if is_workload(documents):
+            return "zigzag"
         return "timeloop" if any(isinstance(d, dict) and "problem" in d for d in documents) else "yaml"
+    if path.suffix.lower() == ".m" or re.match(r"\s*(//[^\n]*\s*)*Network\s", text):
+        return "maestro"
     header = [cell.strip().lower() for cell in text.partition("\n")[0].split(",")]
     if path.suffix.lower() == ".csv" or len(header) > 2:
         return "gamma" if header[-1:] == ["t"] or {"k", "c", "y", "x"} <= set(header) else "scalesim"
-    raise ArchGymError(f"{path} is neither .yaml nor .csv; name its format, one of {', '.join(FORMATS)}")
+    raise ArchGymError(f"{path} is neither .yaml, .csv, .m nor .onnx; name its format, one of {', '.join(FORMATS)}")
 
 
 def _distinct(layers: Sequence[Layer]) -> list[Layer]:

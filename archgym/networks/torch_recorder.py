@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from archgym.errors import ArchGymError
+from archgym.networks.convolution import convolution_layer
 from archgym.networks.layers import Layer, gemm
 
 ADVICE = "leave it out or describe the network in a file"
@@ -402,39 +403,9 @@ def add_convolution(
     *,
     transposed: bool,
 ) -> None:
-    """A convolution of one to three axes as a layer, by the shapes of its tensors.
-
-    Of three axes the one with the fewest taps is folded away: its outputs into the batch, its taps into the input channels,
-    so that the products are those of a 2-D convolution on each slice. A transposed convolution is the product that makes
-    every tap of every output channel at the size of its input, whose results are then added up where they overlap.
-    """
-    axes = len(weight) - 2
-    batched = len(inputs) == axes + 2
-    N = inputs[0] if batched else 1
-    if transposed:
-        channels, outputs = weight[0] // groups, weight[1]
-        grid = [*inputs[2 if batched else 1 :]]
-        layer = Layer(
-            recorder.place, N=N * math.prod(grid[2:]), K=outputs * math.prod(weight[2:]), C=channels, P=grid[0],
-            Q=grid[1] if axes > 1 else 1, G=groups,
-        )  # fmt: skip
-        recorder.add(layer)
-        return
-    channels, outputs = weight[1], weight[0] // groups
-    out, taps = list(result[2 if batched else 1 :]), list(weight[2:])
-    steps, holes = [*stride] * (axes if len(stride) == 1 else 1), [*dilation] * (axes if len(dilation) == 1 else 1)
-    while len(taps) > 2:
-        axis = taps.index(min(taps))
-        N *= out.pop(axis)
-        channels *= taps.pop(axis)
-        steps.pop(axis)
-        holes.pop(axis)
-    for values in (out, taps, steps, holes):
-        values += [1] * (2 - len(values))
-    recorder.add(
-        Layer(
-            recorder.place, "depthwise" if groups > 1 and channels == 1 else "conv", N=N, K=outputs, C=channels, P=out[0],
-            Q=out[1], R=taps[0], S=taps[1], G=groups, stride_p=steps[0], stride_q=steps[1], dilation_r=holes[0],
-            dilation_s=holes[1],
-        )
-    )  # fmt: skip
+    """A convolution of one to three axes; see :func:`archgym.networks.convolution.convolution_layer`."""
+    batch = [] if len(inputs) == len(weight) else [1]
+    layer = convolution_layer(
+        recorder.place, [*batch, *inputs], weight, [*batch, *result], stride, dilation, groups, transposed=transposed
+    )
+    recorder.add(layer)

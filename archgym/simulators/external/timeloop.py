@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,14 +134,20 @@ class TimeloopModel:
 
 
 def write_inputs(
-    folder: Path, problem: Problem, architecture: Architecture, mapping: Mapping, word_bits: int = 8
+    folder: Path,
+    problem: Problem,
+    architecture: Architecture,
+    mapping: Mapping,
+    word_bits: int = 8,
+    remarks: MappingOf[str, MappingOf[str, Any]] | None = None,
 ) -> list[str]:
     """Write Timeloop's inputs (version 0.4) into ``folder``; returns the file names in the order of the command.
 
-    ``word_bits`` is the width of a word in bits: the model counts words, so that it changes no count.
+    ``word_bits`` is the width of a word in bits: the model counts words, so that it changes no count. ``remarks`` are
+    further attributes of levels by name, which Timeloop passes over.
     """
     contents: dict[str, Any] = {
-        "architecture.yaml": {"architecture": _architecture(architecture, word_bits)},
+        "architecture.yaml": {"architecture": _architecture(architecture, word_bits, remarks)},
         "problem.yaml": {"problem": _problem(problem)},
         "mapping.yaml": {"mapping": _mapping(problem, architecture, mapping)},
         "ERT.yaml": {"ERT": _energies(architecture)},
@@ -158,7 +165,9 @@ def _titled(name: str, instances: int) -> str:
     return f"{name}[1..{instances}]"
 
 
-def _architecture(architecture: Architecture, word_bits: int) -> dict[str, Any]:
+def _architecture(
+    architecture: Architecture, word_bits: int, remarks: MappingOf[str, MappingOf[str, Any]] | None
+) -> dict[str, Any]:
     parts = []
     for i, level in enumerate(architecture.levels):
         width = level.block_words * word_bits * level.cluster_size
@@ -173,8 +182,10 @@ def _architecture(architecture: Architecture, word_bits: int) -> dict[str, Any]:
         if level.capacity_words is not None:
             attributes["depth"] = math.ceil(level.capacity_words / level.block_words)
         for key in ("read_bandwidth", "write_bandwidth", "shared_bandwidth"):
-            if getattr(level, key) is not None:
+            # Timeloop takes a bandwidth that is left out as unlimited, and knows no infinity.
+            if getattr(level, key) is not None and math.isfinite(getattr(level, key)):
                 attributes[key] = getattr(level, key)
+        attributes |= (remarks or {}).get(level.name, {})
         kind = "DRAM" if i == 0 else "SRAM"
         parts.append({"name": _titled(level.name, level.instances), "class": kind, "attributes": attributes})
     mac = {"datawidth": word_bits, "width": word_bits, "meshX": architecture.mac_x, "meshY": architecture.mac_y}

@@ -1,0 +1,140 @@
+"""Layers from ZigZag's workload files: a list of operators with an equation, loop sizes and the strides between dims.
+
+What a loop is follows from the equation, not from its letter: indices of both operands and the result are groups, those of the
+result and one operand are output channels or positions, those of both operands alone are reduced. ``Conv`` and ``Gemm`` are
+read; element-wise operators and poolings have no weights and are passed over, and named in the network's description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archgym.errors import ArchGymError, quote
+from archgym.networks.fields import at, whole
+from archgym.networks.layers import Layer
+
+PASSED = ("Max", "Pooling", "Add", "Pool", "MaxPool", "AveragePool", "GlobalAveragePool")
+_EQUATION = re.compile(
+    r"\s*O(?P<O>(?:\[\w+\])+)\s*\+?=\s*(?P<first>[WAI])(?P<A>(?:\[\w+\])+)\s*\*\s*(?P<second>[WBI])(?P<B>(?:\[\w+\])+)\s*"
+)
+_RELATION = re.compile(
+    r"\s*(?P<sum>\w+)\s*=\s*(?:(?P<m>\d+)\s*\*\s*)?(?P<a>\w+)\s*\+\s*(?:(?P<n>\d+)\s*\*\s*)?(?P<b>\w+)\s*"
+)
+
+
+def is_workload(documents: Sequence[Any]) -> bool:
+    """Whether YAML documents are a list of ZigZag's operators."""
+    return any(isinstance(d, list) and any(isinstance(e, dict) and "operator_type" in e for e in d) for d in documents)
+
+
+def zigzag_layers(documents: Sequence[Any], path: Any) -> tuple[list[Layer], list[str]]:
+    """The layers of a workload, and the operators that were passed over.
+
+    Raises:
+        ArchGymError: one sentence that names the entry.
+    """
+    layers, passed = [], []
+    entries = [entry for d in documents for entry in (d if isinstance(d, list) else [d])]
+    for i, entry in enumerate(entries):
+        place = f"{path}, entry {i}"
+        if not isinstance(entry, dict) or "operator_type" not in entry:
+            raise ArchGymError(f"{place} is {quote(str(entry), 40)}; expected a mapping with an operator_type")
+        kind = str(entry["operator_type"])
+        name = str(entry.get("name") or f"{kind}{entry.get('id', i)}")
+        if kind in PASSED:
+            passed.append(name)
+            continue
+        layers.append(_layer(entry, name, f"{place} ({quote(name, 40, marks=False)})"))
+    return layers, passed
+
+
+def _layer(entry: Mapping[str, Any], name: str, place: str) -> Layer:
+    dims, sizes = entry.get("loop_dims"), entry.get("loop_sizes")
+    if not isinstance(dims, list) or not isinstance(sizes, list) or len(dims) != len(sizes):
+        raise ArchGymError(f"{place}: loop_dims and loop_sizes are not two lists of one length")
+    bound = {str(d).lower(): whole(place, str(d), size) for d, size in zip(dims, sizes, strict=True)}
+    equation = _EQUATION.fullmatch(str(entry.get("equation", "")))
+    if equation is None:
+        raise ArchGymError(
+            f"{place}: the equation {quote(str(entry.get('equation')), 60)} is no product of two tensors"
+        )
+    result, first, second = (re.findall(r"\w+", equation[group].lower()) for group in ("O", "A", "B"))
+    if equation["second"] == "W":
+        first, second = second, first
+    # first: weights; second: inputs.
+    sums = _sums(entry, place)
+    windows = [index for index in second if index in sums]
+    inputs = {*second, *(part for index in windows for part, _ in sums[index])} - set(windows)
+    used = {*result, *first, *inputs}
+    unknown = [index for index in used if index not in bound]
+    if unknown:
+        raise ArchGymError(f"{place}: the equation's index {unknown[0]!r} has no loop")
+    idle = [index for index in bound if index not in used and bound[index] > 1]
+    if idle:
+        raise ArchGymError(f"{place}: the loop {idle[0].upper()} is in no tensor of the equation")
+    groups = [i for i in result if i in first and i in inputs]
+    channels = [i for i in result if i in first and i not in inputs]
+    positions = [i for i in result if i not in first and i in inputs]
+    reduced = [i for i in first if i not in result and i in inputs]
+    if set(result) - {*groups, *channels, *positions} or {*first, *inputs} - {*groups, *channels, *positions, *reduced}:
+        raise ArchGymError(f"{place}: an index of the equation is in one tensor alone, which is no product")
+    window = _windows(windows, sums, positions, reduced, place)
+    size: dict[str, int] = {"G": _product(bound, groups), "K": _product(bound, channels)}
+    taken = [part for pair in window.values() for part in pair[:2]]
+    size["C"] = _product(bound, [i for i in reduced if i not in taken])
+    free = [i for i in positions if i not in taken]
+    steps: dict[str, int] = {}
+    for (p, r), index in zip((("P", "R"), ("Q", "S")), window, strict=False):
+        position, tap, stride, dilation = window[index]
+        size[p], size[r] = bound[position], bound[tap]
+        steps |= {f"stride_{p.lower()}": stride, f"dilation_{r.lower()}": dilation}
+    if window:
+        size["N"] = _product(bound, free)
+    else:
+        size["P"] = _product(bound, free)
+    if window:
+        op = "depthwise" if size["C"] == 1 and size["G"] > 1 else "conv"
+    else:
+        op = "gemm" if size["G"] == 1 else "bmm"
+    return at(place, lambda: Layer(name, op, **size, **steps))
+
+
+def _product(bound: Mapping[str, int], indices: Sequence[str]) -> int:
+    total = 1
+    for index in indices:
+        total *= bound[index]
+    return total
+
+
+def _sums(entry: Mapping[str, Any], place: str) -> dict[str, list[tuple[str, int]]]:
+    """Indices of inputs that are sums of two loops: index -> [(loop, factor), (loop, factor)]."""
+    found = {}
+    for text in entry.get("dimension_relations") or []:
+        relation = _RELATION.fullmatch(str(text).lower())
+        if relation is None:
+            raise ArchGymError(f"{place}: the relation {quote(str(text), 60)} is no sum of two loops")
+        found[relation["sum"]] = [
+            (relation[i], whole(place, relation[i], relation[f] or 1)) for i, f in (("a", "m"), ("b", "n"))
+        ]
+    return found
+
+
+def _windows(
+    windows: Sequence[str], sums: Mapping[str, list[tuple[str, int]]], positions: Sequence[str], reduced: Sequence[str],
+    place: str,
+) -> dict[str, tuple[str, str, int, int]]:  # fmt: skip
+    """Index of the input -> (position, tap, stride, dilation); rows first."""
+    found: dict[str, tuple[str, str, int, int]] = {}
+    for index in windows:
+        pair = sums[index]
+        outer = [(i, f) for i, f in pair if i in positions]
+        taps = [(i, f) for i, f in pair if i in reduced]
+        if len(outer) != 1 or len(taps) != 1:
+            raise ArchGymError(f"{place}: the input's index {index!r} is not a position of the result plus a tap")
+        found[index] = (outer[0][0], taps[0][0], outer[0][1], taps[0][1])
+    if len(found) > 2:
+        raise ArchGymError(f"{place}: the input slides along {len(found)} axes; at most two are read")
+    # Rows (y) come before columns (x), however the file lists them.
+    return dict(sorted(found.items(), key=lambda item: not item[0].endswith("y")))
