@@ -55,6 +55,7 @@ class Commands(click.Group):
         "compare": "archgym.exporting.cli:compare",
         "report": "archgym.reports.cli:report",
         "show": "archgym.reports.cli:show",
+        "ui": "archgym.ui.cli:ui",
         "nas": "archgym.simulators.nas.cli:nas",
         "llm": "archgym.simulators.llm.cli:llm",
         "serve": "archgym.serve.cli:serve",

@@ -174,29 +174,45 @@ def parse_region(text: str) -> list[tuple[str, str, str]]:
     return parts
 
 
-def in_region(batch: pa.RecordBatch, conditions: Sequence[tuple[str, str, str]]) -> NDArray[np.bool_]:
+def in_region(rows: pa.RecordBatch | pa.Table, conditions: Sequence[tuple[str, str, str]]) -> NDArray[np.bool_]:
     """Rows that meet every condition."""
-    inside = np.ones(batch.num_rows, dtype=bool)
+    inside = np.ones(rows.num_rows, dtype=bool)
     for name, operator, text in conditions:
-        if name not in batch.schema.names:
-            raise UnknownNameError("column of the dataset", name, batch.schema.names)
-        column = batch.column(name)
-        values = np.array(column.to_pylist(), dtype=object)
+        if name not in rows.schema.names:
+            raise UnknownNameError("column of the dataset", name, rows.schema.names)
+        column = rows.column(name)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.unify_dictionaries().combine_chunks()
         if operator in ("=", "!="):
-            words = {word.strip() for word in text.split("|")}
-            numbers = {_number(word) for word in words} - {None}
-            hit = np.array(
-                [str(v) in words or (_is_number(v) and float(v) in numbers) for v in values.tolist()], dtype=bool
-            )
+            hit = _equals(column, {word.strip() for word in text.split("|")})
             inside &= hit if operator == "=" else ~hit
             continue
-        number = _number(text)
-        if number is None or any(not _is_number(value) for value in values.tolist() if value is not None):
+        number, values = _number(text), _numbers(column)
+        if number is None or values is None:
             raise ArchGymError(f"{name} {operator} {text} compares what is no number; use = with the values instead")
-        column_values = np.array([np.nan if v is None else float(v) for v in values.tolist()])
         compare = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}[operator]
-        inside &= compare(column_values, number)
+        inside &= compare(values, number)
     return inside
+
+
+def _equals(column: pa.Array, words: set[str]) -> NDArray[np.bool_]:
+    """Rows whose value is one of the words, or of the numbers that they say."""
+    numbers = {number for number in map(_number, words) if number is not None}
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        values = np.asarray(_numbers(column))
+        return np.isin(values, list(numbers)) | (np.isnan(values) if {"nan", "None"} & words else False)
+    known, positions = words_and_positions(column)
+    # A column that holds numbers as text has their value, too.
+    hits = [str(word) in words or (word is not None and _number(str(word)) in numbers) for word in known]
+    return np.array(hits, dtype=bool)[positions]
+
+
+def _numbers(column: pa.Array) -> NDArray[np.float64] | None:
+    """A column as numbers, NaN where there is none; None where it holds text or truth values."""
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return values
+    return None
 
 
 def _number(text: str) -> float | None:
@@ -204,10 +220,6 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def split(

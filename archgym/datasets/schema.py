@@ -201,6 +201,13 @@ class TrialSchema:
             result[:, j] = self._indices(table.column(parameter.name), parameter)
         return result
 
+    def check(self, table: pa.Table | pa.RecordBatch) -> None:
+        """Refuse a table whose designs are not of this problem's space; cheaper than :meth:`designs`."""
+        for parameter in self.problem.space.parameters:
+            if parameter.name not in table.schema.names:
+                raise ArchGymError(f"the trials lack the column {parameter.name!r} of {self.problem.name}")
+            self._indices(table.column(parameter.name).unique(), parameter)
+
     def _indices(self, column: pa.ChunkedArray | pa.Array, parameter: Parameter) -> NDArray[np.int64]:
         """Value indices of a parameter's column, whatever its Arrow type."""
         if isinstance(column, pa.ChunkedArray):
@@ -221,8 +228,11 @@ class TrialSchema:
     def evaluation(self, table: pa.Table | pa.RecordBatch) -> Evaluation:
         """The evaluation columns of a table of this problem's trials."""
         metrics = {m.name: _numpy(table, m.name) for m in self.problem.metrics}
-        violation = np.empty(len(table), dtype=object)
-        violation[:] = table.column("violation").to_pylist()
+        column = table.column("violation")
+        words, positions = words_and_positions(
+            column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        )
+        violation = np.array(words, dtype=object)[positions]
         return Evaluation(metrics, _numpy(table, "feasible"), violation)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url_quote
@@ -23,6 +24,28 @@ from archgym.writing import write_text
 
 FLOOR = 1e-5
 """A regret of zero has no place on a logarithmic axis: it is drawn here."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The parts of a board.
+
+    Attributes:
+        rows: the scores of the entries, best first, with the mean rank of each.
+        refused: folder and reason.
+        budget: simulator evaluations at which entries are compared.
+        told_apart: pairs of entries told apart there, and pairs in all, a problem.
+        links, sections: HTML.
+        figures: identifier in a section -> figure.
+    """
+
+    rows: list[dict[str, Any]]
+    refused: list[dict[str, str]]
+    budget: int
+    told_apart: dict[str, tuple[int, int]]
+    links: list[str]
+    sections: list[str]
+    figures: dict[str, Figure]
 
 
 def write_board(
@@ -49,6 +72,36 @@ def write_board(
         ArchGymError: no entry holds.
     """
     page = Path(page)
+
+    def link(folder: Path) -> str:
+        return url_quote(os.path.relpath(folder, page.parent))
+
+    board = board_of(suite, folders, link, sample=sample, console=console)
+    title = f"archgym suite: {suite.name} version {suite.version}"
+    write_text(page, html_page(title, board.links, board.sections, board.figures))
+    return {
+        "entries": board.rows,
+        "refused": board.refused,
+        "page": str(page),
+        "budget": board.budget,
+        "told_apart": board.told_apart,
+    }
+
+
+def board_of(
+    suite: Suite,
+    folders: Sequence[Path | str],
+    link: Callable[[Path], str],
+    *,
+    sample: int = 64,
+    console: Console | None = None,
+) -> Board:
+    """Verify the entries in ``folders`` and make the parts of the board of those that hold.
+
+    Args:
+        link: the address of an entry's folder.
+        suite, folders, sample, console: as :func:`write_board` takes them.
+    """
     kept: dict[str, Verified] = {}
     places: dict[str, Path] = {}
     refused = []
@@ -78,37 +131,18 @@ def write_board(
     ranked = mean_ranks(suite, kept, common)["mean_ranks"]
     order = sorted(scores, key=lambda name: scores[name]["score"][0])
     rows = [{**scores[name], "rank": ranked.get(name, float("nan")), "folder": str(places[name])} for name in order]
-    text = render(
-        suite, {name: kept[name] for name in order}, rows, refused, {n: places[n] for n in order}, page.parent, common,
-        apart,
-    )  # fmt: skip
-    write_text(page, text)
-    return {"entries": rows, "refused": refused, "page": str(page), "budget": common, "told_apart": apart}
-
-
-def render(
-    suite: Suite,
-    entries: Mapping[str, Verified],
-    rows: Sequence[Mapping[str, Any]],
-    refused: Sequence[Mapping[str, str]],
-    places: Mapping[str, Path],
-    base: Path,
-    common: int,
-    apart: Mapping[str, tuple[int, int]],
-) -> str:
-    """The page as one HTML text that opens offline; ``common``: the budget that entries are compared at; ``apart``: pairs of
-    entries told apart there, and pairs in all, a problem."""
-    sections = [_table(suite, rows, refused, places, base, common), _grades(suite, apart)]
+    table = _table(suite, rows, refused, {name: link(place) for name, place in places.items()}, common)
+    sections = [table, _grades(suite, apart)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
-    figures: dict[str, Any] = {}
-    curves = {name: regrets(suite, verified, _points(suite)) for name, verified in entries.items()}
+    figures: dict[str, Figure] = {}
+    curves = {name: regrets(suite, kept[name], _points(suite)) for name in order}
     for number, problem in enumerate(suite.problems):
         key = f"curve{number}"
-        reach = {name: entries[name].entry.budgets(suite)[-1] for name in curves}
+        reach = {name: kept[name].entry.budgets(suite)[-1] for name in curves}
         figures[key] = _curves(suite, {name: columns[problem.key] for name, columns in curves.items()}, reach)
         links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
         sections.append(_section(suite, problem, number, key, rows))
-    return html_page(f"archgym suite: {suite.name} version {suite.version}", links, sections, figures)
+    return Board(rows, refused, common, apart, links, sections, figures)
 
 
 def _points(suite: Suite) -> list[int]:
@@ -130,15 +164,14 @@ def _table(
     suite: Suite,
     rows: Sequence[Mapping[str, Any]],
     refused: Sequence[Mapping[str, str]],
-    places: Mapping[str, Path],
-    base: Path,
+    links: Mapping[str, str],
     common: int,
 ) -> str:
     head = ["entry", "score", *(f"{budget:,} evaluations" for budget in suite.budgets), "mean rank", "us/evaluation"]
     lines = []
     for row in rows:
         name = str(row["agent"])
-        link = url_quote(os.path.relpath(places[name], base))
+        link = html.escape(links[name])
         value, low, high = row["score"]
         cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
         cells += _cells(suite, row["at"])

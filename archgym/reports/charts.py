@@ -161,7 +161,12 @@ def _axis(metric: Metric, values: Any) -> dict[str, Any]:
     """An axis of a metric, logarithmic where its values range over more than a factor of twenty."""
     title = f"{plain(metric.name)} ({'lower' if metric.direction == 'min' else 'higher'} is better)"
     wide = (values > 0).all() and np.ptp(np.log(values)) > 3
-    return {"title": {"text": title}, "type": "log" if wide else "linear", "exponentformat": "power"}
+    return {
+        "title": {"text": title},
+        "type": "log" if wide else "linear",
+        "exponentformat": "power",
+        "metric": metric.name,
+    }
 
 
 def pareto(report: ProblemReport, x: str = "", y: str = "") -> Chart | None:
@@ -213,9 +218,11 @@ def pareto(report: ProblemReport, x: str = "", y: str = "") -> Chart | None:
     )  # fmt: skip
 
 
-def parallel(report: ProblemReport, axes: Sequence[str] = ()) -> Chart | None:
+def parallel(
+    report: ProblemReport, axes: Sequence[str] = (), shares: Mapping[str, float] | None = None
+) -> Chart | None:
     """The best trials in parallel coordinates, over the named parameters and metrics, or over the parameters that matter
-    most."""
+    most: by ``shares``, or by what designs drawn for the purpose say."""
     if report.problem is None:
         return None
     rewards = report.column("reward")
@@ -226,10 +233,13 @@ def parallel(report: ProblemReport, axes: Sequence[str] = ()) -> Chart | None:
         return None
     names = [name for name in axes if name in parameters or name in metrics]
     if not names:
-        shares = data.explained(report.problem, report.sample)
-        if report.effects is not None:
-            shares |= report.effects.shares
-        kept = set(sorted(parameters, key=lambda name: -shares[name])[:AXES])
+        kept = set(parameters)
+        if len(parameters) > AXES:
+            if shares is None:
+                shares = data.explained(report.problem, report.sample)
+                if report.effects is not None:
+                    shares |= report.effects.shares
+            kept = set(sorted(parameters, key=lambda name: -shares[name])[:AXES])
         names = [name for name in parameters if name in kept]
     dimensions: list[dict[str, Any]] = []
     widest = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, wor
 from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
 from archgym.pareto import non_dominated
-from archgym.problem import Problem, parse_name, problem_of_options
+from archgym.problem import Problem, make_problem, parse_name, problem_of_options
 from archgym.sensitivity import Effects, total_effects
 from archgym.simulator import Metric, runs_own_code
 
@@ -107,6 +107,26 @@ class ProblemReport:
         values: NDArray[Any] = self.trials.column(name).to_numpy()
         return values
 
+    def by_objective(self, objective: str) -> ProblemReport:
+        """The same trials, their rewards by another objective of the problem; nothing is simulated.
+
+        Raises:
+            ArchGymError: there is no such objective, or the problem could not be made again.
+        """
+        if self.problem is None:
+            raise ArchGymError(
+                f"rewards by another objective need the problem, which could not be made: {self.missing}"
+            )
+        problem = make_problem(self.name, **{**self.problem.options, "objective": objective})
+        schema = TrialSchema(problem, {})
+        runs = []
+        for run in self.runs:
+            rewards = problem.objective(schema.evaluation(run.table))
+            place = run.table.schema.get_field_index("reward")
+            table = run.table.set_column(place, "reward", pa.array(rewards))
+            runs.append(replace(run, best=_best_so_far(table), table=table))
+        return ProblemReport(self.name, problem.objective.name, self.space, problem, "", runs)
+
 
 _SOURCE = ("problem", "objective", "space", "options", "simulator_version")
 _RUN = (*_SOURCE, "agent", "hyperparameters", "study", "run", "seed")
@@ -156,7 +176,7 @@ def _check_fit(problem: Problem, runs: list[Run]) -> None:
     """Refuse trials whose designs or metrics are not those of the problem that their metadata names."""
     schema = TrialSchema(problem, {})
     for run in runs:
-        schema.designs(run.table)
+        schema.check(run.table)
         for metric in problem.metrics:
             if metric.name not in run.table.schema.names:
                 raise ArchGymError(f"the trials lack the column {metric.name!r} of {problem.name}")
@@ -275,10 +295,13 @@ def pareto_axes(report: ProblemReport) -> list[Metric]:
     return metrics + [m for m in report.problem.metrics if m.direction != "none" and m not in metrics]
 
 
-def distinct_best(problem: Problem, table: pa.Table, count: int) -> NDArray[np.int64]:
-    """Rows of the ``count`` best feasible trials with different designs, best first."""
+def distinct_best(
+    problem: Problem, table: pa.Table, count: int, inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Rows of the ``count`` best feasible trials with different designs, best first; of those ``inside``, where given."""
     rewards = table.column("reward").to_numpy()
-    rows = np.flatnonzero(table.column("feasible").to_numpy())
+    feasible = table.column("feasible").to_numpy()
+    rows = np.flatnonzero(feasible if inside is None else feasible & inside)
     if len(rows) > 20 * count:
         least = -np.partition(-rewards[rows], 20 * count - 1)[20 * count - 1]
         rows = rows[rewards[rows] >= least]

@@ -198,12 +198,17 @@ def _count(size: int) -> str:
 
 def best_table(report: ProblemReport) -> str:
     """The best design of each agent side by side."""
-    best = data.best_rows(report)
+    return "<h3>Best design of each agent</h3>" + design_table(report, data.best_rows(report))
+
+
+def design_table(report: ProblemReport, best: list[dict[str, Any]], found: str = "found after") -> str:
+    """Designs side by side: a column for each of ``best`` (see :func:`archgym.reports.data.best_rows`), what differs in
+    bold; ``found`` says what the number of the same name counts."""
     head = "".join(f'<th scope="col">{html.escape(row["agent"])}</th>' for row in best)
     for row in best:
         row["idle"] = without_effect(report.problem, _design(report.problem, row["row"])) if report.problem else ()
     lines = [("reward", [f"{row['reward']:.4f}" for row in best], "")]
-    lines.append(("found after", [f"{row['found']:,}" for row in best], "evaluations"))
+    lines.append((found, [f"{row['found']:,}" for row in best], "evaluations" if found == "found after" else ""))
     if report.problem is not None:
         parameters = [(p.name, p.unit) for p in report.problem.space.parameters]
         metrics = [(m.name, m.unit) for m in report.problem.metrics if m.direction != "none"]
@@ -216,8 +221,7 @@ def best_table(report: ProblemReport) -> str:
             # A measured value carries its unit, as its prefix is its own.
             measured = title == "metrics"
             values = [
-                "any" if name in row["idle"] else _cell(row["row"].get(name), unit if measured else None)
-                for row in best
+                "any" if name in row["idle"] else cell(row["row"].get(name), unit if measured else None) for row in best
             ]
             rows.append((name, values, "" if measured else unit_name(unit)))
         if rows:
@@ -225,7 +229,7 @@ def best_table(report: ProblemReport) -> str:
             body += _table_rows(rows)
     notes = "".join(f"<p>Note: {html.escape(remark)}.</p>" for remark in _remarks(report, best))
     return (
-        '<h3>Best design of each agent</h3><div class="scroll" tabindex="0" role="region" '
+        '<div class="scroll" tabindex="0" role="region" '
         f'aria-label="best designs"><table class="best"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{notes}"
     )
@@ -254,7 +258,8 @@ def _breakable(name: str) -> str:
     return re.sub(r"_|(?<=[a-z])(?=[A-Z])", r"\g<0><wbr>", html.escape(name))
 
 
-def _cell(value: Any, unit: str | None = None) -> str:
+def cell(value: Any, unit: str | None = None) -> str:
+    """A value for people, with its unit where it was measured."""
     if value is None:
         return "-"
     if unit is not None and isinstance(value, float | int):
