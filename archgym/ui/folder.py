@@ -214,8 +214,7 @@ class Folder:
     def has(self, kind: str, key: Hashable) -> bool:
         """Whether it was made and kept."""
         with self._lock:
-            slot = self._made.get(kind, {}).get(key)
-            return slot is not None and slot.made
+            return kind in self._made and key in self._made[kind] and self._made[kind][key].made
 
     def reports(self, item: Item) -> list[ProblemReport]:
         """The item's runs by problem; only files that changed are read again."""
