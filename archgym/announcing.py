@@ -1,4 +1,4 @@
-"""What is said, on standard error, of evaluations that train networks: they take seconds to minutes a design."""
+"""What is said on standard error, above all of evaluations that take long: training networks, starting programs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ EVERY_S = 30.0
 """Seconds between two lines on how far a batch is."""
 
 _SAID: set[tuple[str, str | None]] = set()
+
+
+def say(sentence: str) -> None:
+    """A sentence on standard error."""
+    print(f"archgym: {sentence}", file=sys.stderr, flush=True)
+
+
+def say_once(sentence: str) -> None:
+    """A sentence on standard error, once a process."""
+    if (sentence, None) not in _SAID:
+        _SAID.add((sentence, None))
+        say(sentence)
 
 
 def announce(problem: Problem) -> Live | None:

@@ -50,6 +50,7 @@ class Commands(click.Group):
         "suite": "archgym.suites.cli:suite",
         "dataset": "archgym.datasets.cli:dataset",
         "proxy": "archgym.proxies.cli:proxy",
+        "store": "archgym.store.cli:store",
         "export": "archgym.exporting.cli:export",
         "import": "archgym.exporting.cli:import_",
         "compare": "archgym.exporting.cli:compare",
@@ -417,7 +418,11 @@ def run(
     _print_results(problem, results, best, account)
     if alike:
         out.print(f"[bold]{escape(alike)}[/bold]", highlight=False, soft_wrap=True)
-    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations)")
+    kept = sum(r.stored for r in results)
+    answered = f", {kept:,} of them answered by the store" if kept else ""
+    out.print(
+        f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations{answered})"
+    )
     if boards is not None:
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
     if with_report:
@@ -480,6 +485,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
                 "quantile": None if optimum is None else optimum.quantile_of(best.reward),
                 "evaluations": result.evaluations,
                 "trials": result.trials,
+                "from_store": result.stored,
                 "best_found_after": best.evaluations,
                 "design": problem.space.decode(best.design)[0],
                 "remarks": list(problem.simulator.remarks(problem.space.decode(best.design)[0])),

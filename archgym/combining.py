@@ -178,6 +178,9 @@ class Combined(Wrapped):
     def inherits(self, fidelity: str | None) -> bool:
         return False
 
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        return any(self.whole.noisy(part, fidelity) for part in self._parts(workload).parts)
+
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
         """None: a picture is of one workload."""
         return []

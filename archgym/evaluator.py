@@ -27,6 +27,7 @@ from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs
+from archgym.store import tally
 
 
 class BudgetExhausted(Exception):
@@ -71,6 +72,7 @@ class Evaluator:
 
     Attributes:
         used: simulator evaluations so far.
+        stored: how many of them a store answered.
         seconds: virtual seconds so far; 0 where the simulator has no clock.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
@@ -103,7 +105,7 @@ class Evaluator:
         # Designs at a time: trained ones are logged, and shown, as they come.
         self._piece = None if live is None else live.piece
         self._ready: set[bytes] = set()  # parents that are paid for
-        self.used = self.trials = self.replayed = 0
+        self.used = self.trials = self.replayed = self.stored = 0
         self.best: Best | None = None
         self.improvements: list[tuple[int, float]] = []
         self.simulation_s = 0.0
@@ -318,7 +320,10 @@ class Evaluator:
         if self._piece is not None:
             announce(problem)
         if parents is None:
-            return problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
+            with tally() as found:
+                made = problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
+            self.stored += found.answered
+            return made
         return problem.simulator.evaluate(  # type: ignore[call-arg]
             designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents
         )

@@ -20,8 +20,10 @@ from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
 from archgym.options import Option, check_given, check_options, options_of, takes_any
 from archgym.registry import SIMULATORS, STAND_INS
-from archgym.simulator import Evaluation, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Metric, Simulator, Workload, result_identity
 from archgym.space import DesignSpace, Value
+from archgym.store import stored
+from archgym.wrapping import Wrapped
 
 
 @dataclass(frozen=True)
@@ -150,15 +152,9 @@ class Problem:
 def optimum_key(problem: Problem) -> dict[str, Any]:
     """What identifies a problem in the shipped tables of optima: names, the workload's own fingerprint, and every option
     of the simulator that differs from its default and can change a result."""
-    return {
-        "problem": problem.name,
-        "objective": problem.objective.name,
-        "space": problem.simulator.space_name,
-        "fidelity": None if problem.fidelity in problem.simulator.fidelities[:1] else problem.fidelity,
-        "version": problem.simulator.version,
-        "workload": problem.workload.fingerprint,
-        "settings": json.loads(json.dumps(problem.simulator.settings, sort_keys=True)),
-    }
+    identity = result_identity(problem.simulator, problem.workload, problem.fidelity)
+    del identity["simulator"]  # the name says it
+    return {"problem": problem.name, "objective": problem.objective.name, **identity}
 
 
 def known_optimum(problem: Problem) -> Optimum | None:
@@ -251,6 +247,7 @@ def make_problem(
         sim: Simulator = cls(**options)
     except TypeError as error:
         raise ArchGymError(f"{kind} does not take these options ({_reason(error)})") from None
+    sim = stored(sim)
     if colon:
         sim = STAND_INS.load(stand_in)(what, sim)
     if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
@@ -303,6 +300,8 @@ def problem_of_options(name: Any, options: Any) -> Problem:
 
 def option_table(simulator: type[Simulator] | Simulator) -> dict[str, Option]:
     """The options of a simulator (``-o``) by name."""
+    while isinstance(simulator, Wrapped):
+        simulator = simulator.whole
     cls = simulator if isinstance(simulator, type) else type(simulator)
     known = options_of(cls, values=cls.option_values()) if hasattr(cls, "option_values") else options_of(cls)
     if "space" in known:

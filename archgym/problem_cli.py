@@ -10,6 +10,7 @@ import click
 from archgym.console import parse_choices, parse_options
 from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem, make_problem
+from archgym.store.option import store_option
 
 
 def problem_options(command: Any, option_names: Sequence[str] = ("--option", "-o")) -> Any:
@@ -24,6 +25,7 @@ def problem_options(command: Any, option_names: Sequence[str] = ("--option", "-o
         click.option("--workload-option", "-w", multiple=True, metavar="NAME=VALUE", help="option of the workload"),
         click.option(*option_names, multiple=True, metavar="NAME=VALUE", help="option of the simulator"),
         click.option("--fix", multiple=True, metavar="NAME=VALUE", help="parameter with the one value that it takes"),
+        store_option,
         click.option("--only", multiple=True, metavar="NAME=A,B,C", help="parameter with the values that it may take"),
     ):
         command = option(command)

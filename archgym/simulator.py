@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,12 +16,16 @@ from typing import Any, ClassVar, Literal, Self, SupportsIndex, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archgym.announcing import say_once
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.options import Option
 from archgym.reading import own_file
 from archgym.space import Designs, DesignSpace, Mask, Value
 
 Direction = Literal["min", "max", "none"]
+
+REFERENCES = 64
+"""Uniform designs (seed 0) whose medians are the reference values of a simulator that names none."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,12 @@ class Simulator(ABC):
         stores. Simulators whose options say the same in two ways, or name a file, override this."""
         return {name: value for name, value in self.given_options.items() if name not in self.neutral_options}
 
+    @property
+    def programs(self) -> Mapping[str, str]:
+        """Programs and files outside this package that answer, name -> a digest of their content: they belong to what
+        identifies a result."""
+        return {}
+
     @abstractmethod
     def workloads(self) -> Mapping[str, Workload]:
         """The workloads that come with the package; values may be loaded on first access."""
@@ -321,6 +332,18 @@ class Simulator(ABC):
     ) -> Evaluation:
         """Evaluate designs (int64 ``(n, d)`` of ``self.space(workload)``); infeasible ones get NaN metrics and the
         name of the broken constraint."""
+
+    def evaluate_parts(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], Evaluation]]:
+        """:meth:`evaluate` in parts, each given as soon as it is there: the rows of ``designs`` and their evaluation. One part
+        by default; simulators whose designs take long give each alone, so that it can be kept."""
+        evaluation = self.evaluate(designs, workload, fidelity=fidelity, seed=seed)
+        yield np.arange(len(evaluation)), evaluation
+
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        """Whether results depend on the seed that :meth:`evaluate` gets."""
+        return False
 
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         """Raise one sentence for a fidelity that this simulator does not have on ``workload``; called when a problem is
@@ -382,11 +405,57 @@ class Simulator(ABC):
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The
         default is the median over feasible designs among 64 uniform draws with seed 0."""
-        space = self.space(workload)
-        evaluation = self.evaluate(space.sample(64, 0), workload, seed=0)
-        result = {}
-        for metric in self.metrics_for(workload):
-            column = np.abs(evaluation.metrics[metric.name][evaluation.feasible])
-            column = column[np.isfinite(column) & (column > 0)]
-            result[metric.name] = float(np.median(column)) if len(column) else 1.0
-        return result
+        return median_references(self, workload, REFERENCES)
+
+
+def median_references(simulator: Simulator, workload: Workload, missing: int) -> dict[str, float]:
+    """The default of :meth:`Simulator.references`. ``missing`` of its designs are not simulated yet, which is said where that
+    starts programs. A design on which the simulator itself fails is left out."""
+    if simulator.starts_programs and missing:
+        say_once(
+            f"{simulator.name}/{workload.name}: simulating {missing} random designs for reference values; the option "
+            "references gives them by hand, references=none makes all of them 1"
+        )
+    designs = simulator.space(workload).sample(REFERENCES, 0)
+    try:
+        evaluation = simulator.evaluate(designs, workload, seed=0)
+    except ArchGymError:
+        raise
+    except Exception as error:
+        say_once(f"{simulator.name}/{workload.name}: {type(error).__name__} among the designs for reference values: {error}")
+        evaluation = _without_failures(simulator, designs, workload)
+    result = {}
+    for metric in simulator.metrics_for(workload):
+        column = np.abs(evaluation.metrics[metric.name][evaluation.feasible])
+        column = column[np.isfinite(column) & (column > 0)]
+        result[metric.name] = float(np.median(column)) if len(column) else 1.0
+    return result
+
+
+def _without_failures(simulator: Simulator, designs: Designs, workload: Workload) -> Evaluation:
+    """The designs one by one, those left out on which the simulator fails."""
+    parts = []
+    for row in range(len(designs)):
+        try:
+            parts.append(simulator.evaluate(designs[row : row + 1], workload, seed=0))
+        except Exception:
+            continue
+    if not parts:
+        return Evaluation.build({metric.name: np.empty(0) for metric in simulator.metrics_for(workload)}, count=0)
+    return Evaluation.concatenate(parts)
+
+
+def result_identity(simulator: Simulator, workload: Workload, fidelity: str | None = None) -> dict[str, Any]:
+    """What identifies a simulator's results beside the design, JSON-able: version, the workload's own fingerprint, space,
+    fidelity, every option that differs from its default and can change a result, and the programs that answer. Known
+    optima, stores and proxies go by it."""
+    programs = dict(simulator.programs)
+    return {
+        "simulator": simulator.name,
+        "space": simulator.space_name,
+        "fidelity": None if fidelity in simulator.fidelities[:1] else fidelity,
+        "version": simulator.version,
+        "workload": workload.fingerprint,
+        "settings": json.loads(json.dumps(simulator.settings, sort_keys=True)),
+        **({"programs": programs} if programs else {}),
+    }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.options import Option
@@ -47,6 +48,10 @@ class Wrapped(Simulator):
     def settings(self) -> dict[str, Any]:
         return self.whole.settings
 
+    @property
+    def programs(self) -> Mapping[str, str]:
+        return self.whole.programs
+
     def workloads(self) -> Mapping[str, Workload]:
         return self.whole.workloads()
 
@@ -78,6 +83,15 @@ class Wrapped(Simulator):
         **further: Any,
     ) -> Evaluation:
         return self.whole.evaluate(designs, workload, fidelity=fidelity, seed=seed, **further)
+
+    def evaluate_parts(
+        self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], Evaluation]]:
+        # By this wrapper's own way to evaluate.
+        return super().evaluate_parts(designs, workload, fidelity=fidelity, seed=seed)
+
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        return self.whole.noisy(workload, fidelity)
 
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         self.whole.check_fidelity(workload, fidelity)

@@ -128,7 +128,14 @@ class ProxySimulator(Simulator):
 
     @property
     def stands_for(self) -> Simulator:
-        return self.true
+        return self.true.stands_for
+
+    @property
+    def programs(self) -> Mapping[str, str]:
+        return self.true.programs
+
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        return self.true.noisy(workload, fidelity)
 
     @classmethod
     def open(cls, path: Path, true: Simulator, **options: Any) -> ProxySimulator:
@@ -170,7 +177,7 @@ class ProxySimulator(Simulator):
         return self.true.usual_design(workload)
 
     def references(self, workload: Workload) -> Mapping[str, float]:
-        true = self.stands_for.references(workload)
+        true = self.true.references(workload)
         return {metric.name: true.get(metric.name, 1.0) for metric in self.metrics}
 
     # --- evaluation ----------------------------------------------------------------------------------------------
@@ -196,7 +203,7 @@ class ProxySimulator(Simulator):
         again = self._choose(array, error, said.outside)
         if again.any():
             rows = np.flatnonzero(again)
-            true = self.stands_for.evaluate(array[rows], workload, fidelity=fidelity, seed=seed)
+            true = self.true.evaluate(array[rows], workload, fidelity=fidelity, seed=seed)
             for metric in self.proxy.metrics:
                 columns[metric.name][rows] = true.metrics[metric.name]
             columns["proxy_checked"][rows] = 1.0

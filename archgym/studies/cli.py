@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
+from archgym.store.option import store_option
 from archgym.studies.spec import LOGS, load_spec, ready_studies
 
 out = Console()
@@ -73,6 +74,7 @@ def describe(spec: str, as_json: bool) -> None:
 @click.option("--max-minutes", type=float, help="start no more runs after so long")
 @click.option("--budget", type=int, help="evaluations a run, in place of the spec's")
 @click.option("--seeds", type=int, help="number of seeds, in place of the spec's")
+@store_option
 @click.option("--log", type=click.Choice(LOGS), help="one shard of trials a run, or none, in place of the spec's")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def run(
@@ -121,15 +123,17 @@ def run(
         "failed": len(result.failed),
         "seconds": result.seconds,
         "evaluations": result.evaluations,
+        "from_store": result.from_store,
         "evaluations_per_s": result.evaluations_per_s,
         "results": str(result.study.results_path),
     }
     if not as_json:
         for row in result.failed[:5]:
             err.print(f"failed: {row['run']}: {row['error']}", markup=False, soft_wrap=True)
+        answered = f", {result.from_store:,} of them from the store" if result.from_store else ""
         out.print(
             f"{result.done:,} of {result.runs:,} runs done, {result.new:,} now, in {result.seconds:,.0f} s "
-            f"({result.evaluations_per_s:,.0f} evaluations/s)"
+            f"({result.evaluations_per_s:,.0f} evaluations/s{answered})"
         )
     if result.done:
         summary, written = _statistics(folder)

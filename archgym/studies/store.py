@@ -51,6 +51,7 @@ class RunRecord(msgspec.Struct):
     error: str = ""
     evaluations: Whole = 0
     trials: Whole = 0
+    from_store: Whole = 0
     best: float | None = None
     best_design: dict[str, Any] | None = None
     best_metrics: dict[str, float | None] | None = None

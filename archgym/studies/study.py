@@ -24,7 +24,8 @@ class StudyResult:
         study: the folder.
         runs: runs the spec has; ``done`` of them are finished, ``new`` of those by this call.
         failed: records of runs that failed.
-        seconds: wall time of this call; ``evaluations`` and ``evaluations_per_s`` of its runs.
+        seconds: wall time of this call; ``evaluations`` and ``evaluations_per_s`` of its runs, of which the store answered
+            ``from_store``.
     """
 
     study: Study
@@ -34,6 +35,7 @@ class StudyResult:
     failed: list[dict[str, Any]]
     seconds: float
     evaluations: int
+    from_store: int = 0
 
     @property
     def evaluations_per_s(self) -> float:
@@ -71,7 +73,7 @@ def run_study(
     if limit is not None:
         todo = todo[:limit]
     study.note_problems(runs)
-    start, new, evaluations = time.perf_counter(), 0, 0
+    start, new, evaluations, kept = time.perf_counter(), 0, 0, 0
     executor = executor or SerialExecutor()
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -91,6 +93,7 @@ def run_study(
                 study.append(record)
                 new += record["status"] == "done"
                 evaluations += record.get("evaluations", 0)
+                kept += record.get("from_store", 0)
                 rate = evaluations / max(time.perf_counter() - start, 1e-9)
                 progress.update(task, advance=1, rate=f"{rate:,.0f}")
                 if on_record is not None:
@@ -102,4 +105,4 @@ def run_study(
     ids = {run.id for run in runs}
     done = sum(row["run"] in ids for row in study.results())
     failed = [row for row in study.failures() if row["run"] in ids]
-    return StudyResult(study, len(runs), done, new, failed, time.perf_counter() - start, evaluations)
+    return StudyResult(study, len(runs), done, new, failed, time.perf_counter() - start, evaluations, kept)

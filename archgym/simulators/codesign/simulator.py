@@ -110,6 +110,9 @@ class CoDesignSimulator(Simulator):
         if self.nas.inherits(fidelity):
             raise ArchGymError("codesign inherits from no parent design; choose train:inherit=supernet or nas/...")
 
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        return self.nas.noisy(workload, fidelity)
+
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:

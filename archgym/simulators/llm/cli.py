@@ -214,7 +214,8 @@ def sensitivity(problem: str, space: str | None, objective: str, budget: int, ke
     from archgym.simulators.llm.training import LlmTrainingSimulator, TrainingWorkload
 
     made = make_problem(problem, space=space, objective=objective)
-    if not isinstance(made.simulator, LlmTrainingSimulator) or not isinstance(made.workload, TrainingWorkload):
+    simulator = made.simulator.stands_for
+    if not isinstance(simulator, LlmTrainingSimulator) or not isinstance(made.workload, TrainingWorkload):
         raise ArchGymError(f"{problem[:80]!r} has no assumed coefficients; name a problem of llm-training")
     agent = GeneticAlgorithm(made, 0)
     asked, rewards = [], []
@@ -231,7 +232,7 @@ def sensitivity(problem: str, space: str | None, objective: str, budget: int, ke
     if not len(order):
         raise ArchGymError(f"{problem[:80]} had no feasible design among {budget} evaluations; raise --budget")
     best = made.space.decode(rows[order[:1]])[0]
-    found = [vars(flip) for flip in flips(made.simulator, made.workload, rows[order], objective)]
+    found = [vars(flip) for flip in flips(simulator, made.workload, rows[order], objective)]
     if as_json:
         from archgym.console import print_json
 

@@ -311,6 +311,18 @@ class NasSimulator(Simulator):
     def inherits(self, fidelity: str | None) -> bool:
         return fidelity is not None and parse_fidelity(fidelity).inherit == "parent"
 
+    def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
+        assert isinstance(workload, NasWorkload)
+        if workload.space_kind != "nb201":
+            return parse_fidelity(fidelity or "formula").source != "formula"
+        if not fidelity and not workload.has_table:
+            return True
+        asked = parse_fidelity(fidelity)
+        if asked.source == "table" and workload.has_table:
+            asked = workload.resolve(asked)
+            return asked.run != "mean" or asked.noise == "gaussian"
+        return asked.source != "formula"
+
     def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[np.float64]:
         assert isinstance(workload, NasWorkload)
         codes = _codes(self.space(workload).check(parents))

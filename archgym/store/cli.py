@@ -1,0 +1,126 @@
+"""``archgym store info | verify | prune``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from archgym.console import print_json, print_table
+from archgym.errors import ArchGymError
+from archgym.store.database import Store, StoreError
+from archgym.store.stored import VARIABLE, chosen_path
+
+out = Console()
+_path = click.argument("path", required=False, type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="print JSON")
+
+
+@click.group()
+def store() -> None:
+    """Results that are not simulated again. PATH is $ARCHGYM_STORE or the one in the cache folder where left out."""
+
+
+def _opened(path: Path | None) -> Store:
+    path = path or chosen_path()
+    if path is None:
+        raise ArchGymError(f"{VARIABLE} switches the store off; give the path of one")
+    return Store(path / "store.sqlite" if path.is_dir() else path)
+
+
+@store.command()
+@_path
+@_json
+def info(path: Path | None, as_json: bool) -> None:
+    """What a store holds: results by problem, version and options."""
+    opened = _opened(path)
+    groups = opened.groups()
+    size = sum(file.stat().st_size for file in opened.path.parent.glob(f"{opened.path.name}*"))
+    if as_json:
+        print_json({"path": str(opened.path), "bytes": size, "rows": sum(g["rows"] for g in groups), "groups": groups})
+        return
+    out.print(f"{opened.path}: {sum(g['rows'] for g in groups):,} results, {size / 1e6:.1f} MB", soft_wrap=True)
+    table = Table()
+    for column in ("problem", "version", "space", "fidelity", "options", "results", "feasible", "last"):
+        table.add_column(column, justify="right" if column in ("results", "feasible") else "left", overflow="fold")
+    for group in groups:
+        about = group["about"]
+        table.add_row(
+            escape(group["label"]), escape(str(about.get("version"))), escape(str(about.get("space"))),
+            escape(about.get("fidelity") or ""), escape(_words(about)), f"{group['rows']:,}", f"{group['feasible']:,}",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(group["last"])),
+        )  # fmt: skip
+    if groups:
+        print_table(out, table)
+
+
+def _words(about: Mapping[str, Any]) -> str:
+    options = {**about.get("settings", {}), **({"seed": about["seed"]} if about.get("seed") is not None else {})}
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
+@store.command()
+@_path
+@_json
+def verify(path: Path | None, as_json: bool) -> None:
+    """Look at every row of a store. Exit code 1 where something is damaged; damaged rows are never used."""
+    opened = _opened(path)
+    found = opened.verify()
+    holds = not found["damaged"] and not found["file"]
+    if as_json:
+        print_json({"path": str(opened.path), **found, "holds": holds})
+    else:
+        out.print(f"{found['right']:,} of {found['rows']:,} results are whole", highlight=False)
+        for finding in found["file"]:
+            out.print(escape(f"SQLite: {finding}"), highlight=False, soft_wrap=True)
+        if found["damaged"]:
+            out.print(f"archgym store prune {opened.path} --damaged removes the others", highlight=False, soft_wrap=True)
+    sys.exit(0 if holds else 1)
+
+
+@store.command()
+@_path
+@click.option("--simulator", help="results of this simulator")
+@click.option("--version", help="results of this version of a simulator")
+@click.option("--older-than", type=float, metavar="DAYS", help="results written so long ago")
+@click.option("--violation", help="results with this violation, for instance time_limit")
+@click.option("--damaged", is_flag=True, help="rows whose checksum is wrong")
+@click.option("--all", "everything", is_flag=True, help="all results")
+@_json
+def prune(
+    path: Path | None,
+    simulator: str | None,
+    version: str | None,
+    older_than: float | None,
+    violation: str | None,
+    damaged: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Remove results from a store: those to which all that is given applies."""
+    if not everything and not damaged and simulator is version is older_than is violation is None:
+        raise StoreError("nothing says what to remove; give --simulator, --version, --older-than, --violation or --all")
+    opened = _opened(path)
+    latest = float("inf") if older_than is None else time.time() - 86400 * older_than
+
+    def wanted(about: Mapping[str, Any], broken: str, created: float, right: bool) -> bool:
+        return (
+            (simulator is None or about.get("simulator") == simulator)
+            and (version is None or about.get("version") == version)
+            and created < latest
+            and (violation is None or broken == violation)
+            and not (damaged and right)
+        )
+
+    removed = opened.prune(wanted)
+    if as_json:
+        print_json({"path": str(opened.path), "removed": removed})
+    else:
+        out.print(f"{removed:,} results removed from {opened.path}", highlight=False, soft_wrap=True)

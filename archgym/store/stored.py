@@ -1,0 +1,235 @@
+"""A simulator that asks a store first, and where the store is.
+
+``ARCHGYM_STORE`` or ``--store`` names a file: then every simulator uses it. Where neither does, those that start programs use
+one in the user's cache folder, and the others none: most designs are simulated in less time than they are looked up. ``off``
+switches it off for all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from archgym.simulator import REFERENCES, Evaluation, Simulator, Workload, median_references, result_identity
+from archgym.space import Designs, DesignSpace, Mask
+from archgym.store.database import Context, Row, Store
+from archgym.wrapping import Wrapped
+
+VARIABLE = "ARCHGYM_STORE"
+OFF = ("off", "none", "0")
+_STORES: dict[str, Store] = {}
+
+
+def default_path() -> Path:
+    """The store of this user: in the cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "archgym" / "store.sqlite"
+
+
+def chosen_path(simulator: Simulator | None = None) -> Path | None:
+    """The store that ``simulator`` uses (where None: that any uses), None for no store."""
+    given = os.environ.get(VARIABLE, "").strip()
+    if given.lower() in OFF:
+        return None
+    if given:
+        path = Path(given).expanduser()
+        return path / "store.sqlite" if path.is_dir() else path
+    try:
+        return default_path() if simulator is None or simulator.starts_programs else None
+    except RuntimeError:  # nobody's home
+        return None
+
+
+def open_store(path: Path | str) -> Store:
+    """The store at ``path``: one object a process."""
+    key = os.path.abspath(path)
+    return _STORES.setdefault(key, Store(key))
+
+
+@contextmanager
+def using(path: Path | str | None) -> Iterator[None]:
+    """Inside, and in processes started inside, problems are made with the store at ``path``; with none where None."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "off" if path is None else str(path)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+
+def stored(simulator: Simulator) -> Simulator:
+    """The simulator with the store that it should use, or itself where that is none."""
+    path = chosen_path(simulator)
+    return simulator if path is None else Stored(simulator, str(path))
+
+
+class Tally:
+    """Which designs of the batches evaluated meanwhile were answered by a store.
+
+    Attributes:
+        started: whether anything was simulated.
+    """
+
+    def __init__(self) -> None:
+        self._answered: Mask | None = None
+        self._whole = True
+        self.started = False
+
+    def add(self, answered: Mask) -> None:
+        self.started |= not answered.all()
+        if self._answered is None:
+            self._answered = answered
+        elif len(answered) == len(self._answered):  # the same designs on another workload
+            self._answered = self._answered & answered
+        else:
+            self._whole = False
+
+    @property
+    def answered(self) -> int:
+        """Designs that nothing was simulated for."""
+        return int(self._answered.sum()) if self._answered is not None and self._whole else 0
+
+
+_TALLIES: ContextVar[tuple[Tally, ...]] = ContextVar("tallies", default=())
+_ANEW: ContextVar[bool] = ContextVar("anew", default=False)
+
+
+@contextmanager
+def tally() -> Iterator[Tally]:
+    """Count what a store answers inside."""
+    made = Tally()
+    token = _TALLIES.set((*_TALLIES.get(), made))
+    try:
+        yield made
+    finally:
+        _TALLIES.reset(token)
+
+
+@contextmanager
+def simulating_anew() -> Iterator[None]:
+    """Inside, no store answers: to check results is to simulate them. What comes out is not kept either."""
+    token = _ANEW.set(True)
+    try:
+        yield
+    finally:
+        _ANEW.reset(token)
+
+
+class Stored(Wrapped):
+    """A simulator whose results are kept: what the store knows is not simulated.
+
+    Args:
+        whole: the simulator.
+        path: of the store.
+    """
+
+    def __init__(self, whole: Simulator, path: str) -> None:
+        super().__init__(whole)
+        self.path = path
+        self._contexts: dict[tuple[int, str | None, int | None], tuple[Workload, Context]] = {}
+        self._known: dict[str, Mapping[str, float]] = {}
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.path)
+
+    def context(self, workload: Workload, fidelity: str | None, seed: int | None) -> Context:
+        """What beside the design a result depends on: the identity that known optima and proxies have too, the parameters
+        with their values (which the indices of a design mean), the metrics, and the seed where it matters."""
+        matters = seed if self.whole.noisy(workload, fidelity) else None
+        key = (id(workload), fidelity, matters)
+        if key not in self._contexts:
+            about = {
+                **result_identity(self.whole, workload, fidelity),
+                "parameters": _meaning(self.whole.space(workload)),
+                "metrics": [metric.name for metric in self.whole.metrics_for(workload)],
+                "seed": matters,
+            }
+            self._contexts[key] = workload, Context.of(about, f"{self.whole.name}/{workload.name}")
+        return self._contexts[key][1]
+
+    def evaluate(
+        self,
+        designs: ArrayLike,
+        workload: Workload,
+        *,
+        fidelity: str | None = None,
+        seed: int | None = None,
+        **further: Any,
+    ) -> Evaluation:
+        space = self.whole.space(workload)
+        array = space.check(designs)
+        if _ANEW.get() or self.whole.inherits(fidelity) or not len(array):
+            return self.whole.evaluate(array, workload, fidelity=fidelity, seed=seed, **further)
+        context, keys = self.context(workload, fidelity, seed), _keys(space.canonical(array))
+        names = [metric.name for metric in self.whole.metrics_for(workload)]
+        known = self.store.look_up(context, keys)
+        known = {key: row for key, row in known.items() if len(row.metrics) == 8 * len(names)}
+        answered: Mask = np.array([key in known for key in keys], dtype=bool)
+        for counting in _TALLIES.get():
+            counting.add(answered)
+        # Equivalent designs of one batch are simulated once.
+        rows = [row for row in {key: i for i, key in reversed(list(enumerate(keys)))}.values() if not answered[row]]
+        new = np.array(sorted(rows), dtype=np.int64)
+        if len(new):
+            for part, evaluation in self.whole.evaluate_parts(array[new], workload, fidelity=fidelity, seed=seed):
+                made = dict(zip([keys[row] for row in new[part]], _rows(evaluation, names), strict=True))
+                self.store.put(context, made)
+                known.update(made)
+        return _evaluation([known[key] for key in keys], names)
+
+    def missing(
+        self, designs: Designs, workload: Workload, fidelity: str | None = None, seed: int | None = None
+    ) -> int:
+        """How many of the designs the store does not know."""
+        keys = set(_keys(self.whole.space(workload).canonical(designs)))
+        return len(keys) - len(self.store.look_up(self.context(workload, fidelity, seed), keys))
+
+    def references(self, workload: Workload) -> Mapping[str, float]:
+        if type(self.whole).references is not Simulator.references:
+            return self.whole.references(workload)
+        if workload.fingerprint not in self._known:
+            count = self.missing(self.whole.space(workload).sample(REFERENCES, 0), workload, seed=0)
+            self._known[workload.fingerprint] = median_references(self, workload, count)
+        return dict(self._known[workload.fingerprint])
+
+
+def _meaning(space: DesignSpace) -> str:
+    """A digest of what value indices mean."""
+    text = repr([(p.name, p.values) for p in space.parameters])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _keys(canonical: Designs) -> list[bytes]:
+    small = np.ascontiguousarray(canonical, dtype="<i4")
+    return [row.tobytes() for row in small]
+
+
+def _rows(evaluation: Evaluation, names: list[str]) -> list[Row]:
+    table = np.empty((len(evaluation), len(names)), dtype="<f8")
+    for j, name in enumerate(names):
+        table[:, j] = evaluation.metrics[name]
+    violation = evaluation.violation.tolist()
+    return [
+        Row(feasible, str(violation[i]), table[i].tobytes()) for i, feasible in enumerate(evaluation.feasible.tolist())
+    ]
+
+
+def _evaluation(rows: list[Row], names: list[str]) -> Evaluation:
+    table = np.frombuffer(b"".join(row.metrics for row in rows), dtype="<f8").reshape(len(rows), len(names))
+    columns: NDArray[np.float64] = np.ascontiguousarray(table.T, dtype=np.float64)
+    violation = np.empty(len(rows), dtype=object)
+    violation[:] = [row.violation for row in rows]
+    feasible = np.array([row.feasible for row in rows], dtype=bool)
+    return Evaluation(dict(zip(names, columns, strict=True)), feasible, violation, columns if names else None)
