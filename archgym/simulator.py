@@ -422,7 +422,9 @@ def median_references(simulator: Simulator, workload: Workload, missing: int) ->
     except ArchGymError:
         raise
     except Exception as error:
-        say_once(f"{simulator.name}/{workload.name}: {type(error).__name__} among the designs for reference values: {error}")
+        say_once(
+            f"{simulator.name}/{workload.name}: {type(error).__name__} among the designs for reference values: {error}"
+        )
         evaluation = _without_failures(simulator, designs, workload)
     result = {}
     for metric in simulator.metrics_for(workload):

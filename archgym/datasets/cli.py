@@ -9,6 +9,7 @@ import click
 
 from archgym.console import print_result
 from archgym.errors import ArchGymError
+from archgym.store.option import store_option
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _trust = click.option("--trust", is_flag=True, help="Also make problems that need files or external programs.")
@@ -45,13 +46,14 @@ def info_command(paths: tuple[Path, ...], as_json: bool) -> None:
 
 @dataset.command("verify")
 @_paths
-@click.option("--sample", default=256, show_default=True, help="Trials a problem to simulate again.")
+@click.option("--sample", type=int, help="Trials a problem to simulate again [256; none where that starts programs].")
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
 @click.option("--tolerance", default=0.0, show_default=True, help="Relative difference that counts as equal.")
 @_trust
 @_json
+@store_option
 def verify_command(
-    paths: tuple[Path, ...], sample: int, seed: int, tolerance: float, trust: bool, as_json: bool
+    paths: tuple[Path, ...], sample: int | None, seed: int, tolerance: float, trust: bool, as_json: bool
 ) -> None:
     """Check schema, units, values and duplicates, and simulate a sample again. Exit code 1 where a check fails."""
     from archgym.datasets.verify import verify
@@ -130,6 +132,7 @@ def query_command(paths: tuple[Path, ...], sql: str, memory_limit: str, out: Pat
 @click.option("--fidelity", help="Fidelity.")
 @click.option("--seed", default=0, show_default=True)
 @_json
+@store_option
 def sample_command(
     problem: str, out: Path, count: int, method: str, near: Path | None, top: int, changes: int, objective: str | None,
     space: str | None, fidelity: str | None, seed: int, as_json: bool,

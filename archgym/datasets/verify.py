@@ -19,6 +19,10 @@ from archgym.datasets.problems import ProblemInfo, ProblemKey
 from archgym.datasets.schema import TrialSchema, hyperparameter_hash, words_and_positions
 from archgym.hashing import hash_rows
 from archgym.problem import Problem
+from archgym.store import simulating_anew
+
+SAMPLE = 256
+"""Trials a problem that are simulated again unless something else is asked for."""
 
 
 def info(paths: Path | str | Sequence[Path | str]) -> dict[str, Any]:
@@ -127,7 +131,7 @@ class _Reservoir:
 def verify(
     paths: Path | str | Sequence[Path | str],
     *,
-    sample: int = 256,
+    sample: int | None = None,
     seed: int = 0,
     tolerance: float = 0.0,
     trust: bool = False,
@@ -136,7 +140,8 @@ def verify(
 
     Args:
         paths: files or folders.
-        sample: trials a problem to simulate again; 0 for none.
+        sample: trials a problem to simulate again; 0 for none. Where None, 256, or none where that would start programs.
+            They are simulated in any case: no store answers.
         seed: of the sample.
         tolerance: largest relative difference that counts as equal; 0 for bit by bit.
         trust: see :meth:`ProblemInfo.make`.
@@ -155,8 +160,10 @@ def verify(
     def each(problem: ProblemInfo, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> None:
         state.look(problem, batch)
         _look_at_hashes(batch, hashes)
-        if sample:
-            reservoirs.setdefault(problem.key, _Reservoir(sample, seed)).offer(batch, rows)
+        if sample != 0:
+            reservoirs.setdefault(problem.key, _Reservoir(SAMPLE if sample is None else sample, seed)).offer(
+                batch, rows
+            )
 
     columns = [
         "index",
@@ -200,7 +207,7 @@ def verify(
     problems = []
     for key, about in dataset.problems.items():
         batches = reservoirs[key].batches if key in reservoirs else []
-        entry, found_out = _verify_problem(dataset, about, batches, tolerance, trust)
+        entry, found_out = _verify_problem(dataset, about, batches, tolerance, trust, sample is not None)
         problems.append(entry)
         checks += found_out
     return {
@@ -216,9 +223,10 @@ def verify(
 
 
 def _verify_problem(
-    dataset: Dataset, about: ProblemInfo, batches: list[pa.RecordBatch], tolerance: float, trust: bool
+    dataset: Dataset, about: ProblemInfo, batches: list[pa.RecordBatch], tolerance: float, trust: bool, asked: bool
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Units, and the sampled trials ``batches`` simulated again: the report's entry of a problem, and its checks."""
+    """Units, and the sampled trials ``batches`` simulated again, programs only where ``asked``: the report's entry of a problem,
+    and its checks."""
     key = about.key
     entry: dict[str, Any] = {"problem": about.problem, "objective": key[2], "version": key[3], "note": ""}
     try:
@@ -229,7 +237,10 @@ def _verify_problem(
     wrong = _units(dataset.schema, problem)
     right = "types, units and directions as the simulator gives them"
     checks = [Check("units", not wrong, f"{about.problem}: {wrong or right}")]
-    if batches:
+    if batches and problem.simulator.starts_programs and not asked:
+        entry |= {"simulated": 0, "note": "each trial would start a program; --sample N simulates N of them again"}
+        checks.append(Check("simulate again", True, f"{about.problem}: not done, {entry['note']}"))
+    elif batches:
         lacking = [metric.name for metric in problem.metrics if metric.name not in batches[0].schema.names]
         if lacking:
             entry |= {"simulated": 0, "note": f"the trials have no metric {lacking[0]!r}"}
@@ -311,7 +322,8 @@ def _again(problem: Problem, batches: list[pa.RecordBatch], tolerance: float) ->
     worst = 0.0
     for seed in np.unique(seeds):
         rows = np.flatnonzero(seeds == seed)
-        evaluation, rewards = problem.evaluate(designs[rows], seed=int(seed))
+        with simulating_anew():
+            evaluation, rewards = problem.evaluate(designs[rows], seed=int(seed))
         equal[rows] &= evaluation.feasible == feasible[rows]
         pairs = [(rewards, reward[rows])]
         for metric in problem.metrics:

@@ -9,6 +9,7 @@ import click
 
 from archgym.console import print_result
 from archgym.errors import ArchGymError
+from archgym.store.option import store_option
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _metric = click.option(
@@ -65,6 +66,7 @@ def proxy() -> None:
 @click.option("--seed", default=0, show_default=True)
 @_reach
 @_json
+@store_option
 def train_command(
     source: str, out: Path, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], problem: str | None,
     designs: int, limit: int | None, scale: str, space: str | None, unseen: bool, trust: bool, seed: int, reach: bool,
@@ -118,6 +120,7 @@ def _open(file: Path, problem: str, space: str | None) -> tuple[Any, Any]:
 @click.option("--space", help="Design space.")
 @click.option("--seed", default=1, show_default=True)
 @_json
+@store_option
 def evaluate_command(
     file: Path, problem: str, designs: int, level: float, space: str | None, seed: int, as_json: bool
 ) -> None:
@@ -150,6 +153,7 @@ def evaluate_command(
 @_set
 @_metric
 @_json
+@store_option
 def compare_command(
     problem: str, out: Path, agents: str, sizes: str, seeds: str, test: int, objective: str | None, model: str,
     settings: tuple[str, ...], metrics: tuple[str, ...], as_json: bool,
@@ -188,6 +192,7 @@ def compare_command(
 @_metric
 @_reach
 @_json
+@store_option
 def table_command(
     problems: tuple[str, ...], sizes: str, test: int, unseen: int, space: str | None, fidelity: str | None, seed: int,
     out: Path | None, model: str, settings: tuple[str, ...], metrics: tuple[str, ...], reach: bool, as_json: bool,
@@ -217,6 +222,7 @@ def table_command(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder for the trials.")
 @_json
+@store_option
 def use_command(
     file: Path, problem: str, agent: str, budget: int, check: int, mixed: str, objective: str | None, space: str | None,
     seed: int, out: Path | None, as_json: bool,

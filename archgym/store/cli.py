@@ -81,7 +81,9 @@ def verify(path: Path | None, as_json: bool) -> None:
         for finding in found["file"]:
             out.print(escape(f"SQLite: {finding}"), highlight=False, soft_wrap=True)
         if found["damaged"]:
-            out.print(f"archgym store prune {opened.path} --damaged removes the others", highlight=False, soft_wrap=True)
+            out.print(
+                f"archgym store prune {opened.path} --damaged removes the others", highlight=False, soft_wrap=True
+            )
     sys.exit(0 if holds else 1)
 
 
@@ -105,7 +107,7 @@ def prune(
     as_json: bool,
 ) -> None:
     """Remove results from a store: those to which all that is given applies."""
-    if not everything and not damaged and simulator is version is older_than is violation is None:
+    if not (everything or damaged or any(given is not None for given in (simulator, version, older_than, violation))):
         raise StoreError("nothing says what to remove; give --simulator, --version, --older-than, --violation or --all")
     opened = _opened(path)
     latest = float("inf") if older_than is None else time.time() - 86400 * older_than

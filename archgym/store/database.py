@@ -270,7 +270,10 @@ class Store:
 
     def _rows(self, connection: sqlite3.Connection) -> Iterator[_Stored]:
         """Every row of the file."""
-        known = {number: (digest, about) for number, digest, about in connection.execute("SELECT id, digest, about FROM contexts")}
+        known = {
+            number: (digest, about)
+            for number, digest, about in connection.execute("SELECT id, digest, about FROM contexts")
+        }
         described = {number: _about(about) for number, (_, about) in known.items()}
         for context, created, *row in connection.execute(
             "SELECT context, created, design, feasible, violation, metrics, checksum FROM evaluations"
@@ -317,7 +320,9 @@ class Store:
             raise StoreError(f"{self.path} is a database of something else; give another path")
         known = connection.execute("PRAGMA user_version").fetchone()[0]
         if known != FORMAT:
-            raise StoreError(f"{self.path} is a store of format {known}, this archgym knows {FORMAT}; give another path")
+            raise StoreError(
+                f"{self.path} is a store of format {known}, this archgym knows {FORMAT}; give another path"
+            )
         _patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"))
         # A transaction that was acknowledged survives any kill; a power cut may take the last ones, whole.
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
+from archgym.store.option import store_option
 
 out = Console()
 err = Console(stderr=True)
@@ -105,6 +106,7 @@ def describe(name: str, as_json: bool) -> None:
 @click.option("--resume", is_flag=True, help="go on with the entry in the folder")
 @click.option("--max-minutes", type=float, help="start no more runs after so long")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
+@store_option
 def run(
     name: str,
     agent: str | None,
@@ -211,6 +213,7 @@ def _print_score(loaded: Any, result: dict[str, Any]) -> None:
     "--repeat", type=click.IntRange(min=0), default=1, show_default=True, help="runs that the agent does again"
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
+@store_option
 def verify(name: str, folder: Path, sample: int, repeat: int, as_json: bool) -> None:
     """Simulate the entry in FOLDER again and refuse by name what does not come out as it says; exit code 1 then.
 
@@ -229,6 +232,7 @@ def verify(name: str, folder: Path, sample: int, repeat: int, as_json: bool) -> 
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
+@store_option
 def score_(name: str, folder: Path, as_json: bool) -> None:
     """The score of the entry in FOLDER; every improvement is simulated again on the way."""
     from archgym.suites.suite import load_suite
@@ -298,6 +302,7 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
 @click.option("--missing", is_flag=True, help="measure only problems that were not measured yet")
 @click.option("--like", help="take over what another suite measured of the same problems on the same scale")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
+@store_option
 def measure(
     path: Path,
     samples: int | None,

@@ -36,6 +36,7 @@ from archgym.errors import ArchGymError
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs
+from archgym.store import simulating_anew
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
 from archgym.suites.entry import Entry, belongs
@@ -284,7 +285,8 @@ class _Check:
         others = np.setdiff1d(np.arange(len(designs)), improvements)
         drawn = self.rng.choice(others, min(self.sample, len(others)), replace=False)
         rows = np.sort(np.concatenate([improvements, drawn]))
-        again, rewards_again = self.problem.evaluate(designs[rows], seed=self.spec.seed)
+        with simulating_anew():
+            again, rewards_again = self.problem.evaluate(designs[rows], seed=self.spec.seed)
         self.simulated += len(rows)
         same = (again.feasible == logged.feasible[rows]) & _equal(rewards_again, rewards[rows])
         for name, column in again.metrics.items():

@@ -138,7 +138,7 @@ def test_what_a_result_depends_on_tells_results_apart(tmp_path):
             return True
 
     class Linked(BowlSimulator):
-        programs = {"tool": "abc"}  # noqa: RUF012
+        programs = {"tool": "abc"}
 
     plain = context(BowlSimulator())
     assert context(BowlSimulator(), seed=7) == plain == context(Optional(threads=4)) == context(Optional(depth=1))
@@ -262,7 +262,8 @@ def test_a_damaged_row_is_simulated_again_and_mended(tmp_path, counted):
         rows = raw.execute("SELECT context, design FROM evaluations LIMIT 7").fetchall()
         for context, key in rows:
             raw.execute(
-                "UPDATE evaluations SET metrics = zeroblob(length(metrics)) WHERE context = ? AND design = ?", (context, key)
+                "UPDATE evaluations SET metrics = zeroblob(length(metrics)) WHERE context = ? AND design = ?",
+                (context, key),
             )
     raw.close()
     said: list[str] = []
@@ -283,7 +284,9 @@ def test_a_full_disk_stops_no_simulation(tmp_path):
     assert "full" in said[0] and "not kept" in said[0]
     assert not store.put(CONTEXT, {design(n): value(n) for n in range(1, 3)})
     assert len(said) == 1
-    assert store.look_up(CONTEXT, [design(n) for n in range(2000)]) == {design(0): value(0)}  # all of a batch or nothing
+    assert store.look_up(CONTEXT, [design(n) for n in range(2000)]) == {
+        design(0): value(0)
+    }  # all of a batch or nothing
     assert Store(tmp_path / "s.sqlite").verify() == {"rows": 1, "right": 1, "damaged": 0, "file": []}
 
 
