@@ -418,7 +418,7 @@ def run(
     _print_results(problem, results, best, account)
     if alike:
         out.print(f"[bold]{escape(alike)}[/bold]", highlight=False, soft_wrap=True)
-    kept = sum(r.stored for r in results)
+    kept = sum(r.from_store for r in results)
     answered = f", {kept:,} of them answered by the store" if kept else ""
     out.print(
         f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations{answered})"
@@ -485,7 +485,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
                 "quantile": None if optimum is None else optimum.quantile_of(best.reward),
                 "evaluations": result.evaluations,
                 "trials": result.trials,
-                "from_store": result.stored,
+                "from_store": result.from_store,
                 "best_found_after": best.evaluations,
                 "design": problem.space.decode(best.design)[0],
                 "remarks": list(problem.simulator.remarks(problem.space.decode(best.design)[0])),

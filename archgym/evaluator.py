@@ -72,7 +72,7 @@ class Evaluator:
 
     Attributes:
         used: simulator evaluations so far.
-        stored: how many of them a store answered.
+        from_store: how many of them a store answered.
         seconds: virtual seconds so far; 0 where the simulator has no clock.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
@@ -105,7 +105,7 @@ class Evaluator:
         # Designs at a time: trained ones are logged, and shown, as they come.
         self._piece = None if live is None else live.piece
         self._ready: set[bytes] = set()  # parents that are paid for
-        self.used = self.trials = self.replayed = self.stored = 0
+        self.used = self.trials = self.replayed = self.from_store = 0
         self.best: Best | None = None
         self.improvements: list[tuple[int, float]] = []
         self.simulation_s = 0.0
@@ -322,7 +322,7 @@ class Evaluator:
         if parents is None:
             with tally() as found:
                 made = problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
-            self.stored += found.answered
+            self.from_store += found.answered
             return made
         return problem.simulator.evaluate(  # type: ignore[call-arg]
             designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents

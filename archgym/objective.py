@@ -21,6 +21,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +114,29 @@ class LogRatio(Objective):
             total = total - (ratio if factor == 1.0 else factor * ratio)
         # NaN metrics stay NaN here, so that they earn the penalty.
         return np.minimum(np.maximum(total, -LIMIT), LIMIT)
+
+
+class DeferredLogRatio(LogRatio):
+    """A log ratio whose references are asked for when the first design is scored: they may take hours to find.
+
+    Args:
+        simulator, workload: whose references.
+        metrics: the factors.
+        name: of the objective.
+    """
+
+    def __init__(self, simulator: Simulator, workload: Workload, metrics: Sequence[str], name: str = "") -> None:
+        self._of = simulator, workload, tuple(metrics)
+        self.name = name or "*".join(metrics)
+        self.description = "minus the logarithm of " + " x ".join(f"({metric} / its reference)" for metric in metrics)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self._of[2]
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:  # type: ignore[override]
+        return log_ratio(*self._of, self.name, deferred=False).terms
 
 
 class Value(Objective):
@@ -295,10 +319,15 @@ def same_objective(one: object, other: object) -> bool:
 _BUDGET = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(<=|>=)\s*([-+.\deE]+)\s*$")
 
 
-def log_ratio(simulator: Simulator, workload: Workload, metrics: Sequence[str], name: str = "") -> LogRatio:
-    """The log-ratio objective of one metric or a product, with the simulator's reference values and directions."""
+def log_ratio(
+    simulator: Simulator, workload: Workload, metrics: Sequence[str], name: str = "", deferred: bool | None = None
+) -> LogRatio:
+    """The log-ratio objective of one metric or a product, with the simulator's reference values and directions; of simulators
+    that start programs the values are asked for when they are needed, unless ``deferred`` says otherwise."""
     known = {metric.name: metric for metric in simulator.metrics_for(workload)}
-    references = simulator.references(workload)
+    if deferred is None:
+        deferred = simulator.starts_programs and not simulator.reference_values
+    references = {} if deferred else simulator.references(workload)
     terms = []
     for metric in metrics:
         if metric not in known:
@@ -306,7 +335,7 @@ def log_ratio(simulator: Simulator, workload: Workload, metrics: Sequence[str], 
         if known[metric].direction == "none":
             raise ArchGymError(f"metric {metric!r} has no direction (neither more nor less is better); choose another")
         terms.append(Term(metric, references.get(metric, 1.0), 1.0 if known[metric].direction == "min" else -1.0))
-    return LogRatio(terms, name)
+    return DeferredLogRatio(simulator, workload, metrics, name) if deferred else LogRatio(terms, name)
 
 
 def parse_budgets(text: str) -> tuple[Budget, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ from archgym.registry import SIMULATORS, STAND_INS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, result_identity
 from archgym.space import DesignSpace, Value
 from archgym.store import stored
-from archgym.wrapping import Wrapped
+from archgym.wrapping import Referred, Wrapped
 
 
 @dataclass(frozen=True)
@@ -209,6 +209,7 @@ def make_problem(
     workload_options: Mapping[str, Any] | None = None,
     fix: Mapping[str, Any] | None = None,
     only: Mapping[str, Any] | None = None,
+    references: Mapping[str, float] | Literal["none"] | None = None,
     **simulator_options: Any,
 ) -> Problem:
     """Make a problem by name.
@@ -227,6 +228,8 @@ def make_problem(
         workload_options: options of the workload (``{"requests": 5000}``), JSON-able.
         fix: parameter -> the one value that it takes: the search is over the rest of the space.
         only: parameter -> the values that it may take.
+        references: reference value a metric, in place of those that the simulator finds by simulating random designs; the
+            metrics left out have 1, as all have where it is ``"none"``.
         simulator_options: options of the simulator (``mode="physical"``), JSON-able.
 
     Raises:
@@ -248,6 +251,10 @@ def make_problem(
     except TypeError as error:
         raise ArchGymError(f"{kind} does not take these options ({_reason(error)})") from None
     sim = stored(sim)
+    if references is not None:
+        if references != "none" and not isinstance(references, Mapping):
+            raise ArchGymError(f"the references are {quote(references)}; expected metric -> value, or none")
+        sim = Referred(sim, {} if references == "none" else references)
     if colon:
         sim = STAND_INS.load(stand_in)(what, sim)
     if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
@@ -276,6 +283,7 @@ def make_problem(
     asked: dict[str, Any] = {"objective": made.name, "space": space, "fidelity": fidelity, "simulator": simulator}
     for key, given in (("workload_options", workload_options), ("fix", fix), ("only", only)):
         asked |= {key: dict(given)} if given else {}
+    asked |= {} if references is None else {"references": references if references == "none" else dict(references)}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
 

@@ -232,6 +232,9 @@ class Simulator(ABC):
     """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})
     starts_programs: ClassVar[bool] = False
+    reference_values: Mapping[str, float] = {}
+    """Reference values that are known beforehand, metric -> value; metrics left out have 1. Empty where :meth:`references` is to
+    find them."""
     usual_name: ClassVar[str] = "the usual design"
     """What :meth:`usual_design` is called in sentences."""
     pareto: tuple[str, ...] = ()
@@ -336,10 +339,13 @@ class Simulator(ABC):
     def evaluate_parts(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Iterator[tuple[NDArray[np.int64], Evaluation]]:
-        """:meth:`evaluate` in parts, each given as soon as it is there: the rows of ``designs`` and their evaluation. One part
-        by default; simulators whose designs take long give each alone, so that it can be kept."""
-        evaluation = self.evaluate(designs, workload, fidelity=fidelity, seed=seed)
-        yield np.arange(len(evaluation)), evaluation
+        """:meth:`evaluate` in parts, each given as soon as it is there, so that it can be kept: the rows of ``designs`` and
+        their evaluation. One part by default, or a few designs for each of its ``workers`` where they start programs."""
+        array = self.space(workload).check(designs)
+        piece = 4 * int(getattr(self, "workers", 1)) if self.starts_programs else max(len(array), 1)
+        for start in range(0, len(array), piece):
+            rows = np.arange(start, min(start + piece, len(array)))
+            yield rows, self.evaluate(array[rows], workload, fidelity=fidelity, seed=seed)
 
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         """Whether results depend on the seed that :meth:`evaluate` gets."""
@@ -411,6 +417,8 @@ class Simulator(ABC):
 def median_references(simulator: Simulator, workload: Workload, missing: int) -> dict[str, float]:
     """The default of :meth:`Simulator.references`. ``missing`` of its designs are not simulated yet, which is said where that
     starts programs. A design on which the simulator itself fails is left out."""
+    if simulator.reference_values:
+        return {m.name: float(simulator.reference_values.get(m.name, 1.0)) for m in simulator.metrics_for(workload)}
     if simulator.starts_programs and missing:
         say_once(
             f"{simulator.name}/{workload.name}: simulating {missing} random designs for reference values; the option "

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, SupportsIndex
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,6 +84,72 @@ def log_grid(name: str, start: float, stop: float, count: int, **kwargs: Any) ->
 
 
 @dataclass(frozen=True)
+class Permutation:
+    """An order of items as a parameter: ``k`` items take ``k - 1`` parameters of ``k``, ``k - 1``, ..., 2 levels.
+
+    The parameters ``name.0``, ``name.1``, ... are the digits of the Lehmer code: which of the items that are left stands at
+    that place. Every row of indices is one order and every order one row, so that agents, neighbours and encodings need to
+    know of nothing else.
+
+    Args:
+        name: unique in its space.
+        items: what is ordered; numbers, strings or booleans, all different.
+        description: one sentence for people.
+    """
+
+    name: str
+    items: tuple[Value, ...]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", Parameter(self.name, tuple(self.items)).values)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters that stand for it."""
+        count, about = len(self.items), self.description or "order of " + ", ".join(map(str, self.items))
+        return tuple(
+            Parameter(f"{self.name}.{i}", tuple(range(count - i)), ordered=False,
+                      description=f"{about}: which of the items left stands at place {i}")
+            for i in range(max(count - 1, 1))
+        )  # fmt: skip
+
+    def decode(self, digits: ArrayLike) -> NDArray[np.int64]:
+        """Lehmer digits ``(n, max(k - 1, 1))`` -> the positions in ``items`` of what stands at each place, ``(n, k)``."""
+        digits = np.asarray(digits, dtype=np.int64).reshape(-1, max(len(self.items) - 1, 1))
+        left = np.tile(np.arange(len(self.items), dtype=np.int64), (len(digits), 1))
+        order = np.empty_like(left)
+        rows = np.arange(len(digits))
+        for i in range(len(self.items)):
+            chosen = digits[:, i] if i < len(self.items) - 1 else np.zeros(len(digits), dtype=np.int64)
+            order[:, i] = left[rows, chosen]
+            keep = np.arange(left.shape[1]) != chosen[:, None]
+            left = left[keep].reshape(len(digits), left.shape[1] - 1)
+        return order
+
+    def encode(self, order: Sequence[Value]) -> tuple[int, ...]:
+        """The digits of an order, given as its items."""
+        left = list(range(len(self.items)))
+        known = {(type(item) is str, item): i for i, item in enumerate(self.items)}
+        try:
+            places = [known[type(item) is str, _plain(item)] for item in order]
+        except (KeyError, TypeError):
+            places = []
+        if sorted(places) != left:
+            raise ArchGymError(
+                f"{self.name} is given as {str(order)[:80]}; expected each of its {len(left)} items once"
+            )
+        digits = []
+        for place in places:
+            digits.append(left.index(place))
+            left.remove(place)
+        return tuple(digits[: max(len(self.items) - 1, 1)])
+
+
+@dataclass(frozen=True)
 class Constraint:
     """A named rule over whole batches.
 
@@ -91,11 +157,14 @@ class Constraint:
         name: short identifier; it is what a trial's ``violation`` column holds.
         sentence: the rule in words for people.
         satisfied: designs ``(n, d)`` -> bool ``(n,)``, True where the rule holds.
+        over: ``"values"`` where ``satisfied`` takes :meth:`DesignSpace.by_name` in the place of value indices:
+            ``lambda v: v["ways"] * v["sets"] <= 512``. In a space's own list it then is a rule over indices.
     """
 
     name: str
     sentence: str
-    satisfied: Callable[[Designs], Mask] = field(repr=False)
+    satisfied: Callable[[Any], Mask] = field(repr=False)
+    over: Literal["indices", "values"] = "indices"
 
 
 @dataclass(frozen=True)
@@ -107,19 +176,21 @@ class Inactive:
         when: designs ``(n, d)`` -> bool ``(n,)``, True where the parameter has no effect.
         sentence: the reason in words for people.
         index: the representative's value index.
+        over: as of :class:`Constraint`.
     """
 
     parameter: str
-    when: Callable[[Designs], Mask] = field(repr=False)
+    when: Callable[[Any], Mask] = field(repr=False)
     sentence: str = ""
     index: int = 0
+    over: Literal["indices", "values"] = "indices"
 
 
 class DesignSpace:
     """The parameters of a problem and the rules between them.
 
     Args:
-        parameters: in action order.
+        parameters: in action order; a :class:`Permutation` stands for its parameters.
         constraints: rules a feasible design keeps; checked in order, the first broken one names the violation.
         inactive: rules of :meth:`canonical`; applied in order, each to the result of the ones before.
         canonicalize: further vectorised step of :meth:`canonical` for equivalences that are not "inactive given
@@ -136,23 +207,35 @@ class DesignSpace:
 
     def __init__(
         self,
-        parameters: Sequence[Parameter],
+        parameters: Sequence[Parameter | Permutation],
         constraints: Sequence[Constraint] = (),
         inactive: Sequence[Inactive] = (),
         canonicalize: Callable[[Designs], Designs] | None = None,
         repair: Callable[[Designs], Designs] | None = None,
     ) -> None:
-        self.parameters = tuple(parameters)
-        self.constraints = tuple(constraints)
-        self.inactive = tuple(inactive)
+        self.parameters = tuple(p for given in parameters for p in _single(given))
+        self.permutations = {given.name: given for given in parameters if isinstance(given, Permutation)}
+        self.constraints = tuple(
+            replace(rule, satisfied=_OverValues(self, rule.satisfied), over="indices")
+            if rule.over == "values"
+            else rule
+            for rule in constraints
+        )
+        self.inactive = tuple(
+            replace(rule, when=_OverValues(self, rule.when), over="indices") if rule.over == "values" else rule
+            for rule in inactive
+        )
         self._canonicalize = canonicalize
         self._repair = repair
         self.names = tuple(parameter.name for parameter in self.parameters)
         self._position = {name: i for i, name in enumerate(self.names)}
         if not self.parameters:
             raise ArchGymError("a design space needs at least one parameter")
-        if len(self._position) != len(self.names):
-            twice = next(name for name in self.names if self.names.count(name) > 1)
+        every = [*self.names, *self.permutations]
+        if len(set(every)) != len(every) or len(self.permutations) < sum(
+            isinstance(p, Permutation) for p in parameters
+        ):
+            twice = next((name for name in every if every.count(name) > 1), every[-1])
             raise ArchGymError(f"parameter {twice!r} is listed twice; names must differ")
         for rule in self.inactive:
             self.position(rule.parameter)
@@ -269,8 +352,9 @@ class DesignSpace:
         ]
 
     def encode(self, named: Mapping[str, Value] | Sequence[Mapping[str, Value]]) -> Designs:
-        """Dictionaries name -> value as designs ``(n, d)``; every parameter must be given."""
-        rows = [named] if isinstance(named, Mapping) else list(named)
+        """Dictionaries name -> value as designs ``(n, d)``; every parameter must be given, a permutation also as the
+        sequence of its items."""
+        rows = [self._spelt_out(row) for row in ([named] if isinstance(named, Mapping) else named)]
         result = np.empty((len(rows), self.dimension), dtype=np.int64)
         for i, row in enumerate(rows):
             for name in row:
@@ -281,11 +365,41 @@ class DesignSpace:
                 result[i, j] = parameter.index(row[parameter.name])
         return result
 
+    def by_name(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
+        """As :meth:`columns`, but a permutation is one entry: its items in order, ``(n, k)``."""
+        array = self.check(designs)
+        columns = self.columns(array)
+        for name, permutation in self.permutations.items():
+            digits = [self.position(parameter.name) for parameter in permutation.parameters]
+            columns[name] = _value_array(permutation.items)[permutation.decode(array[:, digits])]
+            for position in digits:
+                del columns[self.names[position]]
+        return columns
+
+    def named(self, designs: ArrayLike) -> list[dict[str, Any]]:
+        """As :meth:`decode`, but a permutation is one entry: the tuple of its items in order."""
+        hidden = {p.name for permutation in self.permutations.values() for p in permutation.parameters}
+        rows: list[dict[str, Any]] = [
+            {name: value for name, value in row.items() if name not in hidden} for row in self.decode(designs)
+        ]
+        if self.permutations:
+            columns = self.by_name(designs)
+            for i, row in enumerate(rows):
+                row |= {name: tuple(_plain(item) for item in columns[name][i]) for name in self.permutations}
+        return rows
+
     def columns(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
         """Values a parameter as arrays of length n (int64, float64, bool, or object for strings)."""
         array = self.check(designs)
         pairs = enumerate(zip(self.names, self._values, strict=True))
         return {name: values[array[:, j]] for j, (name, values) in pairs}
+
+    def _spelt_out(self, row: Mapping[str, Any]) -> Mapping[str, Value]:
+        for name, permutation in self.permutations.items():
+            if name in row:
+                digits = zip(permutation.parameters, permutation.encode(row[name]), strict=True)
+                row = {k: v for k, v in row.items() if k != name} | {p.name: digit for p, digit in digits}
+        return row
 
     # --- encodings ---------------------------------------------------------------------------------------------
 
@@ -488,6 +602,12 @@ class SubSpace(DesignSpace):
             )
         return result
 
+    def by_name(self, designs: ArrayLike) -> dict[str, NDArray[Any]]:
+        return self.parent.by_name(self.lift(designs))
+
+    def named(self, designs: ArrayLike) -> list[dict[str, Any]]:
+        return self.parent.named(self.lift(designs))
+
     def lower(self, designs: ArrayLike) -> tuple[Designs, Mask]:
         """Designs of the parent as designs of this space, and which of them it holds; the others' indices mean nothing."""
         array = self.parent.check(designs)
@@ -499,6 +619,21 @@ class SubSpace(DesignSpace):
         """Designs of this space as designs of the parent."""
         array = self.check(designs)
         return np.stack([index[array[:, j]] for j, index in enumerate(self._maps)], axis=1)
+
+
+@dataclass(frozen=True)
+class _OverValues:
+    """A rule over values as one over indices."""
+
+    space: DesignSpace
+    rule: Callable[[Any], Mask]
+
+    def __call__(self, designs: Designs) -> Mask:
+        return self.rule(self.space.by_name(designs))
+
+
+def _single(given: Parameter | Permutation) -> tuple[Parameter, ...]:
+    return given.parameters if isinstance(given, Permutation) else (given,)
 
 
 def _value_array(values: tuple[Value, ...]) -> NDArray[Any]:

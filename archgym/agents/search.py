@@ -35,7 +35,7 @@ class RunResult:
         front: the Pareto front of what was evaluated, ``problem.losses`` rows; empty with fewer than two Pareto
             metrics.
         virtual_s: virtual seconds used; 0 where the simulator has no clock.
-        stored: evaluations that a store answered.
+        from_store: evaluations that a store answered.
     """
 
     problem: Problem
@@ -50,7 +50,7 @@ class RunResult:
     improvements: tuple[tuple[int, float], ...] = ()
     front: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     virtual_s: float = 0.0
-    stored: int = 0
+    from_store: int = 0
 
     @property
     def regret(self) -> float | None:
@@ -131,7 +131,7 @@ def search(
     return RunResult(
         problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
-        tuple(evaluator.improvements), _front(problem, evaluator), evaluator.seconds, evaluator.stored,
+        tuple(evaluator.improvements), _front(problem, evaluator), evaluator.seconds, evaluator.from_store,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def execute(run: RunSpec, log: Path | None, study: str = "") -> dict[str, Any]:
         "status": "done",
         "evaluations": result.evaluations,
         "trials": result.trials,
-        "from_store": result.stored,
+        "from_store": result.from_store,
         "best": best.reward if best is not None else None,
         "best_design": problem.space.decode(best.design)[0] if best is not None else None,
         "best_metrics": _plain(best.metrics) if best is not None else None,

@@ -19,6 +19,7 @@ agents:
     ranges: {batch: [1, 8]}   # narrower where wanted; a single value fixes a hyperparameter
     budget: 300               # an agent too slow for the study's budget; the statistics say so
 log: trials                   # one shard a run; "none" keeps only curves and best designs
+yardstick: 512                # random designs a problem that regret is measured against; 0 for none [64 where each starts a program]
 ```
 """
 
@@ -108,6 +109,7 @@ class StudySpec:
     batch: int = 1024
     log: str = "trials"
     description: str = ""
+    yardstick: int | None = None
     text: str = field(default="", repr=False)
     limits: Mapping[str, int] = field(default_factory=dict)  # problem key -> the most evaluations of a run on it
 
@@ -200,6 +202,7 @@ class _SpecFile(msgspec.Struct, forbid_unknown_fields=True):
     batch: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 1024
     log: str = "trials"
     sampling_seed: Seed = 0
+    yardstick: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] | None = None
 
 
 def parse_spec(text: str, source: str = "the study") -> StudySpec:
@@ -229,6 +232,7 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
         batch=data.batch,
         log=data.log,
         description=data.description.strip(),
+        yardstick=data.yardstick,
         text=text,
         limits=limits,
     )

@@ -23,12 +23,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
+from archgym.announcing import say
 from archgym.datasets.shards import SUFFIX
 from archgym.errors import ArchGymError
 from archgym.problem import Problem
 from archgym.reading import checked, quote_path, read_json_lines
+from archgym.simulator import REFERENCES
 from archgym.studies.spec import RunSpec, StudySpec, load_spec, problem_of
 from archgym.writing import unwritable
+
+SAMPLES = 512
+"""Uniform designs of a yardstick."""
 
 Whole = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Key = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
@@ -83,7 +88,8 @@ class ProblemRecord(msgspec.Struct):
     """A line of ``problems.jsonl``: what regret on a problem is measured against."""
 
     problem_key: Key
-    random_median: float
+    random_median: float | None = None
+    samples: Whole = 512
     problem: str = ""
     options: dict[str, Any] = {}
     objective: str = ""
@@ -188,32 +194,50 @@ class Study:
         """What regret is measured against: problem key -> row."""
         return {row["problem_key"]: row for row in _lines(self.problems_path, ProblemRecord)}
 
-    def note_problems(self, runs: list[RunSpec]) -> None:
-        """Write the yardsticks of problems that are not noted yet."""
+    def note_problems(self, runs: list[RunSpec], samples: int | None = None) -> None:
+        """Write the yardsticks of problems that are not noted yet; see :func:`yardstick`."""
         known = self.problems()
         for run in runs:
             if run.problem_key not in known:
                 known[run.problem_key] = row = {
                     "problem_key": run.problem_key,
-                    **yardstick(problem_of(run), run.options),
+                    **yardstick(problem_of(run), run.options, samples),
                 }
                 self._append(self.problems_path, row)
 
 
-def yardstick(problem: Problem, options: Mapping[str, Any] | None = None, samples: int = 512) -> dict[str, Any]:
+def yardstick(problem: Problem, options: Mapping[str, Any] | None = None, samples: int | None = None) -> dict[str, Any]:
     """What results on a problem are measured against: the known optimum, if any, and the median feasible reward of
-    ``samples`` uniform designs (seed 0)."""
-    evaluation, rewards = problem.evaluate(problem.space.sample(samples, 0), seed=0)
-    feasible = rewards[evaluation.feasible]
+    ``samples`` uniform designs (seed 0); None for 512, or the 64 of the reference values where each starts a program. Without
+    samples there is no median, nor where the simulator itself fails on them: that is said, and ends no study."""
+    simulator = problem.simulator
+    if samples is None:
+        samples = REFERENCES if simulator.starts_programs else SAMPLES
+    if simulator.starts_programs and samples:
+        say(
+            f"{problem.name}: {samples} random designs are the yardstick of its rewards (yardstick: 0 in the study: none)"
+        )
     optimum = problem.optimum
+    median = share = None
+    if samples:
+        try:
+            evaluation, rewards = problem.evaluate(problem.space.sample(samples, 0), seed=0)
+            feasible = rewards[evaluation.feasible]
+            median = float(np.median(feasible)) if len(feasible) else float(problem.objective.penalty)
+            share = float(evaluation.feasible.mean())
+        except ArchGymError:
+            raise
+        except Exception as error:
+            say(f"{problem.name}: no yardstick, {type(error).__name__} among its random designs: {error}")
     return {
         "problem": problem.name,
         "options": dict(options or {}),
         "objective": problem.objective.name,
         "optimum": optimum.reward if optimum is not None else None,
         "exhaustive": bool(optimum is not None and optimum.exhaustive),
-        "random_median": float(np.median(feasible)) if len(feasible) else float(problem.objective.penalty),
-        "feasible_share": float(evaluation.feasible.mean()),
+        "random_median": median,
+        "samples": samples,
+        "feasible_share": share,
         "pareto_metrics": [metric.name for metric in problem.pareto_metrics],
         "designs": float(problem.space.size),
     }

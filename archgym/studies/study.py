@@ -72,7 +72,7 @@ def run_study(
     before = len(runs) - len(todo)
     if limit is not None:
         todo = todo[:limit]
-    study.note_problems(runs)
+    study.note_problems(runs, spec.yardstick)
     start, new, evaluations, kept = time.perf_counter(), 0, 0, 0
     executor = executor or SerialExecutor()
     columns = (

@@ -108,6 +108,9 @@ def check_simulator(
     again = simulator.evaluate(designs, workload, seed=seed)
     _require(same_evaluation(first, again), "two evaluations of the same designs differ")
     _require(np.array_equal(before, designs), "evaluate() changes the designs it is given")
+    if not simulator.noisy(workload):
+        other = simulator.evaluate(designs, workload, seed=seed + 1)
+        _require(same_evaluation(first, other), "the result depends on the seed, but noisy() says that it does not")
     order = np.random.default_rng(seed).permutation(samples)
     shuffled = simulator.evaluate(designs[order], workload, seed=seed)
     _require(same_evaluation(first.take(order), shuffled), "the result depends on the order of the batch")

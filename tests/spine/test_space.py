@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
-from archgym.space import Constraint, DesignSpace, Inactive, Parameter, boolean, linear_grid, log_grid
+from archgym.space import Constraint, DesignSpace, Inactive, Parameter, Permutation, boolean, linear_grid, log_grid
 from archgym.testing import check_space
 
 _values = st.one_of(
@@ -134,3 +136,88 @@ def test_bad_input_gets_one_sentence(make, sentence):
     with pytest.raises(ArchGymError, match=sentence) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+# --- permutations, and rules over values ---------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(_values, st.integers(0, 2**32))
+def test_permutations_are_parameters_like_others(items, seed):
+    order = Permutation("order", tuple(items))
+    space = DesignSpace([Parameter("size", (1, 2, 4)), order, boolean("fast")])
+    check_space(space, samples=20)
+    designs = space.sample(20, seed)
+    orders = space.by_name(designs)["order"]
+    assert orders.shape == (20, len(items)) and set(space.by_name(designs)) == {"size", "order", "fast"}
+    named = space.named(designs)
+    assert all(sorted(map(str, row["order"])) == sorted(map(str, items)) for row in named)
+    assert np.array_equal(space.encode(named), designs)
+
+
+def test_every_order_is_one_row_of_indices():
+    for count in range(1, 6):
+        space = DesignSpace([Permutation("order", tuple(range(count)))])
+        designs = next(space.batches())
+        orders = {tuple(row) for row in space.by_name(designs)["order"].tolist()}
+        assert len(orders) == space.size == len(designs) == math.factorial(count)
+    with pytest.raises(ArchGymError, match="each of its 3 items once"):
+        DesignSpace([Permutation("order", ("a", "b", "c"))]).encode({"order": ("a", "b", "b")})
+    with pytest.raises(ArchGymError, match="twice"):
+        DesignSpace([Permutation("order", (1, 2)), Parameter("order", (1, 2))])
+
+
+def test_agents_order_things():
+    from archgym.agents.base import make_agent
+    from archgym.agents.search import search
+    from archgym.objective import Value as ValueObjective
+    from archgym.problem import Problem
+    from archgym.simulator import Evaluation, Metric, Simulator, Workload
+
+    class Sorting(Simulator):
+        """How many pairs of seven numbers stand in the wrong order."""
+
+        name, version = "sorting", "1"
+        metrics = (Metric("inversions", "1", "min"),)
+
+        def workloads(self):
+            return {"seven": Workload("seven")}
+
+        def space(self, workload):
+            return SEVEN
+
+        def evaluate(self, designs, workload, *, fidelity=None, seed=None):
+            order = SEVEN.by_name(designs)["order"]
+            wrong = sum((order[:, i] > order[:, j]).astype(float) for i in range(7) for j in range(i + 1, 7))
+            return Evaluation.build({"inversions": wrong})
+
+    simulator = Sorting()
+    workload = simulator.workloads()["seven"]
+    problem = Problem("sorting/seven", simulator, workload, ValueObjective(simulator.metrics[0], -30.0))
+    best = {
+        name: search(problem, make_agent(name, problem, seed=0), 600).best.reward for name in ("ga", "local", "random")
+    }
+    assert best["local"] == 0.0 and best["ga"] >= best["random"]
+
+
+SEVEN = DesignSpace([Permutation("order", (3, 1, 4, 0, 5, 2, 6))])
+
+
+def test_rules_may_be_written_over_values():
+    sizes = [Parameter("sets", (16, 64, 256)), Parameter("ways", (1, 2, 8)), Permutation("order", ("a", "b"))]
+    over = DesignSpace(
+        sizes,
+        [Constraint("fits", "at most 256 lines", lambda v: v["sets"] * v["ways"] <= 256, over="values"),
+         Constraint("first", "a stands first", lambda v: v["order"][:, 0] == "a", over="values")],
+        [Inactive("ways", lambda v: v["sets"] == 16, "few sets need no ways", over="values")],
+    )  # fmt: skip
+    designs = next(over.batches())
+    sets, ways = np.array([16, 64, 256])[designs[:, 0]], np.array([1, 2, 8])[designs[:, 1]]
+    expected = np.where(sets * ways > 256, "fits", np.where(designs[:, 2] == 1, "first", ""))
+    assert over.violations(designs).tolist() == expected.tolist()
+    assert (over.canonical(designs)[designs[:, 0] == 0, 1] == 0).all()
+    assert np.array_equal(over.canonical(designs)[designs[:, 0] > 0], designs[designs[:, 0] > 0])
+    part = over.restrict({"sets": [64, 256], "order.0": [0]})
+    rows = next(part.batches())
+    assert part.violations(rows).tolist() == over.violations(part.lift(rows)).tolist()
+    assert part.named(rows)[0] == {"sets": 64, "ways": 1, "order": ("a", "b")}

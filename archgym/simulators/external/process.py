@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +32,18 @@ def find_binary(binary: str, tool: str, how: str) -> str:
     if found is None:
         raise ArchGymError(f"{tool} needs the program {binary!r}, which is not there or not executable; {how}")
     return found
+
+
+def file_digest(path: Path) -> str:
+    """Sixteen hex digits that stand for a file's content; read again only where the file was changed."""
+    about = os.stat(path)
+    return _digest(str(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: str, size: int, changed_ns: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def run_tool(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ class ScaleSimSimulator(SystolicSimulator):
     def references(self, workload: Workload) -> Any:
         """Those of the closed forms: 64 simulated designs would take hours."""
         return SystolicSimulator(self.space_name, clock_ghz=self.clock_ghz).references(workload)
+
+    @property
+    def programs(self) -> Mapping[str, str]:
+        return {"scalesim": scalesim_version(self.python)}
 
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None

@@ -145,6 +145,10 @@ class ZigZagSimulator(NetworkSimulator):
             "edp": ratio("edp", "energy_uj", "latency_cycles"),
         }
 
+    @property
+    def programs(self) -> Mapping[str, str]:
+        return {"zigzag": zigzag_version(self.python)}
+
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
