@@ -15,7 +15,9 @@ from archgym.space import Constraint, DesignSpace, Parameter
 from archgym.testing import check_agent, check_resume
 
 SLOW_AGENTS = {
-    name for name in AGENTS if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo")
+    name
+    for name in AGENTS
+    if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo", "transfer", "diffusion")
 }
 BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS}
 

@@ -24,7 +24,7 @@ def random_regret():
     return {name: median_regret("random", name, 1000, seeds=11) for name in PROBLEMS}
 
 
-@pytest.mark.parametrize("agent", ["local", "sa", "ga", "nsga2", "re", "aco", "reinforce"])
+@pytest.mark.parametrize("agent", ["local", "sa", "ga", "nsga2", "re", "aco", "reinforce", "mcts"])
 def test_beats_random_at_1000_evaluations(agent, random_regret):
     won = [name for name in PROBLEMS if median_regret(agent, name, 1000) < random_regret[name]]
     assert len(won) >= 3, won
