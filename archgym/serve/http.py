@@ -228,7 +228,7 @@ class Guard:
             message = await receive()
             got += len(message.get("body", b""))
             if got > most:
-                raise Refused("too_large", _too_large(most))
+                raise Refused("too_large", _too_large(most), {"Connection": "close"})
             return message
 
         async def watched(message: Message) -> None:
@@ -240,7 +240,7 @@ class Guard:
             await self.app(scope, limited, watched)
         except Refused as refused:
             if not started:
-                await refusal(refused.kind, str(refused), headers={"Connection": "close"})(scope, receive, send)
+                await refusal(refused.kind, str(refused), headers=refused.headers)(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])

@@ -52,7 +52,7 @@ class Limits:
         waiting: requests that may wait at once.
         rate: requests a second, on average; ``burst`` at once.
         body: bytes of one request.
-        threads: requests that are worked on at once.
+        threads: requests that are worked on at once; 0 for as many as there are cores, at least 4.
     """
 
     seconds: float = 60.0
@@ -77,7 +77,7 @@ class Service:
 
     def __init__(self, sessions: Sessions, limits: Limits | None = None) -> None:
         self.sessions, self.limits = sessions, limits or Limits()
-        self._pool = ThreadPoolExecutor(self.limits.threads or max(2, usable_cores()), "archgym-serve")
+        self._pool = ThreadPoolExecutor(self.limits.threads or max(4, usable_cores()), "archgym-serve")
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._waiting = 0

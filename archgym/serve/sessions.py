@@ -2,7 +2,8 @@
 
 ```
 DIR/<session>/session.json     the problem, its options, budget, seed, who searches; when it was closed and why
-DIR/<session>/requests.jsonl   one line a request before it is evaluated, one after: {"key", "designs"}, {"done"}
+DIR/<session>/requests.jsonl   one line a request before it is evaluated, one after: {"key", "designs"}, {"done"}; where
+                               it failed, {"failed"} and then {"kept"}, how many of its trials there are
 DIR/<session>/trials/*.arrows  the trials, written by the evaluator
 ```
 A request is in the journal before its first design is simulated. A session that was cut is loaded by asking its evaluator
@@ -190,20 +191,27 @@ class Session:
             return
         _mend(self._journal)
         asked: tuple[str, Designs] | None = None
+        failed = False
         for number, line in read_json_lines(self._journal, "journal"):
             row = checked(line, _Line, f"line {number} of the journal of {self.facts.session}")
             if row.designs:
                 asked = row.key, self.problem.space.check(np.array(row.designs, dtype=np.int64))
-            elif asked is not None and row.failed:
-                # What of it was done before it failed is in the shard; the rest was given up.
-                designs, kept = asked[1], 0
-                while kept < len(designs) and self.evaluator.stored:
-                    self._run("", designs[kept : kept + 1])
-                    kept += 1
-                asked = None
+            elif row.failed:
+                failed = True
             elif asked is not None:
-                self._run(*asked)
-                asked = None
+                if row.kept is None:
+                    self._run(*asked)
+                for design in asked[1][: row.kept or 0]:
+                    self._run("", design[None])
+                asked, failed = None, False
+        if asked is not None and failed:
+            # What of it was done before it failed is in the shard; the rest was given up.
+            kept = 0
+            while kept < len(asked[1]) and self.evaluator.stored:
+                self._run("", asked[1][kept : kept + 1])
+                kept += 1
+            self._write({"kept": kept})
+            asked = None
         self._pending = asked
         if asked is not None and self.evaluator.stored:  # it was cut after some of its designs were simulated
             self._finish_pending()
@@ -347,6 +355,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     designs: list[list[int]] = []
     done: int = 0
     failed: str = ""
+    kept: int | None = None
 
 
 def _mend(path: Path) -> None:

@@ -41,21 +41,24 @@ class Reply:
 class Client:
     """Requests to a server, one connection a thread."""
 
-    def __init__(self, url: str, token: str = TOKEN) -> None:
-        self.url, self.token = url, token
+    def __init__(self, url: str, token: str = TOKEN, service: Any = None) -> None:
+        self.url, self.token, self.service = url, token, service
         self._local = threading.local()
 
     def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
-        if not hasattr(self._local, "connection"):
-            self._local.connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=900)
-        connection = self._local.connection
-        try:
-            connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **(headers or {})})
-            got = connection.getresponse()
-            return Reply(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
-        except Exception:
-            connection.close()
-            raise
+        kept = getattr(self._local, "connection", None)
+        if kept is not None:
+            try:
+                return self._on(kept, method, path, body, headers)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                kept.close()  # it was idle for too long: once more on a new one
+        self._local.connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=900)
+        return self._on(self._local.connection, method, path, body, headers)
+
+    def _on(self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, headers: Any) -> Reply:
+        connection.request(method, path, body, {"Authorization": f"Bearer {self.token}", **(headers or {})})
+        got = connection.getresponse()
+        return Reply(got.status, {k.lower(): v for k, v in got.getheaders()}, got.read())
 
     def get(self, path: str) -> Reply:
         return self.send("GET", path)
@@ -95,7 +98,7 @@ def running(sessions: Any, mcp: bool = False, **limits: Any) -> Iterator[Client]
         while not server.started:
             assert thread.is_alive() and time.monotonic() < deadline, "the server did not start"
             time.sleep(0.01)
-        yield Client(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        yield Client(f"http://127.0.0.1:{listening.getsockname()[1]}", service=service)
     finally:
         server.should_exit = True
         thread.join()
