@@ -89,7 +89,8 @@ def enumerate_problem(
             values = objective(evaluation)
             rewards[k][rows] = values
             i = int(np.argmax(values))
-            if best[k] is None or values[i] > best[k][0]:  # type: ignore[index]
+            reached = best[k]
+            if reached is None or values[i] > reached[0]:
                 best[k] = (float(values[i]), int(ranks[start + i]))
         done += int(counts[rows].sum())
         if progress is not None:

@@ -324,9 +324,8 @@ class Evaluator:
                 made = problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
             self.from_store += found.answered
             return made
-        return problem.simulator.evaluate(  # type: ignore[call-arg]
-            designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents
-        )
+        inherit: Callable[..., Evaluation] = problem.simulator.evaluate  # as Simulator.inherits promised
+        return inherit(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents)
 
     def _spend(self, designs: Designs, evaluation: Evaluation, new: NDArray[np.int64], parents: Designs | None) -> None:
         """Add the virtual seconds of the new rows, and of parents that this run has not paid for yet."""

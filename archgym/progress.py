@@ -54,6 +54,7 @@ class RunProgress:
         task = self._progress.add_task(name, total=budget, rate="", best="-", curve="")
         start = last = time.monotonic()
         curve: list[float] = []
+        latest: list[Any] = []
 
         def show(evaluator: Any, now: float) -> None:
             rate = evaluator.used / max(now - start, 1e-9)
@@ -64,7 +65,7 @@ class RunProgress:
 
         def follow(evaluator: Any) -> None:
             nonlocal last
-            follow.evaluator = evaluator  # type: ignore[attr-defined]
+            latest[:] = [evaluator]
             now = time.monotonic()
             if now - last > 0.1:
                 last = now
@@ -73,8 +74,7 @@ class RunProgress:
                 show(evaluator, now)
 
         yield follow
-        evaluator = getattr(follow, "evaluator", None)
-        if evaluator is not None:
+        for evaluator in latest:
             if evaluator.best is not None:
                 curve.append(evaluator.best.reward)
             show(evaluator, time.monotonic())

@@ -215,7 +215,7 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
     path = Path(path)
     name = f"the {what} {quote_path(path)}"
     with path.open("rb") as plain:
-        source: BinaryIO = gzip.GzipFile(fileobj=plain) if path.suffix == ".gz" else plain  # type: ignore[assignment]
+        source: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=plain) if path.suffix == ".gz" else plain
         number = 0
         while True:
             try:

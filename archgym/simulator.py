@@ -220,14 +220,14 @@ class Simulator(ABC):
             with defaults.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[str]
-    spaces: ClassVar[tuple[str, ...]] = ("default",)
-    fidelities: ClassVar[tuple[str, ...]] = ()
-    default_objective: ClassVar[str] = ""
+    name: str
+    version: str
+    spaces: tuple[str, ...] = ("default",)
+    fidelities: tuple[str, ...] = ()
+    default_objective: str = ""
     renamed_objectives: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Earlier name of an objective -> its name today; an earlier one still works, and warns."""
-    default_workload: ClassVar[str] = ""
+    default_workload: str = ""
     seconds_metric: ClassVar[str] = ""
     """The metric that is a virtual clock: seconds that an evaluation stands for, empty where there is none."""
     neutral_options: ClassVar[frozenset[str]] = frozenset({"threads", "workers"})

@@ -13,7 +13,7 @@ from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
-from archgym.agents.moves import Mover
+from archgym.agents.moves import Mover, first_seen
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -87,7 +87,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
-        new = [i for i, key in enumerate(_keys(canonical)) if not (key in self._seen or self._seen.add(key))]  # type: ignore[func-returns-value]
+        new = first_seen(_keys(canonical), self._seen)
         self._designs = np.concatenate([self._designs, canonical[new]])
         self._rewards = np.concatenate([self._rewards, rewards[new]])
         self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
@@ -163,7 +163,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         ]
         pool = self.space.canonical(np.concatenate(parts))
         known = set(self._seen)
-        rows = [i for i, key in enumerate(_keys(pool)) if not (key in known or known.add(key))]  # type: ignore[func-returns-value]
+        rows = first_seen(_keys(pool), known)
         return pool[rows]
 
 

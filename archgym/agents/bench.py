@@ -28,7 +28,8 @@ def bench(threads: int) -> Iterable[Figure]:
     ``seconds_per_suggestion/bo@500`` (with 500 trials known, by the batch that the agent suggests by default)."""
     problem = make_problem(PROBLEM)
     for name in QUICK:
-        cls: type[Agent[Any]] = load_agent(name)  # type: ignore[assignment]  # all of QUICK speak ask/tell
+        cls = load_agent(name)
+        assert issubclass(cls, Agent)  # all of QUICK speak ask/tell
         seconds = min(agent_seconds(cls(problem, seed), EVALUATIONS) for seed in range(REPEATS))
         yield Figure(f"us_per_evaluation/{name}", 1e6 * seconds / EVALUATIONS, "us", threads)
     for surrogate in ("gp", "forest"):

@@ -8,6 +8,8 @@ import numpy as np
 from deap import tools
 from numpy.typing import NDArray
 
+from archgym.agents.moves import seen_before
+
 
 class OwnRandom:
     """Context in which Python's global generator, from which DEAP's operators draw, is one of our own.
@@ -51,7 +53,7 @@ def vary(
     if not len(free):
         return
     born = set(known)
-    twins = [i for i, child in enumerate(children) if (key := tuple(child)) in born or born.add(key)]  # type: ignore[func-returns-value]
+    twins = seen_before(map(tuple, children), born)
     _mutate(children, np.array(twins, dtype=np.int64), free[rng.integers(0, len(free), len(twins))], nvec, rng)
 
 

@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from archgym.space import Designs, DesignSpace
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def first_seen(keys: Iterable[Key], seen: set[Key]) -> list[int]:
+    """Positions of the keys that are not in ``seen``, each at its first place; they are added to it."""
+    new = []
+    for i, key in enumerate(keys):
+        if key not in seen:
+            seen.add(key)
+            new.append(i)
+    return new
+
+
+def seen_before(keys: Iterable[Key], seen: set[Key]) -> list[int]:
+    """The other positions: of keys in ``seen`` and of repeats; the new keys are added to it."""
+    keys = list(keys)
+    return sorted(set(range(len(keys))) - set(first_seen(keys, seen)))
 
 
 class Mover:

@@ -82,6 +82,8 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
     ``reset(options={"workload": name})`` goes on with another workload of the same space.
     """
 
+    reward_space: gymnasium.Space[Any]
+    """Set by :class:`~archgym.envs.multi_objective.VectorReward`, as MO-Gymnasium asks for it."""
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(

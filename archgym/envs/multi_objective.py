@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from archgym.envs.design_env import DesignEnv
 from archgym.errors import ArchGymError
 from archgym.objective import LIMIT, PENALTY
-from archgym.problem import Problem
 
 
 class VectorReward(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -34,7 +33,8 @@ class VectorReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         if m < 2:
             raise ArchGymError(f"{base.problem.name} has {m} Pareto metric; choose an objective of two or more metrics")
         self.reward_space = gymnasium.spaces.Box(PENALTY, LIMIT, (m,), dtype=np.float32)
-        self.unwrapped.reward_space = self.reward_space  # type: ignore[attr-defined]
+        base.reward_space = self.reward_space
+        self._base = base
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, _, terminated, truncated, info = self.env.step(action)
@@ -44,7 +44,7 @@ class VectorReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not info["feasible"]:
             worst = PENALTY if info["evaluated"] else 0.0
             return np.full(len(self._metrics), worst, dtype=np.float32)
-        problem: Problem = self.env.unwrapped.problem  # type: ignore[attr-defined]
+        problem = self._base.problem
         references, position = problem.references, {metric.name: i for i, metric in enumerate(problem.metrics)}
         rewards = []
         for metric in self._metrics:

@@ -31,10 +31,9 @@ def render_ansi(problem: Problem, info: dict[str, Any]) -> str:
             table.add_row(metric.name, quantity(info["metrics"][metric.name], metric.unit))
     else:
         table.add_row("violation" if info["violation"] else "state", info["violation"] or "not evaluated")
-    console = Console(file=io.StringIO(), width=100, force_terminal=False)
-    print_table(console, table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text
+    text = io.StringIO()
+    print_table(Console(file=text, width=100, force_terminal=False), table)
+    return text.getvalue()
 
 
 def render_rgb(problem: Problem, info: dict[str, Any], indices: NDArray[np.int64]) -> NDArray[np.uint8]:

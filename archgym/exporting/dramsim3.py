@@ -27,6 +27,13 @@ _MAPS = {"rbc": "rorababgchco", "brc": "rababgrochco"}
 _FAMILIES = {"DDR3": "DDR3", "DDR4": "DDR4"}
 
 
+class _CasedParser(configparser.ConfigParser):
+    """Keeps the case of keys: DRAMSim3 tells tRRD_S from trrd_s."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 class Dramsim3Exporter(Exporter, Importer):
     """``memory.ini`` and ``trace.txt``."""
 
@@ -42,8 +49,7 @@ class Dramsim3Exporter(Exporter, Importer):
                 f"{memory.device.name} is {memory.device.family}, for which no DRAMSim3 file is written; known: DDR3, DDR4"
             )
         sections, unsaid = _sections(memory)
-        parser = configparser.ConfigParser()
-        parser.optionxform = str  # type: ignore[assignment,method-assign]  # its keys tell tRRD_S from trrd_s
+        parser = _CasedParser()
         parser.read_dict(sections)
         text = io.StringIO()
         parser.write(text)

@@ -19,6 +19,7 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,11 +272,11 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
         given = dict(zip(header, cells, strict=True))
         if {"M", "N", "K"} <= set(header):
             M, N, K = (whole(place, key, given[key]) for key in "MNK")
-            layers.append(at(place, lambda n=name, a=(M, N, K): gemm(n, *a)))  # type: ignore[misc]
+            layers.append(at(place, partial(gemm, name, M, N, K)))
             continue
         if {"O", "I"} <= set(header):
             outputs, inputs = whole(place, "O", given["O"]), whole(place, "I", given["I"])
-            layers.append(at(place, lambda n=name, o=outputs, i=inputs: gemm(n, 1, o, i)))  # type: ignore[misc]
+            layers.append(at(place, partial(gemm, name, 1, outputs, inputs)))
             continue
         missing = [key for key in ("K", "C", "Y", "X", "R", "S", "T") if key not in given]
         if missing:
@@ -288,9 +289,9 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
             raise ArchGymError(f"{place}: the filter {r} x {s} is larger than the input {y} x {x}")
         p, q = y - r + 1, x - s + 1
         if kind == "2":
-            layers.append(at(place, lambda n=name, a=(c, p, q, r, s): _depthwise(n, *a)))  # type: ignore[misc]
+            layers.append(at(place, partial(_depthwise, name, c, p, q, r, s)))
         else:
-            layers.append(at(place, lambda n=name, a=(k, c, p, q, r, s): conv(n, *a)))  # type: ignore[misc]
+            layers.append(at(place, partial(conv, name, k, c, p, q, r, s)))
     return layers
 
 

@@ -243,13 +243,14 @@ def use_command(
         log = (out or Path(scratch)) / f"proxy-{agent}-{seed}.arrows"
         done = search(made, make_agent(agent, made, seed), budget, log=log, study="proxy", run=f"{agent}-{seed}")
         best = best_designs(made, Dataset(log), check)
-    predicted = made.objective(made.simulator.evaluate(best, made.workload))
+    on_proxy: Any = made.simulator  # a ProxySimulator, or a wrapper that hands on what it has
+    predicted = made.objective(on_proxy.evaluate(best, made.workload))
     evaluation, rewards = true.evaluate(best, seed=seed)
     i = int(rewards.argmax())
-    result = {
+    result: dict[str, Any] = {
         "problem": true.name,
         "proxy_evaluations": done.evaluations,
-        "simulator_evaluations": len(best) + made.simulator.checked,  # type: ignore[attr-defined]
+        "simulator_evaluations": len(best) + on_proxy.checked,
         "reward": float(rewards[i]),
         "predicted_reward": float(predicted[i]),
         "design": true.space.decode(best[i : i + 1])[0],

@@ -253,7 +253,7 @@ class Proxy:
                 for name, part in (("model", self.model), ("spread", self.spread), ("barrier", self.barrier))
             },
         }
-        arrays: dict[str, NDArray[Any]] = {"factors": self.factors, "floor": self.floor}
+        arrays: dict[str, Any] = {"factors": self.factors, "floor": self.floor}
         for name, part in (("model", self.model), ("spread", self.spread), ("barrier", self.barrier)):
             if part is not None:
                 arrays |= {f"{name}.{key}": array for key, array in part.arrays().items()}
@@ -269,7 +269,7 @@ class Proxy:
                 arrays |= {"training.low": data.low.astype(np.int32), "training.high": data.high.astype(np.int32)}
         text = json.dumps(finite(about), sort_keys=True).encode()
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)
         return path
 
 

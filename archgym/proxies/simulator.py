@@ -113,10 +113,10 @@ class ProxySimulator(Simulator):
         self.checked = 0
         self._new: list[tuple[Designs, Evaluation, Workload]] = []
         # The names are class attributes of ordinary simulators; here they are the true simulator's.
-        self.name = true.name  # type: ignore[misc]
-        self.version = f"{true.version}+proxy.{proxy.fingerprint[:8]}"  # type: ignore[misc]
-        self.spaces, self.fidelities = true.spaces, true.fidelities  # type: ignore[misc]
-        self.default_objective, self.default_workload = true.default_objective, true.default_workload  # type: ignore[misc]
+        self.name = true.name
+        self.version = f"{true.version}+proxy.{proxy.fingerprint[:8]}"
+        self.spaces, self.fidelities = true.spaces, true.fidelities
+        self.default_objective, self.default_workload = true.default_objective, true.default_workload
         known = {metric.name for metric in proxy.metrics}
         self.pareto = tuple(name for name in true.pareto if name in known)
         self.violations = tuple(true.violations) + tuple(filter(None, [proxy.about["predicted_violation"]]))

@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.threads import run_blocks
 
+Ints = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
+
 JOINT = 64
 BLOCK_TREES = 256
 BLOCK_DESIGNS = 256
@@ -173,7 +176,10 @@ def from_sklearn(forest: Any) -> TreeEnsemble:
 
 
 @njit(cache=True, nogil=True)
-def _walk(first, last, rows, feature, threshold, left, right, root, value, base, out):  # type: ignore[no-untyped-def]
+def _walk(
+    first: int, last: int, rows: Floats, feature: Ints, threshold: Floats, left: Ints, right: Ints, root: Ints,
+    value: Floats, base: Floats, out: Floats,
+) -> None:  # fmt: skip
     outputs = out.shape[1]
     for i in range(first, last):
         for o in range(outputs):
@@ -201,10 +207,10 @@ def walk(ensemble: TreeEnsemble, rows: NDArray[np.float64]) -> NDArray[np.float6
 
 
 @intrinsic
-def _lowest_bit(typingctx, mask):  # type: ignore[no-untyped-def]
+def _lowest_bit(typingctx: Any, mask: Any) -> Any:
     """Position of the lowest set bit of a non-zero word: one instruction."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
         return builder.zext(word, ir.IntType(64)) if word.type.width < 64 else word
 
@@ -212,7 +218,10 @@ def _lowest_bit(typingctx, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _score(begin, end, designs, group_of, stride, offset, masks, first, leaves, value, base, out):  # type: ignore[no-untyped-def]
+def _score(
+    begin: int, end: int, designs: Ints, group_of: Ints, stride: Ints, offset: Ints, masks: NDArray[Any], first: Ints,
+    leaves: int, value: Floats, base: Floats, out: Floats,
+) -> None:  # fmt: skip
     d = designs.shape[1]
     groups = len(offset)
     outputs = len(first) - 1

@@ -200,7 +200,7 @@ def trajectory(
     tried: list[Designs] = []
     evaluator_evaluate = evaluator.evaluate
 
-    def recorded(designs: Designs, parents: Designs | None = None):  # type: ignore[no-untyped-def]
+    def recorded(designs: Designs, parents: Designs | None = None) -> Any:
         answer = evaluator_evaluate(designs, parents)
         tried.append(answer[0].copy())
         return answer

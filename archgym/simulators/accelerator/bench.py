@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
 from archgym import networks
 from archgym.measure import Figure
+from archgym.simulator import Simulator, Workload
 from archgym.simulators.accelerator.loopnest import Architecture, Batch, Level, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
 from archgym.simulators.systolic import bench as systolic
+from archgym.space import Designs
 
 _SECONDS = 1.5
+
+
+def _evaluate(simulator: Simulator, designs: Designs, workload: Workload) -> int:
+    return len(simulator.evaluate(designs, workload))
 
 
 def _rate(work: Callable[[], int]) -> float:
@@ -86,9 +93,7 @@ def bench(threads: int) -> Iterable[Figure]:
         simulator.evaluate(designs, network)
         cold = len(designs) / (time.perf_counter() - start)
 
-        def search(simulator=simulator, designs=designs, network=network) -> int:  # type: ignore[no-untyped-def]
-            return len(simulator.evaluate(designs, network))
-
+        search = partial(_evaluate, simulator, designs, network)
         yield Figure(f"hardware_designs_per_s/{name}", _rate(search), "designs/s", threads)
         yield Figure(f"hardware_designs_per_s/{name}/cold", cold, "designs/s", threads)
     yield from systolic.bench(threads)

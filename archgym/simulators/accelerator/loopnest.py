@@ -36,6 +36,9 @@ from archgym.networks.layers import DIMS, Layer
 from archgym.threads import run_blocks
 
 Rule = Literal["current", "pre297", "ideal"]
+Axis = Literal["", "X", "Y"]
+AXES: tuple[Axis, ...] = ("", "X", "Y")
+"""Where a loop runs: in time, or in space along X or Y; by the kernels' number."""
 RULES: tuple[Rule, ...] = ("current", "pre297", "ideal")
 VIOLATIONS = ("", "factor_below_one", "bound_not_covered", "fanout_x", "fanout_y", "capacity")
 """Names of the verdicts of the kernels, in their order."""
@@ -264,7 +267,7 @@ class Loop:
 
     dim: str
     count: int
-    space: Literal["", "X", "Y"] = ""
+    space: Axis = ""
 
 
 @dataclass(frozen=True)
@@ -365,7 +368,7 @@ def flatten(
                 raise ArchGymError(f"level {b} has a loop in time inside one in space; list the loops in space last")
             in_space = in_space or bool(loop.space)
             if loop.count != 1:
-                rows.append((problem.dims.index(loop.dim), loop.count, b, ("", "X", "Y").index(loop.space)))
+                rows.append((problem.dims.index(loop.dim), loop.count, b, AXES.index(loop.space)))
     if not keep[0].all():
         raise ArchGymError("the outermost level must keep every tensor; add the missing names to its keep set")
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)

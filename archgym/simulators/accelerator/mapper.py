@@ -18,6 +18,7 @@ from archgym.errors import UnknownNameError
 from archgym.networks.layers import DIMS, Layer
 from archgym.simulators.accelerator import hardware
 from archgym.simulators.accelerator.loopnest import (
+    AXES,
     Batch,
     BatchResult,
     LevelMapping,
@@ -75,9 +76,9 @@ class Mappings:
             loops = []
             for place in np.flatnonzero(level == _LEVEL_OF_PLACE).tolist():
                 order = ORDERS[self.orders[index, slots[place]]][::-1] if place in slots else range(len(DIMS))
-                space = ("", "X", "Y")[_AXIS_OF_PLACE[place]]
+                space = AXES[_AXIS_OF_PLACE[place]]
                 loops += [
-                    Loop(DIMS[d], int(self.factors[index, place, d]), space)  # type: ignore[arg-type]
+                    Loop(DIMS[d], int(self.factors[index, place, d]), space)
                     for d in order
                     if self.factors[index, place, d] > 1
                 ]

@@ -11,7 +11,16 @@ from collections.abc import Mapping as MappingOf
 from typing import Any
 
 from archgym.errors import ArchGymError
-from archgym.simulators.accelerator.loopnest import Architecture, Level, LevelMapping, Loop, Mapping, Problem, Tensor
+from archgym.simulators.accelerator.loopnest import (
+    AXES,
+    Architecture,
+    Level,
+    LevelMapping,
+    Loop,
+    Mapping,
+    Problem,
+    Tensor,
+)
 
 Case = MappingOf[str, Any]
 
@@ -107,7 +116,8 @@ def read_mapping(text: str, architecture: Architecture) -> Mapping:
                 raise ArchGymError(f"the mapping names the level {current!r}, which the architecture lacks")
             keep[current] = frozenset(re.findall(r"(\S+?):\d+", match["tensors"]))
         elif match := _LOOP.match(line):
-            loops[current].append(Loop(match["dim"], int(match["count"]), match["space"] or ""))  # type: ignore[arg-type]
+            space = AXES[AXES.index(match["space"] or "")]
+            loops[current].append(Loop(match["dim"], int(match["count"]), space))
         elif line.strip().startswith("|") and "Compute" not in line:
             raise ArchGymError(f"cannot read the loop {line.strip()!r}; expected '| for DIM in [0:COUNT)'")
     return Mapping(

@@ -69,13 +69,13 @@ class DramSimulator(Simulator):
             and an order of magnitude slower, for validation.
     """
 
-    name: ClassVar[str] = "dram"
-    version: ClassVar[str] = "2"
-    spaces: ClassVar[tuple[str, ...]] = tuple(SPACES)
-    default_objective: ClassVar[str] = "read_latency"
-    fidelities: ClassVar[tuple[str, ...]] = ("full", "requests")
+    name = "dram"
+    version = "2"
+    spaces = tuple(SPACES)
+    default_objective = "read_latency"
+    fidelities: tuple[str, ...] = ("full", "requests")
     renamed_objectives = MappingProxyType({"archgym-target": "archgym-target-over-gap"})
-    default_workload: ClassVar[str] = "gzip"
+    default_workload = "gzip"
     usual_name: ClassVar[str] = "the usual controller (open pages, FR-FCFS)"
     pareto = ("latency_mean_ns", "energy_pj")
     metrics = METRICS

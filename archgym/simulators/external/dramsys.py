@@ -95,12 +95,12 @@ class DramsysSimulator(DramSimulator):
         time_limit_s: seconds that a run may take.
     """
 
-    name: ClassVar[str] = "dramsys"
-    version: ClassVar[str] = "4.0"
+    name = "dramsys"
+    version = "4.0"
     starts_programs: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("deployable", "archgym", "archgym-rl")
-    fidelities: ClassVar[tuple[str, ...]] = ()
-    default_objective: ClassVar[str] = "makespan"  # the program gives no latency of single requests
+    spaces = ("deployable", "archgym", "archgym-rl")
+    fidelities: tuple[str, ...] = ()
+    default_objective = "makespan"  # the program gives no latency of single requests
     metrics = METRICS
 
     def __init__(

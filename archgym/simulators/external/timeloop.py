@@ -52,7 +52,7 @@ def parse_stats(text: str, source: str = "the statistics") -> Stats:
         ArchGymError: where there is no level or no cycle count.
     """
     stats = Stats()
-    level: dict[str, Any] | None = None
+    level: dict[str, Any] = {}
     section, tensor = "", None
     in_summary = False
     for line in text.splitlines():
@@ -63,10 +63,10 @@ def parse_stats(text: str, source: str = "the statistics") -> Stats:
             stats.levels.append(level)
             section, tensor = "", None
         elif word in ("Networks", "Summary Stats"):
-            level, in_summary = None, word == "Summary Stats"
+            level, in_summary = {}, word == "Summary Stats"
         elif word in ("SPECS", "STATS", "MAPPING"):
             section, tensor = word.lower(), None
-        elif in_summary or (level is not None and section in ("specs", "stats")):
+        elif in_summary or (level and section in ("specs", "stats")):
             entry = _ENTRY.match(line)
             if entry is None:
                 continue
@@ -74,13 +74,13 @@ def parse_stats(text: str, source: str = "the statistics") -> Stats:
             if in_summary:
                 stats.summary.setdefault(key, value)
             elif section == "specs":
-                level["specs"][key] = value  # type: ignore[index]
+                level["specs"][key] = value
             elif value == "":
-                tensor = level["tensors"].setdefault(key, {})  # type: ignore[index]
+                tensor = level["tensors"].setdefault(key, {})
             elif tensor is not None and len(entry["indent"]) > 4:
                 tensor[key] = value
             else:
-                level["stats"][key] = value  # type: ignore[index]
+                level["stats"][key] = value
     if not stats.levels or "Cycles" not in stats.summary:
         raise ArchGymError(f"{source} holds no Timeloop statistics; expected levels and a summary with Cycles")
     return stats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def figures(threads: int) -> Iterable[Figure]:
             designs = layouts.sample(1 << 17, rng)
             kept = np.concatenate([kept, designs[layouts.violations(designs) == ""]])
         designs = np.tile(kept[:16384], (8, 1))
-        rate = _rate(lambda s=simulator, d=designs, w=workload: s.evaluate(d, w), len(designs))  # type: ignore[misc]
+        rate = _rate(partial(simulator.evaluate, designs, workload), len(designs))
         yield Figure(f"training_designs_per_s/{name}", rate, "designs/s", threads)
     simulator = LlmTrainingSimulator("small")
     workload = simulator.load_workload(WORKLOAD)

@@ -152,8 +152,11 @@ def operator_constants(made: ops.Operators) -> tuple[NDArray[np.float64], NDArra
 
 def correction_grids(made: ops.Operators) -> tuple[Any, Any, Any]:
     """The corrections of measured tables as the kernel takes them."""
-    grids = (made.gemm_grid("bf16"), made.gemm_grid("fp8"), made.prefill_grid())
-    return tuple((grid.x, grid.y, grid.z, grid.values) for grid in grids)  # type: ignore[return-value]
+    gemm, gemm_fp8, prefill = (
+        (grid.x, grid.y, grid.z, grid.values)
+        for grid in (made.gemm_grid("bf16"), made.gemm_grid("fp8"), made.prefill_grid())
+    )
+    return gemm, gemm_fp8, prefill
 
 
 class StepModel:

@@ -65,13 +65,13 @@ def _training() -> Iterable[Figure]:
     velocity, running = np.zeros_like(theta), np.ones((16, 2, 2 * skeleton.width), dtype=np.float32)
 
     def train() -> None:
-        kernels.train_steps(  # type: ignore[no-untyped-call]
+        kernels.train_steps(
             ops, theta.copy(), velocity.copy(), running.copy(), x, y, np.arange(len(x)), np.full(steps, 0.1, np.float32),
             recipe.batch, np.float32(recipe.weight_decay), np.float32(recipe.momentum), skeleton.width, 10,
         )  # fmt: skip
 
     rate = _rate(train, steps, 1.5)
-    macs = int(skeleton.macs(np.int64((ops == cells.CONV1).sum()), np.int64((ops == cells.CONV3).sum())))  # type: ignore[arg-type]
+    macs = int(skeleton.macs((ops == cells.CONV1).sum(), (ops == cells.CONV3).sum()))
     yield Figure("train_gflop_per_s", rate * 6e-9 * macs * recipe.batch, "GFLOP/s", 1)
     yield Figure("train_s", recipe.epochs * (recipe.data.train // recipe.batch) / rate, "s", 1)
 

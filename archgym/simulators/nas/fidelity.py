@@ -105,7 +105,7 @@ def parse_fidelity(text: str | Fidelity | None) -> Fidelity:
     if isinstance(text, Fidelity):
         return text
     source, colon, rest = (text or "table").partition(":")
-    options: dict[str, str | int] = {}
+    options: dict[str, Any] = {}
     names = [field.name for field in fields(Fidelity) if field.name != "source"]
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
         name, equals, value = part.partition("=")
@@ -123,4 +123,4 @@ def parse_fidelity(text: str | Fidelity | None) -> Fidelity:
             options[name] = value
     if colon and not options:
         raise ArchGymError(f"fidelity {str(text)[:80]!r} has nothing after the colon; leave the colon out")
-    return Fidelity(source, **options)  # type: ignore[arg-type]
+    return Fidelity(source, **options)

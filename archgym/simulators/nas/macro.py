@@ -10,7 +10,7 @@ import numpy as np
 from archgym.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class Macro:
         fixed += 2 * c + self.classes * c + self.classes
         return fixed + per1 * conv1 + per3 * conv3
 
-    def macs(self, conv1: NDArray[np.int64], conv3: NDArray[np.int64]) -> NDArray[np.int64]:
+    def macs(self, conv1: ArrayLike, conv3: ArrayLike) -> NDArray[np.int64]:
         """Multiply-accumulates of one forward pass: convolutions and the linear layer, nothing else."""
+        conv1, conv3 = np.asarray(conv1, dtype=np.int64), np.asarray(conv3, dtype=np.int64)
         k, c = self.kernel_area, self.width
         fixed = self.positions(0) * k * self.inputs * c
         per1 = per3 = 0

@@ -202,7 +202,7 @@ def train_cell(
         order = np.concatenate([recipe.order(seed, epoch) for epoch in range(done, checkpoint)])
         begin = time.thread_time()
         losses.append(
-            kernels.train_steps(  # type: ignore[no-untyped-call]
+            kernels.train_steps(
                 ops,
                 theta,
                 velocity,
@@ -228,9 +228,7 @@ def train_cell(
         ):
             if part:
                 x, y = x[:part], y[:part]
-            out, loss, hits = kernels.predict(  # type: ignore[no-untyped-call]
-                ops, theta, running, x, y, recipe.batch, m.width, m.classes
-            )
+            out, loss, hits = kernels.predict(ops, theta, running, x, y, recipe.batch, m.width, m.classes)
             split.append(100.0 * hits / len(y))
             cross_entropies[name].append(loss / len(y))
             if split is valid:

@@ -149,7 +149,7 @@ class MemoryTable:
     def lookup(self, kind: str, units: int) -> tuple[float, float, float]:
         """(read J/byte, write J/byte, area m2) of ``units`` x 256,000 bytes."""
         k = MEMORY_KINDS.index(kind)
-        return tuple(_at(column[k], units) for column in (self.read, self.write, self.area))  # type: ignore[return-value]
+        return _at(self.read[k], units), _at(self.write[k], units), _at(self.area[k], units)
 
 
 def _at(column: NDArray[np.float64], units: int) -> float:

@@ -36,19 +36,19 @@ class PhysicalConstants:
     def override(self, given: Mapping[str, float | list[float]]) -> PhysicalConstants:
         """These constants with some replaced; unknown names and negative values raise one sentence."""
         known = {field.name for field in fields(self)}
-        changed: dict[str, float | tuple[float, ...]] = {}
+        changed: dict[str, Any] = {}
         for name, value in given.items():
             if name not in known:
                 raise UnknownNameError("physical constant", name, known)
             is_list = isinstance(getattr(self, name), tuple)
-            numbers = list(value) if is_list and isinstance(value, list | tuple) else [value]
+            numbers: list[Any] = list(value) if is_list and isinstance(value, list | tuple) else [value]
             if len(numbers) != (len(getattr(self, name)) if is_list else 1) or not all(
                 isinstance(number, int | float) and math.isfinite(number) and number >= 0 for number in numbers
             ):
                 what = f"a list of {len(getattr(self, name))} numbers >= 0" if is_list else "a number >= 0"
                 raise ArchGymError(f"the physical constant {name!r} is {value!r}; expected {what}")
-            changed[name] = tuple(float(n) for n in numbers) if is_list else float(numbers[0])  # type: ignore[arg-type]
-        return replace(self, **changed)  # type: ignore[arg-type]
+            changed[name] = tuple(float(n) for n in numbers) if is_list else float(numbers[0])
+        return replace(self, **changed)
 
     def sram_energy_factor(self, bytes_per_cycle: int) -> float:
         """Access energy of an SRAM relative to the table."""

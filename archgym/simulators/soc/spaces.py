@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -339,7 +340,7 @@ class LimitedSpace(DesignSpace):
         lib = library()
         values = [parameter.values[index] for parameter, index in zip(self.parameters, row.tolist(), strict=True)]
 
-        def of(name: str, count: int = 3) -> list[int]:
+        def of(name: str, count: int = 3) -> list[Any]:
             return values[self.start[name] : self.start[name] + count]
 
         names = [task.name for task in self.graph.tasks]
@@ -349,7 +350,7 @@ class LimitedSpace(DesignSpace):
                 holders[memory].append(bus)
         first = self.graph.first_accelerator
         return SocDesign(
-            pes=tuple(Cpu() if v == "cpu" else Accelerator(str(first)) for v in of("pe")),  # type: ignore[comparison-overlap]
+            pes=tuple(Cpu() if v == "cpu" else Accelerator(str(first)) for v in of("pe")),
             memories=tuple(Memory("dram", lib.widths[0], clock) for clock in of("memory")),
             buses=tuple(Bus(lib.widths[0], clock) for clock in of("bus")),
             pe_bus=tuple(of("pe_bus")),

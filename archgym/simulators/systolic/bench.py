@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from archgym.measure import Figure
+from archgym.networks import Network
 from archgym.simulators.systolic.simulator import SystolicSimulator
 
 
@@ -14,7 +15,8 @@ def bench(threads: int) -> Iterable[Figure]:
     ``evaluate``, after compilation."""
     simulator = SystolicSimulator()
     network = simulator.load_workload("resnet50")
-    shapes = len(network.merged().layers)  # type: ignore[attr-defined]
+    assert isinstance(network, Network)
+    shapes = len(network.merged().layers)
     designs = simulator.space(network).sample(65536, 0)
     simulator.evaluate(designs, network)
     count, start = 0, time.perf_counter()

@@ -410,7 +410,7 @@ def _macs_costs(macro_name: str) -> NDArray[np.float64]:
     from archgym.simulators.nas.macro import macro
 
     skeleton = macro(macro_name)
-    none, one, three = (int(skeleton.macs(np.int64(a), np.int64(b))) for a, b in ((0, 0), (1, 0), (0, 1)))  # type: ignore[arg-type]
+    none, one, three = (int(skeleton.macs(a, b)) for a, b in ((0, 0), (1, 0), (0, 1)))
     costs = np.zeros((6, 5))
     costs[:, cells.CONV1], costs[:, cells.CONV3] = one - none, three - none
     return costs

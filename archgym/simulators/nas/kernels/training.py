@@ -14,6 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 LEAD = 8
 TILE_SAMPLES = 8
@@ -792,7 +796,10 @@ def nesterov_step(theta, grad, momentum, rate, decay, mu):
 # enough not to notice.
 
 
-def train_steps(ops, theta, momentum, running, inputs, labels, order, rates, batch, decay, mu, channels, classes):
+def train_steps(
+    ops: Ints, theta: Floats, momentum: Floats, running: Floats, inputs: Floats, labels: Ints, order: Ints, rates: Floats,
+    batch: int, decay: np.float32, mu: np.float32, channels: int, classes: int,
+) -> float:  # fmt: skip
     """SGD with Nesterov momentum over ``order`` in batches; changes theta, momentum and running in place.
 
     Args:
@@ -817,7 +824,9 @@ def train_steps(ops, theta, momentum, running, inputs, labels, order, rates, bat
     return total / (rates.shape[0] * batch)
 
 
-def predict(ops, theta, running, inputs, labels, batch, channels, classes):
+def predict(
+    ops: Ints, theta: Floats, running: Floats, inputs: Floats, labels: Ints, batch: int, channels: int, classes: int
+) -> tuple[Floats, float, int]:
     """Logits (samples, classes) with the running moments, the summed loss and the number of correct samples."""
     count, length = inputs.shape
     logits = np.zeros((count, classes), dtype=np.float32)

@@ -87,7 +87,7 @@ class KernelEngine:
             self._run(code, theta, self._none, rows, _LABELS)
             moments += self._running
         running = (moments / (self._kernels.BN_MOMENTUM * len(batches))).astype(np.float32)
-        _, loss, hits = self._kernels.predict(  # type: ignore[no-untyped-call]
+        _, loss, hits = self._kernels.predict(
             cells.rows(code), theta, running, x, y, self._batch, self._width, self._classes
         )
         return 100.0 * hits / len(y), loss / len(y)
