@@ -104,7 +104,8 @@ def announce_compilation(wanted: bool = True) -> Iterator[None]:
 
 def find_place() -> None:
     """See to it that Numba, which refuses to load a kernel that it can cache nowhere, finds a folder: its own choices (the
-    package's, the user's), else one that goes with this process and those it starts. That is said once."""
+    package's, the user's), else one that goes with this process and those it starts; where there is no room for that either,
+    it caches nothing. That is said once."""
     choices = [Path(__file__).parent, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")]
     if os.environ.get("NUMBA_CACHE_DIR"):
         choices = [Path(os.environ["NUMBA_CACHE_DIR"]), *choices]
@@ -113,10 +114,13 @@ def find_place() -> None:
     try:
         folder = tempfile.mkdtemp(prefix="archgym-compiled-")
     except OSError:
-        return  # Numba says what is wrong once a kernel is asked for
-    os.environ["NUMBA_CACHE_DIR"] = folder
+        from numba.core.dispatcher import Dispatcher
+
+        Dispatcher.enable_caching = lambda self: None  # type: ignore[method-assign]
+    else:
+        os.environ["NUMBA_CACHE_DIR"] = folder
+        atexit.register(_remove, folder, os.getpid())
     _news.kept = False
-    atexit.register(_remove, folder, os.getpid())
     print(
         "archgym: compiled code cannot be kept here, so that every run compiles anew; set NUMBA_CACHE_DIR to a folder that "
         "can be written",

@@ -260,7 +260,8 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
     for key in content:
         if key not in known:
             raise UnknownNameError(f"key of {where}", key, known)
-    for number, problem in enumerate(content.get("problems") or []):
+    problems = content.get("problems")
+    for number, problem in enumerate(problems if isinstance(problems, list) else ()):
         for key in problem if isinstance(problem, dict) else ():
             if key not in SuiteProblem.__dataclass_fields__:
                 raise UnknownNameError(f"key of problem {number} of {where}", key, SuiteProblem.__dataclass_fields__)

@@ -353,8 +353,175 @@ def _nas() -> bytes:
     return buffer.getvalue()
 
 
+TRACES = {
+    "neutral": "time_cycles,address,write\n0,64,0\n4,128,1\n9,4096,0\n",
+    "stl": "0:\tread\t0x40\n10:\twrite\t0x80\n20:\tread\t0xc0\n",
+    "dramsim3": "0x40 READ 0\n0x80 WRITE 3\n0xc0 READ 9\n",
+    "ramulator": "LD 0x40\nST 0x80\n",
+    "ramulator-dram": "0x40 R\n0x80 W\n0xc0 R\n",
+    "ramulator-cpu": "3 64\n5 128 192\n0 0x100\n",
+    "usimm": "20 R 0x40 0x403d50\n6 W 0x80\n",
+    "nvmain": "NVMV1\n0 W 0x40 00 0\n7 R 0x80 ab cd 1\n",
+    "gem5": "500: system.mem_ctrls: recvTimingReq: request ReadReq addr 0x40 size 64\n"
+    "700: system.mem: Write of size 8 on address 0x80 data 0x1\n",
+    "gem5-packets": "r,64,64,0,500\nw,128,64,0,700,3\n",
+    "lackey": "==12== Lackey\nI  100,4\n L 40,8\nI  104,4\nI  108,4\n S 80,4\n M c0,4\n",
+    "pinatrace": "0x400: R 0x40\n0x404: W 0x80\n#eof\n",
+}  # fmt: skip
+"""A few lines of the trace formats that are told by their first line."""
+
+
+def mutate_traces(content: bytes, rng: random.Random) -> bytes:
+    """Lines of one of the formats, with bytes changed, or packed and then changed."""
+    text = rng.choice(list(TRACES.values())).encode()
+    kind = rng.randrange(8)
+    if kind == 0:
+        return mutate_bytes(gzip.compress(text * 20), rng)
+    if kind == 1:
+        return b"# a comment\n" * rng.choice([1, 1000]) + mutate_bytes(text, rng)
+    return mutate_bytes(text * rng.choice([1, 1, 30]), rng)
+
+
+def read_traces(folder: Path) -> None:
+    from archgym.simulators.dram.traces import read_trace
+
+    trace = read_trace(folder / "trace.txt")
+    if len(trace) and not (np.diff(trace.time) >= 0).all():
+        raise Fault("nonsense: times that run backwards")
+
+
+def read_suite(folder: Path) -> None:
+    command("suite", "describe", folder / "suite.yaml")
+
+
+def _json(value: object) -> Callable[[], bytes]:
+    return lambda: json.dumps(value).encode()
+
+
+def _dram_device() -> bytes:
+    from importlib import resources
+
+    shipped = json.loads(
+        resources.files("archgym.simulators.dram").joinpath("devices.json").read_text(encoding="utf-8")
+    )
+    return json.dumps({"name": "mine", **shipped["DDR4-2400"]}).encode()
+
+
+def _coefficients(name: str) -> Callable[[], bytes]:
+    def content() -> bytes:
+        from importlib import resources
+
+        return resources.files("archgym.simulators.llm").joinpath(f"data/{name}.json").read_bytes()
+
+    return content
+
+
+MODEL = {
+    "name": "tiny",
+    "hidden": 512,
+    "layers": 4,
+    "heads": 8,
+    "kv_heads": 4,
+    "head_dim": 64,
+    "ffn": 1536,
+    "vocab": 32000,
+}
+EXPERTS = {**MODEL, "experts": 8, "topk": 2, "expert_ffn": 512, "shared_experts": 1, "dense_layers": 1}
+CONFIG = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "intermediate_size": 1536, "vocab_size": 32000, "tie_word_embeddings": False,
+}  # fmt: skip
+DEVICE = {
+    "title": "mine", "bf16_flops": 2.25e15, "fp8_flops": 4.5e15, "fp4_flops": 9e15, "mem_bytes": 193273528320,
+    "mem_bytes_per_s": 7.7e12, "tdp_w": 1000, "node_devices": 8, "domain_devices": 8, "link_bytes_per_s": 9e11,
+    "nic_bytes_per_s": 1e11, "host_bytes_per_s": 1.28e11, "operators": "h100_sxm", "source": "mine",
+}  # fmt: skip
+REQUESTS = "arrived_s,prompt_tokens,output_tokens\n" + "".join(f"{i / 4},{64 + i},{8 + i}\n" for i in range(12))
+MOONCAKE = "".join(
+    json.dumps({"timestamp": 250 * i, "input_length": 600 + i, "output_length": 5, "hash_ids": [1, i]}) + "\n"
+    for i in range(12)
+)
+SUITE = (
+    "name: small\nversion: 1\nbudgets: [4, 8]\nseeds: 2\nproblems:\n- {problem: synthetic/branin}\n"
+    "- {problem: synthetic/packing, scale: log, unit: 0.5, meets: -22}\n"
+)
+
+
+def serving(file: str, name: str, **options: str) -> Callable[[Path], None]:
+    """Evaluate a serving problem whose workload (a form with ``{}`` for the file) or options hold the file."""
+
+    def read(folder: Path) -> None:
+        path = folder / file
+        evaluate(
+            f"llm-serving/{name.format(path)}", fidelity="steady", **{k: v.format(path) for k, v in options.items()}
+        )
+
+    return read
+
+
+def llm_targets() -> Iterator[Target]:
+    """Files of the simulators of language models."""
+    yield Target(
+        "llm-model", "m.json", _json(MODEL), mutate_text("json"), problem_reader("llm-training/file:", "m.json@8xh100")
+    )
+    yield Target(
+        "llm-experts",
+        "m.json",
+        _json(EXPERTS),
+        mutate_text("json"),
+        serving("m.json", "file:{}+azure_code_2023@8xh100"),
+    )
+    yield Target(
+        "llm-config",
+        "config.json",
+        _json(CONFIG),
+        mutate_text("json"),
+        problem_reader("llm-training/file:", "config.json@8xh100"),
+    )
+    yield Target(
+        "llm-device",
+        "d.json",
+        _json(DEVICE),
+        mutate_text("json"),
+        serving("d.json", "llama3.1-8b+azure_code_2023@8xfile:{}"),
+    )
+    yield Target("llm-requests", "r.csv", REQUESTS.encode, mutate_bytes, serving("r.csv", "llama3.1-8b+file:{}@8xh100"))
+    yield Target(
+        "llm-mooncake",
+        "r.jsonl",
+        MOONCAKE.encode,
+        mutate_text("jsonl"),
+        serving("r.jsonl", "llama3.1-8b+file:{}@8xh100"),
+    )
+    yield Target(
+        "llm-costs",
+        "c.json",
+        _coefficients("costs"),
+        mutate_text("json"),
+        serving("c.json", "llama3.1-8b+azure_code_2023@8xh100", costs="file:{}"),
+    )
+    yield Target("llm-levels", "l.json", _json({"ttft_s": 2.0, "tpot_s": 0.05}), mutate_text("json"), _levels)
+
+
+def _device(folder: Path) -> None:
+    evaluate("dram/stream", device=f"file:{folder / 'd.json'}", workload_options={"requests": 64})
+
+
+def _levels(folder: Path) -> None:
+    evaluate(
+        "llm-serving/llama3.1-8b+azure_code_2023@8xh100",
+        fidelity="steady",
+        workload_options={"levels": f"file:{folder / 'l.json'}"},
+    )
+
+
 def targets() -> Iterator[Target]:
     """All of them."""
+    yield from llm_targets()
+    yield Target("traces", "trace.txt", TRACES["stl"].encode, mutate_traces, read_traces)
+    yield Target("trace", "trace.stl", stored("trace.stl"), mutate_bytes, problem_reader("dram/file:", "trace.stl"))
+    yield Target("dram-device", "d.json", _dram_device, mutate_text("json"), _device)
+    yield Target("suite", "suite.yaml", SUITE.encode, mutate_text("yaml"), read_suite)
     yield Target("study", "study.yaml", stored("study.yaml"), mutate_text("yaml"), read_study)
     yield Target("results", "results.jsonl", made("study/results.jsonl"), mutate_text("jsonl"), read_store)
     yield Target("problems", "problems.jsonl", made("study/problems.jsonl"), mutate_text("jsonl"), read_store)

@@ -21,7 +21,15 @@ READERS = {
     "parquet": "parquet", "net-acc": "network", "net-yaml": "network", "net-map": "layer", "timeloop": "timeloop",
     "scalesim": "scalesim", "soc-combo": "combination", "soc": "taskgraph", "nas": "nas",
 }  # fmt: skip
-EXAMPLES = {"results": 12, "problems": 8, "shard": 12, "parquet": 12}  # those take a second each
+EXAMPLES = {
+    "results": 12,
+    "problems": 8,
+    "shard": 12,
+    "parquet": 12,
+    "llm-device": 15,
+    "llm-model": 25,
+    "llm-config": 25,
+}  # dear ones
 
 
 @pytest.mark.parametrize("name", TARGETS)

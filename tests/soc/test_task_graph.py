@@ -55,7 +55,7 @@ def test_a_good_graph_is_read_and_evaluated(tmp_path):
     [
         (_with(["edges"], [*GOOD["edges"], ["b", "a", 10]]), "has a cycle: .*a -> b.*remove one of these edges"),
         (_with(["edges", 1, 1], "c"), "unknown task on edge a -> c of 'mine' 'c'"),
-        (_with(["tasks", "a", "cycles"], -5), "task 'a' of 'mine' has -5 cycles; expected a number >= 0"),
+        (_with(["tasks", "a", "cycles"], -5), "task 'a' of 'mine' has -5 cycles; expected 0, or 1e-12"),
         (_with(["tasks", "a", "cycles"], float("nan")), "is not finite"),
         (_with(["tasks", "a", "cycles"], "many"), "cycles of 'a' .* is 'many'; expected a number"),
         (_with(["tasks", "a", "cycles"], True), "is True; expected a number"),
@@ -65,6 +65,8 @@ def test_a_good_graph_is_read_and_evaluated(tmp_path):
         (_with(["tasks", "b"], {}), "has no 'cycles'"),
         (_with(["tasks", "source"], {"cycles": 1}), "it is always there"),
         (_with(["tasks", "a", "accelerator", "cycles"], 0), "expected a positive number"),
+        (_with(["tasks", "a", "accelerator", "cycles"], 1e-320), "expected a positive number"),
+        (_with(["tasks", "a", "cycles"], 1e-320), "expected 0, or 1e-12"),
         (_with(["tasks", "a", "accelerator", "iterations"], 1.5), "expected a whole number"),
         (_with(["tasks", "a", "accelerator", "power"], None), "lacks 'power'"),
         (_with(["edges", 0], ["source", "a"]), r"not of the form \[from, to, bytes\]"),

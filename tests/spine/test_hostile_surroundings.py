@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,49 @@ def test_without_a_place_for_compiled_code_there_is_one_for_the_process(monkeypa
     monkeypatch.setattr(caching, "_writable", lambda path: path == folder)
     caching.find_place()
     assert os.environ["NUMBA_CACHE_DIR"] == str(folder) and not capsys.readouterr().err
+
+
+READ_ONLY = """
+set -e
+for folder in {folders}; do mount --bind $folder $folder; mount -o remount,ro,bind $folder; done
+touch {package}/x 2>/dev/null && exit 77
+exec {python} -m archgym {command}
+"""
+
+
+def _mounts() -> bool:
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(
+            ["unshare", "-m", "mount", "--bind", "/tmp", "/tmp"], capture_output=True, check=False
+        ).returncode
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not _mounts(), reason="needs mounts of its own")
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_read_only_package_and_home(tmp_path, temporary):
+    shutil.copytree(ROOT / "archgym", tmp_path / "archgym", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "out").mkdir()
+    folders = [tmp_path / "archgym", tmp_path / "home"]
+    if not temporary:
+        (tmp_path / "tmp").mkdir()
+        folders += [folder for folder in map(Path, ("/tmp", "/var/tmp", "/usr/tmp")) if folder.is_dir()]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path / "home")}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"):
+        environment.pop(name, None)
+    command = "describe systolic/resnet18 --json"
+    script = READ_ONLY.format(
+        folders=" ".join(map(str, folders)), package=tmp_path / "archgym", python=sys.executable, command=command
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=tmp_path / "home", env=environment, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "Traceback" not in done.stderr and done.stderr.count("compiled code cannot be kept") == 1
 
 
 def test_the_nearest_folder_that_exists_decides(tmp_path):

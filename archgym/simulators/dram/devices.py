@@ -196,6 +196,7 @@ def _check(dev: Device, where: str) -> None:
     if missing or (dev.has_energy and not {"idd5", "idd5ab"} & set(dev.power)):
         lacking = missing[0] if missing else "idd5"
         raise ArchGymError(f"{where} has the voltage vdd but not the current {lacking}; leave out both for no energy")
+    _check_currents(dev, where)
     try:
         table = constraints(dev)
         power_cycles(dev)
@@ -205,3 +206,18 @@ def _check(dev: Device, where: str) -> None:
         ) from None
     if table.interval < 1:
         raise ArchGymError(f"{where} has a refresh interval REFI of {table.interval} cycles; expected at least 1")
+
+
+def _check_currents(dev: Device, where: str) -> None:
+    """The energy of a command is what its current is above that of standby, so it may not be below."""
+    for suffix in ("", "2"):
+        given = {
+            key: dev.power.get(f"idd{key}{suffix}", 0.0) for key in ("0", "2n", "3n", "4r", "4w", "5", "5ab", "5b")
+        }
+        for busy, quiet in (("0", "2n"), *((key, "3n") for key in ("0", "4r", "4w", "5", "5ab", "5b"))):
+            # What is not given draws as much as standby, but for the activation.
+            if given[busy] < given[quiet] and (given[busy] > 0 or busy == "0"):
+                raise ArchGymError(
+                    f"{where} has the current idd{busy}{suffix} {given[busy]:g} mA below that of standby, idd{quiet}{suffix} "
+                    f"{given[quiet]:g} mA; expected at least as much"
+                )

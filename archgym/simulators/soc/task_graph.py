@@ -30,6 +30,8 @@ INSTRUCTIONS_PER_CYCLE = 2.0
 BURST_BYTES = 1024
 MAX_TASKS = 62
 """Sets of tasks are single 64-bit words in the kernel."""
+LEAST, MOST = 1e-12, 1e18
+"""Positive numbers of a graph lie between these: products and ratios of some stay finite."""
 
 BUILTIN = ("audio_decoder", "edge_detection", "hpvm_cava")
 
@@ -239,7 +241,7 @@ def _check(graph: TaskGraph) -> None:
             ("power_w", part.power_budget_w),
             ("area_mm2", part.area_budget_m2),
         ):
-            if not (math.isfinite(value) and value > 0):
+            if not LEAST <= value <= MOST:
                 raise ArchGymError(f"the budget {budget} of {part.name!r} is {value:g}; expected a positive number")
 
 
@@ -260,16 +262,18 @@ def _check_tasks(graph: TaskGraph, name: str) -> None:
     if len(graph.tasks) > MAX_TASKS:
         raise ArchGymError(f"task graph {name!r} has {len(graph.tasks)} tasks; at most {MAX_TASKS} are supported")
     for task in graph.tasks:
-        if not (math.isfinite(task.cycles) and task.cycles >= 0):
-            raise ArchGymError(f"task {task.name!r} of {name!r} has {task.cycles:g} cycles; expected a number >= 0")
+        if task.cycles and not LEAST <= task.cycles <= MOST:
+            raise ArchGymError(
+                f"task {task.name!r} of {name!r} has {task.cycles:g} cycles; expected 0, or {LEAST:g} to {MOST:g}"
+            )
         if task.accelerator is not None:
             if task.cycles == 0:
                 raise ArchGymError(f"task {task.name!r} of {name!r} has an accelerator but no work; leave one out")
             for key, value in asdict(task.accelerator).items():
-                if not (math.isfinite(value) and value > 0):
+                if not LEAST <= value <= MOST:
                     raise ArchGymError(
                         f"the accelerator of task {task.name!r} of {name!r} has {key} = {value:g}; "
-                        "expected a positive number"
+                        f"expected a positive number from {LEAST:g} to {MOST:g}"
                     )
     if all(task.cycles == 0 for task in graph.tasks):
         raise ArchGymError(f"no task of {name!r} has work; give at least one task a positive number of cycles")
@@ -290,7 +294,7 @@ def _check_edges(graph: TaskGraph, name: str) -> None:
         if (edge.source, edge.target) in pairs:
             raise ArchGymError(f"edge {edge.source} -> {edge.target} of {name!r} is listed twice; add its bytes up")
         pairs.add((edge.source, edge.target))
-        if not (math.isfinite(edge.bytes) and edge.bytes >= 1):
+        if not 1 <= edge.bytes <= MOST:
             raise ArchGymError(
                 f"edge {edge.source} -> {edge.target} of {name!r} carries {edge.bytes:g} bytes; expected at least 1"
             )
