@@ -43,12 +43,14 @@ class GivenRun:
         seed: of the run.
         budget: simulator evaluations; repeats of a design (by canonical form) cost nothing.
         rng: a generator seeded with ``seed``.
+        train: names of the problems that may be learnt from before, without a limit; most suites have none.
     """
 
-    def __init__(self, spec: RunSpec, evaluator: Evaluator) -> None:
+    def __init__(self, spec: RunSpec, evaluator: Evaluator, train: tuple[str, ...] = ()) -> None:
         self.problem: Problem = evaluator.problem
         self.seed, self.budget = spec.seed, spec.budget
         self.rng = np.random.default_rng(spec.seed)
+        self.train = train
         self._evaluator = evaluator
 
     @property
@@ -91,6 +93,7 @@ def given_runs() -> Iterator[GivenRun]:
     suite: Suite = parse_suite((folder / "suite.yaml").read_text(encoding="utf-8"))
     entry, study = Entry.read(folder), Study(folder)
     done = {row["run"] for row in study.results()}
+    problems = {problem.key: problem for problem in suite.problems}
     for spec in entry.runs(suite):
         if spec.id in done:
             continue
@@ -98,7 +101,7 @@ def given_runs() -> Iterator[GivenRun]:
         shard.unlink(missing_ok=True)
         about = {"agent": entry.agent, "hyperparameters": {}, "study": suite.name, "run": spec.id}
         with Evaluator(problem_of(spec), budget=spec.budget, seed=spec.seed, log=shard, run=about) as evaluator:
-            yield GivenRun(spec, evaluator)
+            yield GivenRun(spec, evaluator, suite.training(problems[spec.problem_key]))
         study.append(record(spec, evaluator, suite.name))
 
 

@@ -29,6 +29,7 @@ from typing import Any, Literal
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem
 from archgym.reading import checked, parse_yaml, read_text
+from archgym.registry import SIMULATORS
 from archgym.studies.spec import RunSpec, problem_of
 
 Scalar = bool | int | float | str
@@ -190,6 +191,8 @@ class Suite:
         budgets: simulator evaluations at which results are scored, increasing; a run may use the last.
         seeds: runs a problem; seeds 0, 1, ...
         problems: what is searched.
+        train: what a method may learn from before its runs, without a limit, ``simulator/group of workloads``; of a suite
+            whose problems are other workloads.
         text: the YAML text it was read from.
     """
 
@@ -199,7 +202,19 @@ class Suite:
     seeds: int
     problems: tuple[SuiteProblem, ...]
     description: str = ""
+    train: tuple[str, ...] = ()
     text: str = field(default="", repr=False, compare=False)
+
+    def training(self, problem: SuiteProblem) -> tuple[str, ...]:
+        """The problems that a method may learn from before its runs on ``problem``: those of its simulator."""
+        kind = problem.problem.partition("/")[0]
+        found: list[str] = []
+        for name in self.train:
+            simulator, _, group = name.partition("/")
+            if simulator == kind:
+                groups = SIMULATORS.load(simulator)().workload_groups()
+                found += [f"{simulator}/{workload}" for workload in groups.get(group, (group,))]
+        return tuple(dict.fromkeys(found))
 
     @property
     def budget(self) -> int:
@@ -213,9 +228,9 @@ class Suite:
             (p.key, p.budget, p.known.workload if p.known else "", p.known.version if p.known else "")
             for p in self.problems
         ]
-        return hashlib.sha256(repr((self.name, self.version, self.budgets, self.seeds, parts)).encode()).hexdigest()[
-            :16
-        ]
+        return hashlib.sha256(
+            repr((self.name, self.version, self.budgets, self.seeds, self.train, parts)).encode()
+        ).hexdigest()[:16]
 
     def runs(self, agent: str, hyperparameters: Mapping[str, Any], budget: int | None = None) -> list[RunSpec]:
         """The runs of an entry; seeds vary slowest, so that an entry cut short is balanced. ``budget``: of the entry,
@@ -281,6 +296,12 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
             raise ArchGymError(
                 f"{problem.problem} has the budget {problem.budget} in {where}; expected one of {list(suite.budgets)}"
             )
+    for name in suite.train:
+        if name.partition("/")[0] not in SIMULATORS:
+            raise UnknownNameError(f"simulator of train in {where}", name.partition("/")[0], SIMULATORS)
+    for problem in suite.problems:
+        if problem.problem in suite.training(problem):
+            raise ArchGymError(f"{problem.problem} of {where} is a workload to train on; search others")
     keys = [problem.key for problem in suite.problems]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)

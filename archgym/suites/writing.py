@@ -31,6 +31,7 @@ def suite_text(suite: Suite, problems: Sequence[SuiteProblem]) -> str:
         "description": suite.description,
         "budgets": list(suite.budgets),
         "seeds": suite.seeds,
+        **({"train": list(suite.train)} if suite.train else {}),
         "problems": [_plain(problem) for problem in problems],
     }
     return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)

@@ -525,3 +525,33 @@ def test_measured_parts_are_taken_over_and_measured_where_missing(suite: Suite, 
     assert known is not None and known.samples == 500 and known.seeds == 5 and known.best.exhaustive
     assert made.problems[2].measuring.evaluations == 0
     assert json.loads(CliRunner().invoke(main, command).stdout)["measured"] == []
+
+
+# --- learning from other workloads -----------------------------------------------------------------------------------
+
+
+def test_a_suite_may_name_what_to_learn_from(tmp_path: Path) -> None:
+    text = "name: small\nversion: 1\nbudgets: [4]\nseeds: 1\ntrain: [systolic/train, dram/sort]\nproblems: [systolic/resnet18]\n"
+    loaded = parse_suite(text.replace("[systolic/resnet18]", "[{problem: systolic/resnet18}, {problem: dram/gzip}]"))
+    train = loaded.training(loaded.problems[0])
+    assert "systolic/resnet50" in train and "systolic/resnet18" not in train and len(train) > 10
+    assert loaded.training(loaded.problems[1]) == ("dram/sort",)
+    assert parse_suite(suite_text(loaded, loaded.problems)).train == loaded.train
+    with pytest.raises(ArchGymError, match="is a workload to train on"):
+        parse_suite(text.replace("[systolic/resnet18]", "[{problem: systolic/resnet50}]"))
+    with pytest.raises(ArchGymError, match="did you mean 'systolic'"):
+        parse_suite(
+            text.replace("systolic/train", "systolc/train").replace("[systolic/resnet18]", "[{problem: dram/gzip}]")
+        )
+    (tmp_path / "small.yaml").write_text(text.replace("[systolic/resnet18]", "[{problem: systolic/resnet18}]"))
+    program = tmp_path / "mine.py"
+    program.write_text(
+        "from archgym.suites import given_runs\n"
+        "for run in given_runs():\n"
+        "    assert 'systolic/resnet50' in run.train and 'systolic/resnet18' not in run.train\n"
+        "    while not run.over:\n"
+        "        run.evaluate(run.problem.space.sample(2, run.rng))\n"
+    )
+    command = ["suite", "run", str(tmp_path / "small.yaml"), "--command", f"{sys.executable} {program}", "--json"]
+    result = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "entry")])
+    assert result.exit_code == 0 and json.loads(result.stdout)["done"] == 1, result.output
