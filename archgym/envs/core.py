@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.datasets.shards import numbered_shard
-from archgym.errors import ArchGymError, UnexpectedArgumentError, UnknownNameError, whole_number
+from archgym.errors import ArchGymError, UnexpectedArgumentError, UnknownNameError, quote, whole_number
 from archgym.evaluator import Evaluator
 from archgym.objective import Rewards
 from archgym.problem import Problem, make_problem
@@ -128,8 +128,12 @@ class Episodes:
 
     def switch(self, workload: str) -> None:
         """Go on with another workload of the same simulator and space."""
-        self.evaluator.close()
+        self.close()
         self._use(self._make(workload))
+
+    def close(self) -> None:
+        """Close the logs."""
+        self.evaluator.close()
 
     def _action_space(self) -> gymnasium.spaces.Space[Any]:
         if self.action_mode == "design":
@@ -320,3 +324,66 @@ class Episodes:
 
     def _bad(self, actions: NDArray[Any]) -> ArchGymError:
         return ArchGymError(f"the action {actions.tolist()} is not in {self.action_space}")
+
+
+class SeveralEpisodes(Episodes):
+    """Episodes of several workloads of one simulator and space: episode i is of workload i modulo their number, as long as
+    it lives. Problem, metrics and spaces are those of the first one.
+
+    Args: those of :class:`Episodes`, with ``workloads`` in the place of ``workload`` and no ``problem``.
+    """
+
+    def __init__(self, kind: str, count: int, workloads: Sequence[str], *settings: Any, **more: Any) -> None:
+        names = list(workloads)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ArchGymError(f"workload is {quote(workloads)}; expected a name or a list of names")
+        super().__init__(kind, count, names[0], *settings, **more)
+        self._parts = [(self.problem, self.evaluator, self._features, self._known())]
+        for name in names[1:]:
+            first = self._features
+            self._use(self._make(name))
+            if len(self._features) != len(first):
+                raise ArchGymError(
+                    f"workload {name!r} has other features than {names[0]!r}; leave workload_features out"
+                )
+            self._parts.append((self.problem, self.evaluator, self._features, self._known()))
+        self.problem, self.evaluator, self._features, self._references = self._parts[0]
+        self.workloads = tuple(names)
+        self.workload_of = np.arange(self.count) % len(names)
+
+    def _known(self) -> NDArray[np.float64]:
+        return np.array([self.problem.references.get(name, 1.0) for name in self.metric_names])
+
+    def switch(self, workload: str) -> None:
+        raise ArchGymError(f"these environments are of {', '.join(self.workloads)}; make others for {workload!r}")
+
+    def close(self) -> None:
+        for _, evaluator, _, _ in self._parts:
+            evaluator.close()
+
+    def observe(self) -> NDArray[np.float32]:
+        out = np.empty((self.count, self._width), dtype=np.float32)
+        for i, (_, _, features, references) in enumerate(self._parts):
+            mine = self.workload_of == i
+            self._features, self._references = features, references
+            out[mine] = super().observe()[mine]
+        _, _, self._features, self._references = self._parts[0]
+        return out
+
+    def infos(self) -> dict[str, NDArray[Any]]:
+        return super().infos() | {"workload": self.workload_of}
+
+    def described(self, row: int) -> dict[str, Any]:
+        return super().described(row) | {"workload": self.workloads[self.workload_of[row]]}
+
+    def _evaluate(self, rows: NDArray[np.int64] | slice, parents: NDArray[np.int64] | None = None) -> Rewards:
+        every = np.arange(self.count)[rows]
+        self.problem.space.check(self.design[every])  # before any workload is evaluated
+        rewards = np.empty(len(every))
+        for i, (_, evaluator, _, _) in enumerate(self._parts):
+            mine = np.flatnonzero(self.workload_of[every] == i)
+            if len(mine):
+                self.evaluator = evaluator
+                rewards[mine] = super()._evaluate(every[mine], None if parents is None else parents[mine])
+        self.evaluator = self._parts[0][1]
+        return rewards

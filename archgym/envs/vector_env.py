@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from archgym.envs.core import Episodes
+from archgym.envs.core import Episodes, SeveralEpisodes
 from archgym.envs.render import render_ansi
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.problem import Problem
@@ -25,6 +26,8 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     object array of dictionaries.
 
     Args: those of DesignEnv, and
+        workload: also a list of names: sub-environment i is of workload i modulo their number, and ``infos`` holds its
+            position in the list as ``workload``. They must share a design space.
         num_envs: sub-environments.
         autoreset_mode: when a finished episode starts again: ``"NextStep"`` (Gymnasium's default, and the one here: the
             step after an end ignores the action there and resets), ``"SameStep"`` (in the same step; ``final_obs`` and
@@ -38,7 +41,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     def __init__(
         self,
         kind: str = "",
-        workload: str | None = None,
+        workload: str | Sequence[str] | None = None,
         *,
         num_envs: int = 1,
         action_mode: str = "design",
@@ -52,7 +55,11 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         info: str = "arrays",
         **options: Any,
     ) -> None:
-        self.episodes = Episodes(
+        several = workload is not None and not isinstance(workload, str)
+        if several and problem is not None:
+            raise ArchGymError("a problem has its workload; leave workload out")
+        make: Any = SeveralEpisodes if several else Episodes
+        self.episodes: Episodes = make(
             kind, num_envs, workload, action_mode, episode_length, reward_mode, workload_features, log, problem, options,
             info,
         )  # fmt: skip
@@ -186,7 +193,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         return tuple(render_ansi(self.problem, self.episodes.described(i)) for i in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.episodes.evaluator.close()
+        self.episodes.close()
 
 
 def _objects(observations: NDArray[np.float32], done: NDArray[np.bool_]) -> NDArray[np.object_]:

@@ -255,3 +255,38 @@ def test_an_improvement_needs_several_designs_an_episode(bowl):
     for make in (DesignEnv, DesignVectorEnv):
         with pytest.raises(ArchGymError, match="an episode of 'construct' makes one"):
             make(problem=bowl, action_mode="construct", reward_mode="improvement")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_several_workloads_go_the_ways_of_environments_of_their_own(bowl, mode, tmp_path):
+    options = {"action_mode": mode, "episode_length": 3, "workload_features": True}
+    several = DesignVectorEnv("bowl", ["deep", "flat"], num_envs=5, log=tmp_path, autoreset_mode="SameStep", **options)
+    singles = [DesignEnv("bowl", name, **options) for name in ("deep", "flat", "deep", "flat", "deep")]
+    observations, infos = several.reset(seed=10)
+    assert infos["workload"].tolist() == [0, 1, 0, 1, 0]
+    assert np.array_equal(observations, [env.reset(seed=10 + i)[0] for i, env in enumerate(singles)])
+    for _ in range(9):
+        actions = np.array([several.single_action_space.sample() for _ in singles])
+        observations, rewards, terminated, truncated, infos = several.step(actions)
+        for i, env in enumerate(singles):
+            obs, reward, term, trunc, _ = env.step(actions[i])
+            assert (reward, term, trunc) == (rewards[i], terminated[i], truncated[i])
+            if term or trunc:
+                assert np.array_equal(infos["final_obs"][i], obs)
+                obs, _ = env.reset()
+            assert np.array_equal(observations[i], obs)
+    several.close()
+    trials = read_trials(tmp_path)
+    assert set(trials.column("workload").to_pylist()) == {"deep", "flat"}
+    with pytest.raises(ArchGymError, match="of deep, flat"):
+        several.reset(options={"workload": "flat"})
+    with pytest.raises(ArchGymError, match="expected a name or a list of names"):
+        DesignVectorEnv("bowl", [])
+
+
+def test_make_vec_takes_several_workloads():
+    envs = gymnasium.make_vec("archgym/Systolic-v0", num_envs=4, workload=["resnet18", "vgg16"])
+    envs.reset(seed=0)
+    design = np.tile(envs.single_action_space.sample(), (4, 1))
+    metrics = envs.step(design)[4]["metrics"]
+    assert (metrics[0] == metrics[2]).all() and (metrics[1] == metrics[3]).all() and (metrics[0] != metrics[1]).any()
