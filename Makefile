@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: run test test-fast fuzz crash lint bench optima docs install install-all clean
+.PHONY: run test test-fast fuzz crash lint bench optima suites docs install install-all clean
 
 install: $(VENV)/.installed
 install-all: $(VENV)/.installed-all
@@ -22,7 +22,7 @@ $(VENV)/.installed-all: $(VENV)/.installed
 	touch $@
 
 run: install
-	$(BIN)/archgym run dram/sort --agent random,walk,ga --budget 500 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
+	$(BIN)/archgym run dram/sort --space wide --objective edp --only RefreshPolicy=AllBank,PerBank -w requests=10000 --agent random,walk,ga --budget 300 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
 
 test: install-all
 	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900
@@ -46,6 +46,10 @@ bench: install-all
 # The shipped tables of optima, by the commands that their rows name: hours. `make optima SIMULATOR=dram` makes one.
 optima: install
 	$(BIN)/python tools/make_optima.py $(if $(SIMULATOR),--simulator $(SIMULATOR)) $(OPTIMA_OPTIONS)
+
+# The ready suites: what problems are measured against, and the entries of our agents. `make suites SUITE=archgym-8` makes one.
+suites: install
+	$(BIN)/python tools/make_suites.py $(SUITE) $(SUITE_OPTIONS)
 
 # Mutated files for every reader, and kills at every change of a file, for as long as one likes.
 fuzz: install-all

@@ -97,10 +97,10 @@ class ProblemReport:
 
     @cached_property
     def effects(self) -> Effects | None:
-        """What the parameters are worth over the whole space; it simulates at most half as many designs as the runs did."""
+        """What the parameters are worth over the whole space; it simulates at most a quarter as many designs as the runs did."""
         if self.problem is None:
             return None
-        return total_effects(self.problem, sum(len(run.best) for run in self.runs) // 2)
+        return total_effects(self.problem, sum(len(run.best) for run in self.runs) // 4)
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers or truth values of the trials."""
