@@ -224,7 +224,9 @@ def _best(
         reward, design, found = search_best(problem, methods, evaluations, progress=on_method)
         if before is None or reward > before.reward:
             return Best(reward, design, False, evaluations, found, command)
-        return replace(before, evaluations=max(evaluations, before.evaluations), methods={**before.methods, **found})
+        # Of each method; what ships was found with evaluations of its own.
+        spent = max(evaluations, given.known.best.evaluations if given.known is not None else 0)
+        return replace(before, evaluations=spent, methods={**before.methods, **found})
     if before is None:
         raise ArchGymError(f"no best design of {given.title} is known yet; give --evaluations")
     return before
