@@ -167,6 +167,7 @@ BENCHES = Registry(
         "agents": "archgym.agents.bench:bench",
         "proxy": "archgym.proxies.bench:bench",
         "env": "archgym.envs.bench:bench",
+        "ui": "archgym.ui.bench:bench",
     },
 )
 """What ``archgym bench NAME`` calls with a number of threads, to get figures (:class:`archgym.measure.Figure`)."""

@@ -63,6 +63,8 @@ def test_the_list_and_every_item_fit_the_screen(server, open_page, width):
         assert page.locator(".wrong").count() == 0, page.locator(".wrong").all_inner_texts()
         assert page.locator(".js-plotly-plot").count() >= 4
         assert "token" not in page.url
+        page.wait_for_selector("html[data-told=true]")
+        assert "found" in page.inner_text("#text-found")
 
 
 def test_brushing_filters_designs_and_the_address_keeps_it(server, open_page):

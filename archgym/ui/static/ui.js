@@ -65,7 +65,7 @@
 
   function table(head, rows, label, attributes = {}) {
     const cell = (value, number) =>
-      el("td", { "data-value": typeof value === "number" ? value : value instanceof HTMLDataElement ? value.value : undefined, class: number ? undefined : "words" },
+      el("td", { "data-value": typeof value === "number" ? value : value instanceof HTMLDataElement ? value.value : undefined, class: number ? undefined : String(value?.textContent ?? value).length > 40 ? "words long" : "words" },
         value instanceof Node ? value : value === null || value === undefined ? "-" : String(value));
     const body = rows.map((row) =>
       el("tr", {}, el("th", { scope: "row" }, row[0] instanceof Node ? row[0] : String(row[0] ?? "-")),
@@ -168,6 +168,7 @@
     const place = el("div", { id: "board" }, el("p", {}, "Simulating every improvement of the entries again ..."));
     main.replaceChildren(section("entries-list", "Entries here", el("ul", {}, ...links)), place);
     await fill(place, ask("board", { at: state.at }), (made) => showHtml(place, made));
+    showLinks();
   }
 
   async function showHtml(place, made) {
@@ -189,14 +190,14 @@
       disabled: !(item.objectives || []).length, onchange: () => change({ objective: objective.value === item.objective ? "" : objective.value, where: "" }, show) });
     const problem = el("select", { id: "problem", onchange: () => change({ p: problem.value, objective: "", x: "", y: "", axes: "", where: "", pick: [], draw: "" }, show) },
       ...(item.problems || []).map((p, i) => el("option", { value: i, selected: String(i) === (state.p || "0") }, p.name ? `${p.name}, ${p.objective}` : String(p))));
-    const parts = [];
+    const parts = item.kind === "study" || item.kind === "entry" ? [el("div", { id: "study-place" })] : [];
     if (charts.length) {
       parts.push(section("found", item.problems[Number(state.p || 0)].name,
         el("div", { class: "row" },
           item.problems.length > 1 ? el("label", {}, "problem ", problem) : null,
           el("label", {}, "objective ", objective),
           el("datalist", { id: "objectives" }, ...item.objectives.map((name) => el("option", { value: name })))),
-        el("div", { id: "text-found" }), el("div", { id: "text-facts" }), el("div", { id: "text-best" }), el("div", { id: "text-changes" })));
+        el("div", { id: "text-found" }), el("div", { id: "text-facts" }), el("div", { class: "beside" }, el("div", { id: "text-best" }), el("div", { id: "text-changes" }))));
       parts.push(section("charts", "Charts", el("div", { class: "grid" },
         ...charts.filter((name) => name !== "parallel").map((name) => card(name, "", ...toolsOf(name))))));
       if (item.parameters.length) {
@@ -205,9 +206,12 @@
         parts.push(section("pictures", "Pictures", el("div", { id: "drawn" })));
       }
     }
-    if (item.kind === "study" || item.kind === "entry") parts.push(el("div", { id: "study-place" }));
     if (charts.length) parts.push(sqlSection());
     main.replaceChildren(...parts);
+    showLinks();
+  }
+
+  function showLinks() {
     const links = [...main.querySelectorAll("section")].map((s) => el("a", { href: `#${s.id}` }, s.querySelector("h2").textContent));
     document.getElementById("parts").replaceChildren(...links);
   }
@@ -440,6 +444,7 @@
   async function loadStudy() {
     const place = document.getElementById("study-place");
     if (place) await fill(place, ask("study", { at: state.at }), (made) => showHtml(place, made));
+    showLinks();
   }
 
   // --- all of it -----------------------------------------------------------------------------------------------------
@@ -450,23 +455,28 @@
 
   async function loadParts(again) {
     const best = document.getElementById("text-best")?.textContent;
+    let told = [];
     const jobs = [];
     if (item.charts) {
       const names = item.charts.filter((name) => name !== "parallel" || item.parameters.length);
       jobs.push(loadText("facts"), ...names.map(loadChart));
-      jobs.push(loadText("best").then(() => (again && document.getElementById("text-best").textContent === best ? null : Promise.all([loadText("found"), loadText("changes")]))));
+      // These simulate a few designs: the page is there before they are.
+      jobs.push(loadText("best").then(() => {
+        if (!again || document.getElementById("text-best").textContent !== best) told = [loadText("found"), loadText("changes")];
+      }));
       if (item.parameters.length) jobs.push(loadDesigns(), ...(again ? [] : [loadPicked(), loadPictures()]));
       if (!again) jobs.push(loadSql());
     }
     jobs.push(loadStudy());
     await Promise.all(jobs);
     filters();
-    root.dataset.loads = Number(root.dataset.loads || 0) + 1;
+    Promise.all(told).then(() => { root.dataset.told = "true"; });
   }
 
   async function show() {
     const mine = ++turn;
     delete root.dataset.ready;
+    delete root.dataset.told;
     for (const id of Object.keys(figures)) delete figures[id];
     try {
       if (state.at === undefined) {
