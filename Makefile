@@ -34,6 +34,7 @@ lint: install-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/function_length.py
+	$(BIN)/python tools/unused_names.py
 	$(BIN)/mypy
 
 docs: install-all

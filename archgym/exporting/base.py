@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from archgym._version import __version__
 from archgym.errors import ArchGymError, UnknownNameError
-from archgym.narrowing import Narrowed
 from archgym.problem import Problem
 from archgym.registry import EXPORTERS
 from archgym.simulator import Simulator
@@ -57,10 +56,7 @@ class Exporter(ABC):
 
 def whole_simulator(problem: Problem) -> Simulator:
     """The simulator behind a narrowed space or a stand-in."""
-    simulator = problem.simulator
-    if isinstance(simulator, Narrowed):
-        simulator = simulator.whole
-    return getattr(simulator, "stands_for", simulator) or simulator
+    return problem.simulator.stands_for
 
 
 def formats_for(simulator: str) -> list[str]:

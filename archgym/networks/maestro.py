@@ -35,7 +35,6 @@ from archgym.reading import quote_path
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z_][\w.\-]*'?)|(?P<number>\d+)|(?P<sign>[{}();:,+*/-]))")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 DIMS = ("K", "C", "R", "S", "Y", "X")
-MAX_LAYERS = 100_000
 
 
 @dataclass(frozen=True)

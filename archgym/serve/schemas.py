@@ -72,10 +72,6 @@ class EvaluateRequest(Strict):
     key: Key | None = None
 
 
-class CloseRequest(Strict):
-    """Nothing; a session is closed for good."""
-
-
 # --- what is answered ------------------------------------------------------------------------------------------------
 
 
