@@ -136,10 +136,10 @@ def test_the_mappers_cost_is_the_general_model(simulator, small):
     table[:, hardware.BWR_D] = np.arange(rows) % 50 + 1
     ours = mapper.evaluate_mappings(mappings, layers, table, layer_of, np.arange(rows))
     assert (ours.verdict == 0).all()
-    out = np.empty(2)
+    out, room = np.empty(2), np.empty((2, 8), np.int64)
     for i in range(rows):
         numbers = mapper.layer_row(layers[layer_of[i]])
-        kernel.cost(numbers, mappings.factors[i], mappings.orders[i], table[i], 2, out)
+        kernel.cost(numbers, mappings.factors[i], mappings.orders[i], table[i], 2, np.inf, room, out)
         assert out[1] == ours.cycles[i]
         assert out[0] == pytest.approx(ours.energy_pj[i], rel=1e-12)
 

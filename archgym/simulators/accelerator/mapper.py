@@ -222,7 +222,7 @@ class OptionCache:
             sizes = np.empty(len(part), np.int64)
             run_blocks(
                 kernel.option_sets, len(part), 4,
-                layers, keys[part], _samples(), effort.widest, effort.least_share, effort.options, sets, sizes,
+                layers, keys[part], _samples(), kernel.EDP, effort.widest, effort.least_share, effort.options, sets, sizes,
             )  # fmt: skip
             new.update((names[j], sets[i, : sizes[i]].copy()) for i, j in enumerate(part))
         found = [new[name] if name in new else self._known[name] for name in names]

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from archgym.simulators.accelerator.hardware import (
     BLOCK_D,
@@ -74,10 +75,25 @@ ORDERS = np.array(
     dtype=np.int64,
 )
 
+
+
+def _same_orders() -> NDArray[np.int64]:
+    """``(256, 8)``: for every set of dims that turn at a level (one bit a dim) the first order in which they turn alike."""
+    table = np.empty((1 << DIMS, len(ORDERS)), np.int64)
+    for turning in range(1 << DIMS):
+        seen = [tuple(d for d in order if turning >> d & 1) for order in ORDERS.tolist()]
+        table[turning] = [seen.index(sequence) for sequence in seen]
+    return table
+
+
+SAME_ORDERS = _same_orders()
+
 # Columns of the layer table after the bounds; those of the hardware table are in hardware.py.
 STRIDE_P, STRIDE_Q, DILATION_R, DILATION_S = 8, 9, 10, 11
 
 ENERGY, DELAY, EDP = 0, 1, 2
+STEPS = 512
+"""Beginnings of steps that a phase of the search remembers."""
 
 
 @njit(cache=True, error_model="numpy")
@@ -195,8 +211,22 @@ def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
 
 
 @njit(cache=True, error_model="numpy")
-def cost(layer, f, o, hw, objective, out):
-    """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles."""
+def _at_least(energy, cycles, objective):
+    """A bound of the objective from one of energy and cycles; the margin is far above what sums in another order differ by."""
+    if objective == EDP:
+        energy *= cycles
+    elif objective == DELAY:
+        energy = cycles + 1e-18 * energy
+    return energy * (1.0 - 1e-9)
+
+
+@njit(cache=True, error_model="numpy")
+def cost(layer, f, o, hw, objective, limit, room, out):
+    """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles.
+
+    Infinite, too, where a bound from below is not under ``limit``: what a mapping costs but for the traffic of inputs is
+    known before that traffic, and a search asks only for what is better than it has. ``room (2, 8)`` is scratch space.
+    """
     out[0] = np.inf
     out[1] = np.inf
     x = f[COLUMN, 0] * f[COLUMN, 1] * f[COLUMN, 2] * f[COLUMN, 3]
@@ -212,8 +242,7 @@ def cost(layer, f, o, hw, objective, out):
     tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_w > hw[CAP_W]:
         return np.inf
-    pe = np.empty(DIMS, np.int64)
-    array = np.empty(DIMS, np.int64)
+    pe, array = room[0], room[1]
     for d in range(DIMS):
         pe[d] = f[IFMAP, d] * f[WEIGHT, d] * f[PSUM, d]
         array[d] = pe[d] * f[COLUMN, d] * f[ROW, d]
@@ -243,6 +272,18 @@ def cost(layer, f, o, hw, objective, out):
     out_ifmap *= out_glb
     out_weight *= out_ifmap
     compute = out_weight * inner
+    blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
+    blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
+    used = x * y
+    share = output // outputs_apart
+    whole = float(compute)
+    read_i = _ceil_blocks(compute, blocks_i) * hw[READ_I]
+    read_w = _ceil_blocks(compute, blocks_w) * hw[READ_W]
+    read_o = _ceil_blocks(compute - share, blocks_o) * hw[READ_O]
+    inside = read_i + read_w + read_o + whole * (hw[LEAK_PE] + hw[MAC_PJ])
+    above = whole * (hw[LEAK_G] + x * hw[LEAK_X])
+    if _at_least(used * inside + above, whole, objective) >= limit:
+        return np.inf
     # Fills: everything outside multiplies, but for the innermost loops that leave the tensor alone.
     run_w, go = _weight_run(f, IFMAP, o[2])
     if go:
@@ -262,6 +303,20 @@ def cost(layer, f, o, hw, objective, out):
                 run_o *= _output_run(f, DRAM, o[0])[0]
     fill_o = tile_o * (out_weight // run_o)
     fill_go = tile_go * (out_dram // _output_run(f, DRAM, o[0])[0])
+    # Distinct origins over the array: columns are laid out outside rows.
+    apart_o = outputs_apart
+    apart_w = f[COLUMN, K] * f[COLUMN, C] * f[COLUMN, R] * f[COLUMN, S] * f[COLUMN, G]
+    apart_w *= f[ROW, K] * f[ROW, C] * f[ROW, R] * f[ROW, S] * f[ROW, G]
+    write_w = _ceil_blocks(fill_w, blocks_w) * hw[WRITE_W]
+    write_o = (_ceil_blocks(fill_o - share, blocks_o) + _ceil_blocks(compute, blocks_o)) * hw[WRITE_O]
+    read_go, write_go = _ceil_blocks(apart_o * fill_o - output, blocks_g), _ceil_blocks(fill_go - output, blocks_g)
+    update_go = _ceil_blocks(apart_o * fill_o, blocks_g) * hw[WRITE_G]
+    read_dw, read_do = _ceil_blocks(apart_w * fill_w, blocks_d), _ceil_blocks(fill_go - output, blocks_d)
+    write_do = _ceil_blocks(fill_go, blocks_d) * hw[WRITE_D]
+    least = used * (inside + write_w + write_o) + above
+    least += read_go * hw[READ_G] + write_go * hw[WRITE_G] + update_go + (read_dw + read_do) * hw[READ_D] + write_do
+    if _at_least(least, whole, objective) >= limit:
+        return np.inf
     rows = (pe[P] - 1) * layer[STRIDE_P] + (pe[R] - 1) * layer[DILATION_R] + 1
     columns = (pe[Q] - 1) * layer[STRIDE_Q] + (pe[S] - 1) * layer[DILATION_S] + 1
     fill_i = _input_fills(layer, f, o[1], o[0], tile_i, rows, columns, array, True)
@@ -270,10 +325,6 @@ def cost(layer, f, o, hw, objective, out):
     for d in range(DIMS):
         array[d] *= f[GLB, d]
     fill_gi = _input_fills(layer, f, o[1], o[0], tile_gi, rows, columns, array, False)
-    # Distinct origins over the array: columns are laid out outside rows.
-    apart_o = outputs_apart
-    apart_w = f[COLUMN, K] * f[COLUMN, C] * f[COLUMN, R] * f[COLUMN, S] * f[COLUMN, G]
-    apart_w *= f[ROW, K] * f[ROW, C] * f[ROW, R] * f[ROW, S] * f[ROW, G]
     apart_i = f[COLUMN, N] * f[ROW, N] * f[COLUMN, C] * f[ROW, C] * f[COLUMN, G] * f[ROW, G]
     for place in range(COLUMN, ROW + 1):
         more = place == COLUMN
@@ -284,10 +335,7 @@ def cost(layer, f, o, hw, objective, out):
             step_q, step_s = step_q * f[ROW, Q], step_s * f[ROW, S]
         apart_i *= _axis_origins(f[place, P], f[place, R], step_p, step_r)
         apart_i *= _axis_origins(f[place, Q], f[place, S], step_q, step_s)
-    used = x * y
-    share = output // outputs_apart
     # Cycles: every level at its bandwidth, words a cycle and instance.
-    whole = float(compute)
     cycles = _slowed(whole, 1.0, fill_i / whole, hw[BWR_I], hw[BWW_I])
     cycles = max(cycles, _slowed(whole, 1.0, fill_w / whole, hw[BWR_W], hw[BWW_W]))
     read, write = (compute - share) / whole, (fill_o - share + compute) / whole
@@ -298,25 +346,16 @@ def cost(layer, f, o, hw, objective, out):
     cycles = max(cycles, _slowed(whole, read, write, hw[BWR_G], hw[BWW_G]))
     read = apart_w * fill_w / whole + fill_gi / whole + (fill_go - output) / whole
     cycles = max(cycles, _slowed(whole, read, fill_go / whole, hw[BWR_D], hw[BWW_D]))
-    blocks_i, blocks_w, blocks_o = hw[BLOCK_I], hw[BLOCK_W], hw[BLOCK_O]
-    blocks_g, blocks_d = hw[BLOCK_G], hw[BLOCK_D]
     energy = used * (
-        _ceil_blocks(compute, blocks_i) * hw[READ_I] + _ceil_blocks(fill_i, blocks_i) * hw[WRITE_I]
-        + _ceil_blocks(compute, blocks_w) * hw[READ_W] + _ceil_blocks(fill_w, blocks_w) * hw[WRITE_W]
-        + _ceil_blocks(compute - share, blocks_o) * hw[READ_O]
-        + (_ceil_blocks(fill_o - share, blocks_o) + _ceil_blocks(compute, blocks_o)) * hw[WRITE_O]
+        read_i + _ceil_blocks(fill_i, blocks_i) * hw[WRITE_I] + read_w + write_w + read_o + write_o
         + cycles * hw[LEAK_PE] + compute * hw[MAC_PJ]
     )  # fmt: skip
     energy += (
-        (_ceil_blocks(apart_i * fill_i, blocks_g) + _ceil_blocks(apart_o * fill_o - output, blocks_g)) * hw[READ_G]
-        + (_ceil_blocks(fill_gi, blocks_g) + _ceil_blocks(fill_go - output, blocks_g)) * hw[WRITE_G]
-        + _ceil_blocks(apart_o * fill_o, blocks_g) * hw[WRITE_G]
-        + cycles * (hw[LEAK_G] + x * hw[LEAK_X])
+        (_ceil_blocks(apart_i * fill_i, blocks_g) + read_go) * hw[READ_G]
+        + (_ceil_blocks(fill_gi, blocks_g) + write_go) * hw[WRITE_G]
+        + update_go + cycles * (hw[LEAK_G] + x * hw[LEAK_X])
     )  # fmt: skip
-    energy += (
-        _ceil_blocks(apart_w * fill_w, blocks_d) + _ceil_blocks(fill_gi, blocks_d)
-        + _ceil_blocks(fill_go - output, blocks_d)
-    ) * hw[READ_D] + _ceil_blocks(fill_go, blocks_d) * hw[WRITE_D]  # fmt: skip
+    energy += (read_dw + _ceil_blocks(fill_gi, blocks_d) + read_do) * hw[READ_D] + write_do
     out[0] = energy
     out[1] = cycles
     if objective == ENERGY:
@@ -361,14 +400,14 @@ def primes_of(bounds, primes):
 
 
 @njit(cache=True, error_model="numpy")
-def _fits(layer, f, hw):
+def _fits(layer, f, hw, room):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
     tile_w = f[WEIGHT, K] * f[WEIGHT, C] * f[WEIGHT, R] * f[WEIGHT, S] * f[WEIGHT, G]
     tile_w *= f[PSUM, K] * f[PSUM, C] * f[PSUM, R] * f[PSUM, S] * f[PSUM, G]
     if tile_o > hw[CAP_O] or tile_w > hw[CAP_W]:
         return False
-    pe = np.empty(DIMS, np.int64)
+    pe = room[0]
     for d in range(DIMS):
         pe[d] = f[IFMAP, d] * f[WEIGHT, d] * f[PSUM, d]
     if _input_words(layer, pe[N], pe[C], pe[P], pe[Q], pe[R], pe[S], pe[G]) > hw[CAP_I]:
@@ -380,7 +419,16 @@ def _fits(layer, f, hw):
 
 
 @njit(cache=True, error_model="numpy")
-def _construct(layer, bounds, primes, f, hw, template):
+def _is_possible(layer, f, hw, room):
+    """Whether a mapping has a cost at all: it fits the array and the buffers."""
+    x = f[COLUMN, 0] * f[COLUMN, 1] * f[COLUMN, 2] * f[COLUMN, 3]
+    x *= f[COLUMN, 4] * f[COLUMN, 5] * f[COLUMN, 6] * f[COLUMN, 7]
+    y = f[ROW, 0] * f[ROW, 1] * f[ROW, 2] * f[ROW, 3] * f[ROW, 4] * f[ROW, 5] * f[ROW, 6] * f[ROW, 7]
+    return x <= hw[MESH_X] and y <= hw[MESH_Y] and _fits(layer, f, hw, room)
+
+
+@njit(cache=True, error_model="numpy")
+def _construct(layer, bounds, primes, f, hw, template, room):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
     for d in range(DIMS):
         f[GLB, d] = 1
@@ -388,7 +436,7 @@ def _construct(layer, bounds, primes, f, hw, template):
         f[WEIGHT, d] = 1
         f[PSUM, d] = 1
         f[DRAM, d] = bounds[d] // (f[COLUMN, d] * f[ROW, d])
-    if not _fits(layer, f, hw):
+    if not _fits(layer, f, hw, room):
         return False
     for j in range(DIMS):
         d = TEMPLATES[template, 0, j]
@@ -403,7 +451,7 @@ def _construct(layer, bounds, primes, f, hw, template):
                         continue
                     f[place, d] *= q
                     f[DRAM, d] //= q
-                    if _fits(layer, f, hw):
+                    if _fits(layer, f, hw, room):
                         placed = True
                         break
                     f[place, d] //= q
@@ -419,26 +467,39 @@ def _construct(layer, bounds, primes, f, hw, template):
             while f[DRAM, d] % q == 0:
                 f[GLB, d] *= q
                 f[DRAM, d] //= q
-                if not _fits(layer, f, hw):
+                if not _fits(layer, f, hw, room):
                     f[GLB, d] //= q
                     f[DRAM, d] *= q
                     break
     return True
 
 
+@njit(cache=True, error_model="numpy")
+def _turning(f, place):
+    """The dims that turn at a place, one bit each."""
+    bits = 0
+    for d in range(DIMS):
+        if f[place, d] > 1:
+            bits |= 1 << d
+    return bits
+
+
 @njit(cache=True, error_model="numpy", inline="always")
-def _tune_orders(layer, f, o, hw, objective, out, best):
+def _tune_orders(layer, f, o, hw, objective, room, out, best):
     """Improve the loop orders one level at a time until none helps."""
     improved = True
     while improved:
         improved = False
         for slot in range(3):
             kept = o[slot]
+            same = SAME_ORDERS[_turning(f, slot if slot < 2 else IFMAP)]
+            alike = same[kept]
             for order in range(0, 8 if slot < 2 else 4, 1 if slot < 2 else 2):
-                if order == kept:
+                # An order that is another one here costs the same, which is no improvement.
+                if order == kept or same[order] != order or order == alike:
                     continue
                 o[slot] = order
-                value = cost(layer, f, o, hw, objective, out)
+                value = cost(layer, f, o, hw, objective, best, room, out)
                 if value < best * (1.0 - 1e-12):
                     best, kept, improved = value, order, True
             o[slot] = kept
@@ -446,7 +507,7 @@ def _tune_orders(layer, f, o, hw, objective, out, best):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _shift(layer, primes, f, o, hw, objective, out, best):
+def _shift(layer, primes, f, o, hw, objective, room, out, best):
     """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
     for d in range(DIMS):
         for i in range(primes.shape[1]):
@@ -459,7 +520,7 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
                         continue
                     f[a, d] //= q
                     f[b, d] *= q
-                    value = cost(layer, f, o, hw, objective, out)
+                    value = cost(layer, f, o, hw, objective, best, room, out)
                     if value < best * (1.0 - 1e-12):
                         best = value
                     else:
@@ -469,7 +530,7 @@ def _shift(layer, primes, f, o, hw, objective, out, best):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _exchange(layer, primes, f, o, hw, objective, out, best, every):
+def _exchange(layer, primes, f, o, hw, objective, room, out, best, every):
     """One sweep over pairs of moves in opposite directions between two places, taking every improvement: the pairs
     whose first move alone does not fit, which single moves cannot reach, or every pair."""
     for d in range(DIMS):
@@ -484,7 +545,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best, every):
                     f[a, d] //= q
                     f[b, d] *= q
                     kept = False
-                    if not every and cost(layer, f, o, hw, objective, out) < np.inf:
+                    if not every and _is_possible(layer, f, hw, room):
                         f[a, d] *= q
                         f[b, d] //= q
                         continue
@@ -497,7 +558,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best, every):
                                 continue
                             f[b, e] //= r
                             f[a, e] *= r
-                            value = cost(layer, f, o, hw, objective, out)
+                            value = cost(layer, f, o, hw, objective, best, room, out)
                             if value < best * (1.0 - 1e-12):
                                 best, kept = value, True
                                 break
@@ -512,7 +573,7 @@ def _exchange(layer, primes, f, o, hw, objective, out, best, every):
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _shift_and_reorder(layer, primes, f, o, hw, objective, out, best):
+def _shift_and_reorder(layer, primes, f, o, hw, objective, room, out, best):
     """One sweep over single moves in time, each together with any other order of one of the two outer levels."""
     for d in range(DIMS):
         for i in range(primes.shape[1]):
@@ -526,12 +587,14 @@ def _shift_and_reorder(layer, primes, f, o, hw, objective, out, best):
                     f[a, d] //= q
                     f[b, d] *= q
                     kept = False
-                    if cost(layer, f, o, hw, objective, out) < np.inf:
+                    if _is_possible(layer, f, hw, room):
                         for j in range(2 * len(ORDERS)):
                             slot, order = j // len(ORDERS), j % len(ORDERS)
+                            if SAME_ORDERS[_turning(f, slot), order] != order:
+                                continue
                             before = o[slot]
                             o[slot] = order
-                            value = cost(layer, f, o, hw, objective, out)
+                            value = cost(layer, f, o, hw, objective, best, room, out)
                             if value < best * (1.0 - 1e-12):
                                 best, kept = value, True
                             else:
@@ -542,25 +605,76 @@ def _shift_and_reorder(layer, primes, f, o, hw, objective, out, best):
     return best
 
 
+@njit(cache=True, error_model="numpy")
+def _copy(f, o, from_f, from_o):
+    """Make a mapping another one. Loops, because assignments to slices take seconds to compile."""
+    for place in range(PLACES):
+        for d in range(DIMS):
+            f[place, d] = from_f[place, d]
+    for slot in range(4):
+        o[slot] = from_o[slot]
+
+
+@njit(cache=True, error_model="numpy")
+def _equal(f, o, other_f, other_o):
+    for place in range(PLACES):
+        for d in range(DIMS):
+            if f[place, d] != other_f[place, d]:
+                return False
+    for slot in range(4):
+        if o[slot] != other_o[slot]:
+            return False
+    return True
+
+
+@njit(cache=True, error_model="numpy")
+def _digest(f, o):
+    """A number of a mapping, equal for equal ones."""
+    number = 1469598103934665603
+    for place in range(PLACES):
+        for d in range(DIMS):
+            number = (number ^ f[place, d]) * 1099511628211
+    for slot in range(4):
+        number = (number ^ o[slot]) * 1099511628211
+    return number
+
+
 @njit(cache=True, error_model="numpy", inline="always")
-def _descend(layer, primes, f, o, hw, objective, out, best, phase):
+def _descend(layer, primes, f, o, hw, objective, room, out, best, phase, digests, seen_f, seen_o, ends, known, end):
     """Local search to a mapping that no move improves: single moves and orders; from phase 1 on pairs of moves; in
-    phase 2 all pairs, and single moves together with another order."""
+    phase 2 all pairs, and single moves together with another order.
+
+    Where a step begins at a mapping from which an earlier descent of the phase went on, the end is that one's: returns its
+    number (else ``end``), the objective and how many steps are known. ``digests``, ``seen_f``, ``seen_o`` and ``ends`` hold
+    the mappings at which steps began and where these descents ended.
+    """
+    # What comes from the phase before has no single move left.
+    fresh = phase == 0
     while True:
+        digest = _digest(f, o)
+        for s in range(known):
+            if digests[s] == digest and ends[s] != end and _equal(seen_f[s], seen_o[s], f, o):
+                return ends[s], best, known
+        if known < len(digests):
+            digests[known], ends[known] = digest, end
+            _copy(seen_f[known], seen_o[known], f, o)
+            known += 1
         before = best
-        best = _shift(layer, primes, f, o, hw, objective, out, best)
-        best = _tune_orders(layer, f, o, hw, objective, out, best)
-        if best < before:
-            continue
+        if fresh:
+            best = _shift(layer, primes, f, o, hw, objective, room, out, best)
+            best = _tune_orders(layer, f, o, hw, objective, room, out, best)
+            if best < before:
+                continue
+        fresh = True
         if phase >= 1:
-            best = _exchange(layer, primes, f, o, hw, objective, out, best, phase == 2)
+            best = _exchange(layer, primes, f, o, hw, objective, room, out, best, phase == 2)
             if best < before:
                 continue
         if phase == 2:
-            best = _shift_and_reorder(layer, primes, f, o, hw, objective, out, best)
+            best = _shift_and_reorder(layer, primes, f, o, hw, objective, room, out, best)
             if best < before:
                 continue
-        return best
+        return end, best, known
 
 
 @njit(cache=True, error_model="numpy")
@@ -576,7 +690,7 @@ def _rank(order, count, value):
 
 
 @njit(cache=True, error_model="numpy")
-def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
+def _fill_in(layer, bounds, primes, option, hw, objective, room, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
     orders = np.zeros(4, np.int64)
@@ -584,18 +698,17 @@ def _fill_in(layer, bounds, primes, option, hw, objective, out, f, o, trial):
         for d in range(DIMS):
             trial[COLUMN, d] = option[0, d]
             trial[ROW, d] = option[1, d]
-        if _construct(layer, bounds, primes, trial, hw, template):
+        if _construct(layer, bounds, primes, trial, hw, template, room):
             orders[0] = TEMPLATES[template, 2, 0]
             orders[1] = orders[0]
             orders[2] = TEMPLATES[template, 2, 1]
             orders[3] = 2
-            value = cost(layer, trial, orders, hw, objective, out)
+            value = cost(layer, trial, orders, hw, objective, best, room, out)
             if value < best:
                 best = value
-                f[:] = trial
-                o[:] = orders
+                _copy(f, o, trial, orders)
     if best < np.inf:
-        best = _tune_orders(layer, f, o, hw, objective, out, best)
+        best = _tune_orders(layer, f, o, hw, objective, room, out, best)
     return best
 
 
@@ -611,6 +724,7 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     primes = np.zeros((DIMS, 10), np.int64)
     primes_of(bounds, primes)
     out = np.empty(2)
+    room = np.empty((2, DIMS), np.int64)
     trial = np.ones((PLACES, DIMS), np.int64)
     # One more than there are options: a single element in use, for buffers too small for all of them.
     count = len(options) + 1
@@ -619,28 +733,36 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     o = np.zeros((count, 4), np.int64)
     value = np.empty(count)
     order = np.empty(count, np.int64)
+    digests, ends = np.empty(STEPS, np.int64), np.empty(STEPS, np.int64)
+    seen_f, seen_o = np.empty((STEPS, PLACES, DIMS), np.int64), np.empty((STEPS, 4), np.int64)
     fits = False
     for i in range(count):
         order[i] = i
         value[i] = np.inf
         if i < count - 1 or not fits:
             option = options[i] if i < count - 1 else single
-            value[i] = _fill_in(layer, bounds, primes, option, hw, objective, out, f[i], o[i], trial)
+            value[i] = _fill_in(layer, bounds, primes, option, hw, objective, room, out, f[i], o[i], trial)
             fits = fits or value[i] < np.inf
     tried = count
     for phase in range(3):
         _rank(order, tried, value)
         tried = min(tried, starts if phase == 0 else (finals if phase == 1 else max(1, finals // 4)))
+        known = 0
         for k in range(tried):
             i = order[k]
             if value[i] < np.inf:
-                value[i] = _descend(layer, primes, f[i], o[i], hw, objective, out, value[i], phase)
+                end, reached, known = _descend(
+                    layer, primes, f[i], o[i], hw, objective, room, out, value[i], phase, digests, seen_f, seen_o, ends,
+                    known, i,
+                )
+                value[i] = value[end] if end != i else reached
+                if end != i:
+                    _copy(f[i], o[i], f[end], o[end])
     winner = order[0]
     for k in range(1, tried):
         if value[order[k]] < value[winner]:
             winner = order[k]
-    best_f[:] = f[winner]
-    best_o[:] = o[winner]
+    _copy(best_f, best_o, f[winner], o[winner])
     return value[winner]
 
 
@@ -758,13 +880,15 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
 
 
 @njit(cache=True, error_model="numpy")
-def rank_options(layer, options, samples, most):
+def rank_options(layer, options, samples, objective, most):
     """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
-    best for each sample, then the second best for each, and so on."""
+    best for each sample, then the second best for each, and so on. ``objective`` is EDP; as an argument, not as a constant, for
+    which all below would be compiled once more."""
     bounds = layer[:DIMS]
     primes = np.zeros((DIMS, 10), np.int64)
     primes_of(bounds, primes)
     out = np.empty(2)
+    room = np.empty((2, DIMS), np.int64)
     trial = np.ones((PLACES, DIMS), np.int64)
     f = np.ones((PLACES, DIMS), np.int64)
     o = np.zeros(4, np.int64)
@@ -773,7 +897,7 @@ def rank_options(layer, options, samples, most):
     value = np.empty(count)
     for s in range(len(samples)):
         for i in range(count):
-            value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], EDP, out, f, o, trial)
+            value[i] = _fill_in(layer, bounds, primes, options[i], samples[s], objective, room, out, f, o, trial)
             ranks[s, i] = i
         _rank(ranks[s], count, value)
     taken = np.zeros(count, np.bool_)
@@ -790,7 +914,7 @@ def rank_options(layer, options, samples, most):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def option_sets(first, last, layers, keys, samples, widest, least_share, most, sets, sizes):
+def option_sets(first, last, layers, keys, samples, objective, widest, least_share, most, sets, sizes):
     """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and
     ``sizes (k,)``."""
     for j in range(first, last):
@@ -799,6 +923,6 @@ def option_sets(first, last, layers, keys, samples, widest, least_share, most, s
         local[:, MESH_X] = keys[j, 1]
         local[:, MESH_Y] = keys[j, 2]
         options = spatial_options(layer[:DIMS], keys[j, 1], keys[j, 2], widest, least_share)
-        ranked = rank_options(layer, options, local, most)
+        ranked = rank_options(layer, options, local, objective, most)
         sizes[j] = len(ranked)
         sets[j, : len(ranked)] = ranked
