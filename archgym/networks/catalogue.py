@@ -142,6 +142,35 @@ def _mobilenet_v2(dense_depthwise: bool = False) -> list[Layer]:
     return [*layers, conv("last", 1280, 320, size, size, 1, 1), gemm("fc", 1, 1000, 1280)]
 
 
+def _mobilenet_v3_large() -> list[Layer]:
+    size, channels = 112, 16
+    layers = [conv("conv1", 16, 3, size, size, 3, 3, stride=2)]
+    # Filter, expanded and output channels, squeeze and excitation, stride (table 1 of Howard et al., ICCV 2019).
+    plan = (
+        (3, 16, 16, False, 1), (3, 64, 24, False, 2), (3, 72, 24, False, 1), (5, 72, 40, True, 2), (5, 120, 40, True, 1),
+        (5, 120, 40, True, 1), (3, 240, 80, False, 2), (3, 200, 80, False, 1), (3, 184, 80, False, 1),
+        (3, 184, 80, False, 1), (3, 480, 112, True, 1), (3, 672, 112, True, 1), (5, 672, 160, True, 2),
+        (5, 960, 160, True, 1), (5, 960, 160, True, 1),
+    )  # fmt: skip
+    for block, (kernel, wide, width, squeezes, stride) in enumerate(plan, start=1):
+        if wide != channels:
+            layers.append(conv(f"block{block}.expand", wide, channels, size, size, 1, 1))
+        size //= stride
+        layers.append(
+            conv(f"block{block}.depthwise", wide, wide, size, size, kernel, kernel, stride=stride, groups=wide)
+        )
+        if squeezes:
+            # A quarter of the channels, rounded to a multiple of eight.
+            squeezed = (wide // 4 + 4) // 8 * 8
+            layers += [
+                gemm(f"block{block}.squeeze", 1, squeezed, wide),
+                gemm(f"block{block}.excite", 1, wide, squeezed),
+            ]
+        layers.append(conv(f"block{block}.project", width, wide, size, size, 1, 1))
+        channels = width
+    return [*layers, conv("last", 960, 160, size, size, 1, 1), gemm("fc1", 1, 1280, 960), gemm("fc2", 1, 1000, 1280)]
+
+
 def _efficientnet_b0(rows: int = 224, columns: int = 224, input_channels: int = 3, classes: int = 1000) -> list[Layer]:
     rows, columns, channels = _half(rows), _half(columns), 32
     layers = [conv("stem", 32, input_channels, rows, columns, 3, 3, stride=2)]
@@ -296,6 +325,7 @@ _CNNS: dict[str, tuple[Callable[[], list[Layer]], str]] = {
     "resnet50": (_resnet50, "ResNet-50 v1.5, 224 x 224"),
     "mobilenet_v1": (_mobilenet_v1, "MobileNet v1, 224 x 224"),
     "mobilenet_v2": (_mobilenet_v2, "MobileNet v2, 224 x 224"),
+    "mobilenet_v3_large": (_mobilenet_v3_large, "MobileNet v3 Large, 224 x 224"),
     "efficientnet_b0": (_efficientnet_b0, "EfficientNet-B0, 224 x 224"),
 }
 _ARCHGYM: dict[str, tuple[Callable[[], list[Layer]], str]] = {

@@ -76,7 +76,6 @@ ORDERS = np.array(
 )
 
 
-
 def _same_orders() -> NDArray[np.int64]:
     """``(256, 8)``: for every set of dims that turn at a level (one bit a dim) the first order in which they turn alike."""
     table = np.empty((1 << DIMS, len(ORDERS)), np.int64)
@@ -752,8 +751,22 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
             i = order[k]
             if value[i] < np.inf:
                 end, reached, known = _descend(
-                    layer, primes, f[i], o[i], hw, objective, room, out, value[i], phase, digests, seen_f, seen_o, ends,
-                    known, i,
+                    layer,
+                    primes,
+                    f[i],
+                    o[i],
+                    hw,
+                    objective,
+                    room,
+                    out,
+                    value[i],
+                    phase,
+                    digests,
+                    seen_f,
+                    seen_o,
+                    ends,
+                    known,
+                    i,
                 )
                 value[i] = value[end] if end != i else reached
                 if end != i:
