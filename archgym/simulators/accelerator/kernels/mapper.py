@@ -616,13 +616,14 @@ def _copy(f, o, from_f, from_o):
 
 @njit(cache=True, error_model="numpy")
 def _equal(f, o, other_f, other_o):
+    """Whether two mappings are the same."""
+    for slot in range(4):
+        if o[slot] != other_o[slot]:
+            return False
     for place in range(PLACES):
         for d in range(DIMS):
             if f[place, d] != other_f[place, d]:
                 return False
-    for slot in range(4):
-        if o[slot] != other_o[slot]:
-            return False
     return True
 
 
