@@ -86,8 +86,8 @@ def bench(threads: int) -> Iterable[Figure]:
     yield Figure("mappings_per_s", _rate(mappings), "(mapping, layer)/s", threads)
     for name in ("alexnet", "resnet18", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0"):
         simulator = AcceleratorSimulator()
-        network = simulator.load_workload(name)
-        designs = simulator.space(network).sample(256 if len(network.merged().layers) < 20 else 32, 0)
+        network = networks.network(name)
+        designs = simulator.space(network).sample(32 if len(network.merged().layers) > 20 else 256, 0)
         simulator.evaluate(designs[:1], networks.network("bert_base_s128"))
         start = time.perf_counter()
         simulator.evaluate(designs, network)
