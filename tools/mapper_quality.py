@@ -93,7 +93,7 @@ def exhaustive(  # type: ignore[no-untyped-def]
     f = np.ones((kernel.PLACES, dims), np.int64)
     o = np.zeros(4, np.int64)
     o[3] = 2
-    out = np.empty(2)
+    out, room = np.empty(2), np.empty((2, dims), np.int64)
     best = incumbent
     at = np.zeros(2 * dims, np.int64)
     depth = 0
@@ -134,7 +134,7 @@ def exhaustive(  # type: ignore[no-untyped-def]
         at[depth] += 1
         for k in range(5):
             f[places[k], d] = time[choice, k]
-        if not kernel._fits(layer, f, hw):
+        if not kernel._fits(layer, f, hw, room):
             continue
         if depth < 2 * dims - 1:
             depth += 1
@@ -149,7 +149,7 @@ def exhaustive(  # type: ignore[no-untyped-def]
             for b in range(8 if turns_glb > 1 else 1):
                 for c in range(0, 4 if turns_pe > 1 else 1, 2):
                     o[0], o[1], o[2] = a, b, c
-                    value = kernel.cost(layer, f, o, hw, objective, out)
+                    value = kernel.cost(layer, f, o, hw, objective, np.inf, room, out)
                     if value < best:
                         best = value
     return best
@@ -228,7 +228,7 @@ def compare(pairs: int, seed: int = 0, effort: str = "effort2") -> list[Pair]:
     result = []
     code = mapper.goal_code("edp")
     cache = mapper.OptionCache()
-    out = np.empty(2)
+    out, room = np.empty(2), np.empty((2, 8), np.int64)
     for _ in range(pairs):
         layer, row = random_pair(rng)
         one = np.zeros(1, np.int64)
@@ -236,7 +236,7 @@ def compare(pairs: int, seed: int = 0, effort: str = "effort2") -> list[Pair]:
         numbers = mapper.layer_row(layer)
         ours = math.inf
         if found.found[0]:
-            ours = kernel.cost(numbers, found.factors[0], found.orders[0], row, code, out)
+            ours = kernel.cost(numbers, found.factors[0], found.orders[0], row, code, np.inf, room, out)
         best = exhaustive(numbers, row, code, ours, *_tables(layer.bounds), _TIME_PLACES)
         result.append(Pair(layer, row, ours, best))
     return result
