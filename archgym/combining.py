@@ -213,6 +213,9 @@ class Combined(Wrapped):
         for part in self._parts(workload).parts:
             self.whole.check_fidelity(part, fidelity)
 
+    def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
+        return None
+
     def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         canonical = self.space(workload).canonical(designs)
         return canonical, canonical

@@ -122,6 +122,9 @@ class Narrowed(Wrapped):
     def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[Any]:
         return self.whole.parent_seconds(self.lift(parents, workload), workload, fidelity)
 
+    def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
+        return self.whole.measured_as(self.lift(designs, workload), workload)
+
     def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         canonical = self.space(workload).canonical(designs)
         return canonical, canonical

@@ -379,6 +379,11 @@ class Simulator(ABC):
         canonical = self.space(workload).canonical(designs)
         return canonical, canonical
 
+    def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
+        """Labels ``(n,)`` of designs: those with equal labels share one measurement, so that a model that learnt one of them
+        knows the others, and none of them belongs into its test. None (the default) where equal canonical forms say all."""
+        return None
+
     @property
     def stands_for(self) -> Simulator:
         """The simulator whose answers these are meant to be: itself, but for proxies and other stand-ins."""

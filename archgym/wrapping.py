@@ -106,6 +106,9 @@ class Wrapped(Simulator):
     def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[Any]:
         return self.whole.parent_seconds(parents, workload, fidelity)
 
+    def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
+        return self.whole.measured_as(designs, workload)
+
     def reach(self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None) -> tuple[Designs, Designs]:
         return self.whole.reach(designs, workload, fidelity=fidelity)
 

@@ -1,5 +1,5 @@
-"""The models: boosted trees, a forest, an ensemble of networks, a Gaussian process. All map feature rows ``(n, f)`` to
-targets ``(n, m)``, are fixed by their seed, and are stored as plain arrays."""
+"""The models: boosted trees, a forest, an ensemble of networks, a Gaussian process, and one for neural cells. All map feature
+rows ``(n, f)`` to targets ``(n, m)``, are fixed by their seed, and are stored as plain arrays."""
 
 from __future__ import annotations
 
@@ -327,7 +327,62 @@ class GaussianProcess(Model):
         _need(good and all(a.dtype == np.float64 for a in (self._rows, self._theta, self._weights)), "shapes")
 
 
-MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess)}
+# --- cells ---------------------------------------------------------------------------------------------------------
+
+
+class Cells(Model):
+    """Ridge regression and boosted trees on the features of NAS-Bench-201 cells; for few labels."""
+
+    name = "cells"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "trees": 200, "leaves": 8, "learning_rate": 0.05, "min_leaf": 3, "feature_share": 0.3, "threads": 1,
+    }  # fmt: skip
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._trees = Boosting(**self.settings)
+        self._weights = np.empty((0, 0))
+        self._intercept, self._dead = np.empty((2, 0))
+
+    def fit(self, rows: Matrix, targets: Matrix, seed: int) -> None:
+        from archgym.proxies.cells import cell_features
+
+        try:
+            from sklearn.linear_model import RidgeCV
+        except ModuleNotFoundError:
+            raise MissingExtraError("the model 'cells'", "proxy", "scikit-learn is not installed") from None
+        x, dead = cell_features(rows)
+        self._dead = targets[dead].mean(axis=0) if dead.any() else targets.min(axis=0)
+        if not dead.all():  # which cells reach no output is known, and nothing is learnt from them about the others
+            x, targets = x[~dead], targets[~dead]
+        self._trees.fit(x, targets, seed)
+        ridge = RidgeCV(np.logspace(-1, 4, 12)).fit(x, targets)
+        self._weights = np.asarray(ridge.coef_, dtype=np.float64).reshape(targets.shape[1], -1)
+        self._intercept = np.broadcast_to(np.asarray(ridge.intercept_, dtype=np.float64), targets.shape[1:]).copy()
+
+    def predict(self, rows: Matrix) -> Matrix:
+        from archgym.proxies.cells import cell_features
+
+        x, dead = cell_features(rows)
+        # Not a matrix product: its last bits depend on the number of threads.
+        linear = np.stack([(x * weights).sum(axis=1) for weights in self._weights], axis=1) + self._intercept
+        return np.where(dead[:, None], self._dead, (self._trees.predict(x) + linear) / 2)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"weights": self._weights, "intercept": self._intercept, "dead": self._dead, **self._trees.arrays()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], features: int, targets: int) -> None:
+        from archgym.proxies.cells import width
+
+        self._weights = arrays.get("weights", np.empty((0, 0)))
+        self._intercept, self._dead = (arrays.get(name, np.empty(0)) for name in ("intercept", "dead"))
+        wide = width(features)
+        good = self._weights.shape == (targets, wide) and self._intercept.shape == self._dead.shape == (targets,)
+        _need(good and all(a.dtype == np.float64 for a in (self._weights, self._intercept, self._dead)), "shapes")
+        self._trees.restore(arrays, wide, targets)
+
+
+MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess, Cells)}
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

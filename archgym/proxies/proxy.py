@@ -56,6 +56,8 @@ class TrainingData:
         violation: ``(n,)`` names.
         low, high: ``(n, d)``, boxes of designs with the same results, see :meth:`archgym.simulator.Simulator.reach`;
             None where nobody asked the simulator.
+        label: ``(n,)``, equal where designs share one measurement, see :meth:`archgym.simulator.Simulator.measured_as`;
+            None where each has its own.
     """
 
     space: DesignSpace
@@ -68,6 +70,7 @@ class TrainingData:
     violation: NDArray[np.object_]
     low: Designs | None = None
     high: Designs | None = None
+    label: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.designs)
@@ -78,6 +81,7 @@ class TrainingData:
             self.space, self.workloads, self.designs[rows], self.workload[rows], self.weight[rows],
             {k: v[rows] for k, v in self.metrics.items()}, self.feasible[rows], self.violation[rows],
             None if self.low is None else self.low[rows], None if self.high is None else self.high[rows],
+            None if self.label is None else self.label[rows],
         )  # fmt: skip
 
     @property
@@ -424,8 +428,9 @@ def _within_reach(data: TrainingData, folds: NDArray[np.int64], seed: int) -> tu
 
 
 def _folds(data: TrainingData, seed: int) -> NDArray[np.int64]:
-    """Fold of each row; a design is in one fold on all workloads."""
-    _, group = np.unique(data.designs, axis=0, return_inverse=True)
+    """Fold of each row; a design is in one fold on all workloads, and so are those that share its measurement."""
+    alike = data.designs if data.label is None else data.label[:, None]
+    _, group = np.unique(alike, axis=0, return_inverse=True)
     group = group.ravel()
     order = np.random.default_rng([seed, 77]).permutation(int(group.max()) + 1)
     return np.asarray(order[group] % FOLDS)

@@ -250,10 +250,11 @@ class ProxySimulator(Simulator):
             low, high = (
                 np.concatenate([first, *(box[k] for box in again)]) for k, first in enumerate((old.low, old.high))
             )
+        designs = np.concatenate([p[0] for p in parts])
         data = TrainingData(
             self.proxy.space,
             {name: workloads[name] for name in names},
-            np.concatenate([p[0] for p in parts]),
+            designs,
             np.concatenate([p[1] for p in parts]),
             np.concatenate([p[2] for p in parts]),
             {name: np.concatenate([p[3][name] for p in parts]) for name in old.metrics},
@@ -261,6 +262,7 @@ class ProxySimulator(Simulator):
             np.concatenate([p[5] for p in parts]),
             low,
             high,
+            self.stands_for.measured_as(designs, workloads[names[0]]),
         )
         key = np.column_stack([data.workload, data.designs])
         _, first = np.unique(key, axis=0, return_index=True)

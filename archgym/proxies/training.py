@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archgym.datasets.dataset import Dataset
 from archgym.datasets.sampling import distinct
@@ -60,6 +61,7 @@ def from_evaluation(problem: Problem, designs: Designs, evaluation: Evaluation, 
         {name: evaluation.metrics[name][first] for name in metrics},
         evaluation.feasible[first],
         evaluation.violation[first],
+        label=problem.simulator.measured_as(canonical[first], problem.workload),
     )
 
 
@@ -80,6 +82,7 @@ def join(parts: Sequence[TrainingData]) -> TrainingData:
                 workloads[label] = workload
             own.append(list(workloads).index(label))
         index.append(np.array(own, dtype=np.int64)[part.workload])
+    low, high = boxes(parts)
     return TrainingData(
         parts[0].space,
         workloads,
@@ -89,8 +92,15 @@ def join(parts: Sequence[TrainingData]) -> TrainingData:
         {name: np.concatenate([p.metrics[name] for p in parts]) for name in parts[0].metrics},
         np.concatenate([p.feasible for p in parts]),
         np.concatenate([p.violation for p in parts]),
-        *boxes(parts),
+        low,
+        high,
+        _labels(parts),
     )
+
+
+def _labels(parts: Sequence[TrainingData]) -> NDArray[np.int64] | None:
+    labels = [part.label for part in parts if part.label is not None]
+    return np.concatenate(labels) if len(labels) == len(parts) else None
 
 
 def boxes(parts: Sequence[TrainingData]) -> tuple[Designs, Designs] | tuple[None, None]:
@@ -192,10 +202,13 @@ def train_on_problem(
 
 def held_out(problem: Problem, count: int, seed: int, exclude: Designs | None = None) -> Designs:
     """Uniform designs ``(m, d)``, m <= ``count``: those of ``count`` draws whose canonical form is not among
-    ``exclude`` (canonical designs)."""
+    ``exclude`` (canonical designs), nor measured together with one of them."""
     designs = problem.space.sample(count, np.random.default_rng([seed, 424242]))
     if exclude is None or not len(exclude):
         return designs
+    labels = problem.simulator.measured_as(designs, problem.workload)
+    if labels is not None:
+        return designs[~np.isin(labels, np.asarray(problem.simulator.measured_as(exclude, problem.workload)))]
     known = {row.tobytes() for row in np.ascontiguousarray(exclude, dtype=np.int64)}
     fresh = [row.tobytes() not in known for row in problem.space.canonical(designs)]
     return designs[np.array(fresh, dtype=bool)]

@@ -1,0 +1,71 @@
+"""Proxies of neural cells: nothing is tested on a cell that was trained together with one of the training set."""
+
+import numpy as np
+import pytest
+
+from archgym.errors import ArchGymError
+from archgym.problem import make_problem
+from archgym.proxies.models import make_model
+from archgym.proxies.proxy import _folds, load
+from archgym.proxies.training import evaluate, from_evaluation, held_out, train_on_problem
+from archgym.simulators.nas import cells
+
+pytest.importorskip("lightgbm")
+pytest.importorskip("sklearn")
+
+
+def class_of(problem, designs):
+    return cells.classes()[cells.codes(designs)]
+
+
+def test_classes_are_on_one_side_of_every_split():
+    problem = make_problem("nas/nb201-mnist1d")
+    designs = problem.space.sample(800, 0)
+    data = from_evaluation(problem, designs, problem.evaluate(designs)[0], ["accuracy_percent"])
+    labels, folds = class_of(problem, data.designs), _folds(data, 0)
+    assert len(np.unique(labels)) < len(labels), "some of these share a class"
+    for label in np.unique(labels):
+        assert len(set(folds[labels == label])) == 1
+    test = held_out(problem, 2000, 1, data.designs)
+    assert len(test) > 500 and not np.isin(class_of(problem, test), labels).any()
+    plain = make_problem("nas/nb201-mnist1d", only={"edge_01": ["none", "nor_conv_3x3"]})
+    narrow = held_out(plain, 500, 1, plain.space.sample(300, 2))
+    assert len(narrow) < 500
+
+
+@pytest.mark.slow
+def test_orders_cells_from_fifty_labels_better_than_boosted_trees():
+    problem, taus = make_problem("nas/nb201-mnist1d-v2"), {"cells": [], "boosting": []}
+    for model, found in taus.items():
+        for seed in range(2):
+            proxy = train_on_problem(
+                problem,
+                55,
+                seed=seed,
+                metrics=["accuracy_percent"],
+                model=model,
+                calibrate=False,
+                settings={"threads": 1},
+            )
+            test = held_out(problem, 1500, 1 + seed, proxy.training.designs)
+            said = evaluate(proxy, problem.workload, test, problem.evaluate(test)[0])
+            found.append(said["metrics"]["accuracy_percent"]["kendall_tau"])
+    assert np.mean(taus["cells"]) > np.mean(taus["boosting"]) + 0.05
+    assert np.mean(taus["cells"]) > 0.5
+
+
+def test_is_stored_and_read_back(tmp_path):
+    problem = make_problem("nas/nb201-mnist1d")
+    proxy = train_on_problem(problem, 60, metrics=["accuracy_percent"], model="cells", calibrate=False)
+    proxy.save(tmp_path / "x.proxy.npz")
+    again = load(tmp_path / "x.proxy.npz", lambda facts: problem.space)
+    designs = problem.space.sample(50, 3)
+    for name, mean in proxy.means(designs, problem.workload).items():
+        np.testing.assert_array_equal(mean, again.means(designs, problem.workload)[name])
+
+
+def test_refuses_what_is_no_cell():
+    with pytest.raises(ArchGymError, match="learns cells of NAS-Bench-201"):
+        make_model("cells").fit(np.random.default_rng(0).random((30, 40)), np.zeros((30, 1)), 0)
+    with pytest.raises(ArchGymError, match="learns cells of NAS-Bench-201"):
+        train_on_problem(make_problem("systolic/resnet18"), 40, model="cells", calibrate=False)
