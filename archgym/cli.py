@@ -579,15 +579,26 @@ def _print_best(problem: Problem, best: Any, account: Account) -> None:
 @click.option("--objectives", help="several objectives, separated by commas (one simulation serves all)")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=None, help="folder for the shards")
 @click.option("--update", type=click.Path(path_type=Path, dir_okay=False), help="optima table to put the result into")
+@click.option("--executor", default="serial", show_default=True, help="serial, processes[:N] or ray[:ADDRESS]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def enumerate_(
-    problem_name: str, objectives: str | None, folder: Path | None, update: Path | None, as_json: bool, **options: Any
+    problem_name: str,
+    objectives: str | None,
+    folder: Path | None,
+    update: Path | None,
+    executor: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Evaluate every design of PROBLEM's space (resumable) and print the optimum and quantiles of the reward."""
     from archgym.enumeration import enumerate_problem, update_optima
     from archgym.progress import count_progress
 
     problem = chosen_problem(problem_name, **options)
+    if executor != "serial":
+        from archgym.studies.spread import spread_by
+
+        problem = spread_by(executor, problem)
     texts = [text.strip() for text in (objectives or problem.objective.name).split(",")]
     folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
     asked = [problem_name, *(["--objectives", objectives] if objectives else [])]

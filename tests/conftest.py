@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Simulators that start programs have a store unasked; a test that wants one says so.
+os.environ["ARCHGYM_STORE"] = "off"
+
 REF = Path(os.environ.get("ARCHGYM_REF", Path(__file__).resolve().parents[2] / "shared" / "ref"))
 
 

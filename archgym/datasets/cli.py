@@ -130,18 +130,23 @@ def query_command(paths: tuple[Path, ...], sql: str, memory_limit: str, out: Pat
 @click.option("--objective", help="Objective of the rewards.")
 @click.option("--space", help="Design space.")
 @click.option("--fidelity", help="Fidelity.")
+@click.option("--executor", default="serial", show_default=True, help="serial, processes[:N] or ray[:ADDRESS].")
 @click.option("--seed", default=0, show_default=True)
 @_json
 @store_option
 def sample_command(
     problem: str, out: Path, count: int, method: str, near: Path | None, top: int, changes: int, objective: str | None,
-    space: str | None, fidelity: str | None, seed: int, as_json: bool,
+    space: str | None, fidelity: str | None, executor: str, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate sampled designs of PROBLEM into a new shard."""
     from archgym.agents.collect import collect
     from archgym.problem import make_problem
 
     made = make_problem(problem, objective=objective, space=space, fidelity=fidelity)
+    if executor != "serial":
+        from archgym.studies.spread import spread_by
+
+        made = spread_by(executor, made)
     result = collect(made, out, count=count, method=method, seed=seed, near=near, top=top, changes=changes)
     print_result(result, as_json, [f"{result['evaluations']:,} designs evaluated by {method} -> {result['files'][0]}"])
 

@@ -58,7 +58,8 @@ def open_store(path: Path | str) -> Store:
 def using(path: Path | str | None) -> Iterator[None]:
     """Inside, and in processes started inside, problems are made with the store at ``path``; with none where None."""
     before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "off" if path is None else str(path)
+    off = path is None or str(path).strip().lower() in OFF
+    os.environ[VARIABLE] = "off" if off else os.path.abspath(os.path.expanduser(str(path)))
     try:
         yield
     finally:
@@ -138,7 +139,7 @@ class Stored(Wrapped):
     def __init__(self, whole: Simulator, path: str) -> None:
         super().__init__(whole)
         self.path = path
-        self._contexts: dict[tuple[int, str | None, int | None], tuple[Workload, Context]] = {}
+        self._contexts: dict[tuple[Any, ...], tuple[Workload, Context]] = {}
         self._known: dict[str, Mapping[str, float]] = {}
 
     @property
@@ -149,7 +150,8 @@ class Stored(Wrapped):
         """What beside the design a result depends on: the identity that known optima and proxies have too, the parameters
         with their values (which the indices of a design mean), the metrics, and the seed where it matters."""
         matters = seed if self.whole.noisy(workload, fidelity) else None
-        key = (id(workload), fidelity, matters)
+        # A program may be built anew while this process lives.
+        key = (id(workload), fidelity, matters, *sorted(self.whole.programs.items()))
         if key not in self._contexts:
             about = {
                 **result_identity(self.whole, workload, fidelity),
@@ -186,7 +188,8 @@ class Stored(Wrapped):
         if len(new):
             for part, evaluation in self.whole.evaluate_parts(array[new], workload, fidelity=fidelity, seed=seed):
                 made = dict(zip([keys[row] for row in new[part]], _rows(evaluation, names), strict=True))
-                self.store.put(context, made)
+                if self.context(workload, fidelity, seed) is context:  # not built anew meanwhile
+                    self.store.put(context, made)
                 known.update(made)
         return _evaluation([known[key] for key in keys], names)
 

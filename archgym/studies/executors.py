@@ -11,25 +11,30 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
 from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
-from archgym.studies.workers import ATTEMPTS, THREAD_VARIABLES, lost_record
+from archgym.studies.workers import ATTEMPTS, LOST, THREAD_VARIABLES, lost_record
 from archgym.threads import usable_cores
 
 
 class Executor(Protocol):
-    """What a study needs of an executor."""
+    """What studies, enumerations and samples need of an executor."""
 
     def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
         """Do the runs of the study called ``name``; yield each record as it ends."""
+
+    def each(self, task: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """``task(job)`` of every job, wherever there is room: (index, result) in whatever order they end; :data:`LOST` stands
+        for the result of a job whose process died each time. Task, jobs and results are pickled."""
 
 
 def make_executor(text: str, workers: int | None = None, threads: int = 1) -> Executor:
@@ -82,6 +87,10 @@ class SerialExecutor:
         for run in runs:
             yield execute(run, study.shard(run) if logs else None, name)
 
+    def each(self, task: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        for i, job in enumerate(jobs):
+            yield i, task(job)
+
 
 class ProcessExecutor:
     """Runs in processes of this machine. A process that dies (out of memory, killed) costs only its present run, which
@@ -97,42 +106,63 @@ class ProcessExecutor:
             raise ArchGymError(f"workers is {workers}; expected a positive number")
         self.workers = workers or max(1, usable_cores() // threads)
         self.threads = threads
+        self._pool: ProcessPoolExecutor | None = None  # kept for the next batch: a process starts in seconds
 
     def run(self, runs: Sequence[RunSpec], study: Study, name: str, logs: bool) -> Iterator[dict[str, Any]]:
-        todo = deque(runs)
-        lost: dict[str, int] = {}
+        jobs = [(run, study.shard(run) if logs else None, name) for run in runs]
+        try:
+            for i, record in self.each(_execute, jobs):
+                yield lost_record(runs[i], name) if record is LOST else record
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the processes; the next jobs start others."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def each(self, task: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        todo = deque(range(len(jobs)))
+        lost: dict[int, int] = {}
         while todo:
             with thread_limit(self.threads):
-                pool = ProcessPoolExecutor(
+                pool = self._pool or ProcessPoolExecutor(
                     self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
                 )
-                running: dict[Future[dict[str, Any]], RunSpec] = {}
+                self._pool = pool
+                running: dict[Future[Any], int] = {}
                 try:
                     while todo or running:
                         # A short queue: what is queued when the pool breaks has to be given out again.
                         while todo and len(running) < 2 * self.workers:
-                            run = todo.popleft()
+                            i = todo.popleft()
                             try:
-                                running[pool.submit(execute, run, study.shard(run) if logs else None, name)] = run
+                                running[pool.submit(task, jobs[i])] = i
                             except BrokenProcessPool:
-                                todo.appendleft(run)
+                                todo.appendleft(i)
                                 raise
                         for future in wait(running, return_when=FIRST_COMPLETED).done:
-                            record = future.result()
-                            del running[future]
-                            yield record
+                            result = future.result()
+                            yield running.pop(future), result
                 except BrokenProcessPool:
-                    for future, run in running.items():
+                    self.close()
+                    for future, i in running.items():
                         if future.done() and future.exception() is None:
-                            yield future.result()
+                            yield i, future.result()
                             continue
-                        lost[run.id] = lost.get(run.id, 0) + 1
-                        if lost[run.id] <= ATTEMPTS * self.workers:
-                            todo.appendleft(run)
+                        lost[i] = lost.get(i, 0) + 1
+                        if lost[i] <= ATTEMPTS * self.workers:
+                            todo.appendleft(i)
                         else:
-                            yield lost_record(run, name)
-                finally:
-                    pool.shutdown(wait=True, cancel_futures=True)
+                            yield i, LOST
+                except BaseException:
+                    self.close()
+                    raise
+
+
+def _execute(job: tuple[RunSpec, Path | None, str]) -> dict[str, Any]:
+    return execute(*job)
 
 
 def end_with_parent() -> None:

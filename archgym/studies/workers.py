@@ -20,6 +20,13 @@ ATTEMPTS = 3
 """How often a run is started again that was lost with its process."""
 
 
+class Lost:
+    """Stands for a result that no process lived to give."""
+
+
+LOST = Lost()
+
+
 def lost_record(run: RunSpec, study: str) -> dict[str, Any]:
     """The record of a run whose process dies again and again."""
     return {

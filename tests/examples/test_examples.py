@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def run(name):
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} <= set(NEEDS) | {"rl_across_workloads"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= set(NEEDS) | {"rl_across_workloads", "own_c_program"}
 
 
 @pytest.mark.slow
@@ -91,3 +92,21 @@ def test_torch_model_to_accelerator():
 def test_training_with_another_library(name, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     assert np.isfinite(run(name))
+
+
+@pytest.mark.slow
+def test_own_c_program(tmp_path, monkeypatch):
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    assert len((EXAMPLES / "own_c_program.py").read_text().splitlines()) <= 60
+    monkeypatch.chdir(tmp_path)
+    from archgym.registry import SIMULATORS
+
+    for evaluations in (360, 0):
+        try:
+            done = run("own_c_program")
+        finally:
+            SIMULATORS.unregister("cache")
+        assert done.evaluations == evaluations
+        assert (tmp_path / "out-own-c-program" / "near.npz").is_file()
+        assert (done.study.folder / "report.html").is_file()

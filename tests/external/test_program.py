@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +25,7 @@ from archgym.testing import check_simulator
 from tests.bowl import BowlSimulator
 from tests.external.program_cases import MODES, Case, Function, Good
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
 
 
@@ -140,15 +144,18 @@ def test_another_program_is_another_simulator(log, tmp_path):
         tool.chmod(0o755)
         os.utime(tool, ns=(factor, factor))
 
-    def answer():
-        simulator = Stored(Tool(), str(tmp_path / "s.sqlite"))
+    kept = Stored(Tool(), str(tmp_path / "s.sqlite"))
+
+    def answer(simulator=None):
+        simulator = simulator or Stored(Tool(), str(tmp_path / "s.sqlite"))
         return simulator.evaluate(design(simulator), simulator.workloads()["light"]).metrics["time_ns"].tolist()
 
     write(10)
-    assert answer() == [40.0]
+    assert answer() == answer(kept) == [40.0]
     write(20)  # built anew, version forgotten
-    assert answer() == [80.0]
+    assert answer() == answer(kept) == [80.0]
     write(10)
+    assert answer(kept) == [40.0]
     assert answer() == [40.0]
 
 
@@ -283,3 +290,35 @@ def test_a_yardstick_may_be_left_out(log, tmp_path):
     assert row["random_median"] is None and row["samples"] == 0
     stats = json.loads(call("study", "stats", str(tmp_path / "out"), "--json").stdout)
     assert all(0 <= agent["untuned_regret_iqm"][0] <= 1 for agent in stats["agents"])
+
+
+# --- the tutorial ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_the_tutorial_of_the_docs(tmp_path):
+    text = (ROOT / "docs" / "own-program.md").read_text()
+    blocks = {kind: body for kind, body in re.findall(r"^```(c|py)\n(.*?)^```", text, flags=re.S | re.M)}
+    assert len(blocks["py"].splitlines()) <= 24
+    (tmp_path / "cache.c").write_text(blocks["c"])
+    (tmp_path / "cache_simulator.py").write_text(blocks["py"])
+    subprocess.run(["cc", "-O2", "-o", "cache", "cache.c"], cwd=tmp_path, check=True)
+    environment = {**os.environ, "ARCHGYM_STORE": str(tmp_path / "s.sqlite"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "cache_simulator.py", "run", "cache/far", "--agent", "random", "--budget", "7", "--json"]
+    answers = [
+        json.loads(
+            subprocess.run(
+                [*command, "--out", f"run-{i}"],
+                cwd=tmp_path,
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )["runs"][0]
+        for i in range(2)
+    ]
+    assert answers[0]["metrics"] == answers[1]["metrics"] and answers[1]["from_store"] == 7
+    best = answers[0]["design"]
+    assert answers[0]["metrics"]["area_um2"] == 1.5 * best["sets"] * best["ways"] + 20 * best["ways"]
+    assert answers[0]["metrics"]["misses"] >= 64  # each of the 64 lines once

@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -526,6 +526,7 @@ def _end_of(path: Path, most: int = OUTPUT_BYTES) -> str:
         return file.read().decode("utf-8", "replace")
 
 
+@lru_cache(maxsize=256)
 def _source(function: Any) -> str:
     try:
         return inspect.getsource(function)
