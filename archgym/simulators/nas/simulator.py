@@ -103,7 +103,7 @@ class NasSimulator(Simulator):
     """
 
     name = "nas"
-    version = "1"
+    version = "2"
     spaces = ("default",)
     fidelities = ("table", "formula", "zero-cost", "train", "supernet")
     default_objective = "accuracy"
