@@ -187,12 +187,13 @@ def split_command(
 @click.option("--licence", "--license", default="cc-by-4.0", show_default=True, help="For the metadata.")
 @click.option("--title", default="Design trials", show_default=True)
 @click.option("--episode-length", default=16, show_default=True, help="With minari.")
+@click.option("--action-mode", default="design", show_default=True, help="With minari: design, construct or edit.")
 @click.option("--root", type=click.Path(path_type=Path), help="With minari: its data folder.")
 @_trust
 @_json
 def export_command(
-    paths: tuple[Path, ...], out: str, kind: str, licence: str, title: str, episode_length: int, root: Path | None,
-    trust: bool, as_json: bool,
+    paths: tuple[Path, ...], out: str, kind: str, licence: str, title: str, episode_length: int, action_mode: str,
+    root: Path | None, trust: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the trials in another format."""
     from archgym.datasets import export
@@ -209,13 +210,15 @@ def export_command(
     elif kind == "minari":
         from archgym.envs.offline import to_minari
 
-        made = to_minari(paths, out, root=root, episode_length=episode_length, trust=trust)
+        made = to_minari(paths, out, root=root, episode_length=episode_length, action_mode=action_mode, trust=trust)
     else:
         raise UnknownNameError("format", kind, ("csv", "parquet", "minari", "huggingface", "croissant"))
     rows = made.get("rows", made.get("trials"))
     line = f"{rows:,} trials -> {made['out']}"
     if kind == "minari":
         line += f", the data set {made['dataset_id']} of {made['episodes']:,} episodes"
+        if made["simulated"]:
+            line += f"; {made['simulated']:,} designs between trials were simulated"
     print_result(made, as_json, [line])
 
 

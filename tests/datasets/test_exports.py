@@ -134,6 +134,59 @@ def test_minari_episodes_are_what_the_environment_shows(minari, tmp_path):
         assert truncated == (len(episode.actions) == 7)
 
 
+@pytest.mark.parametrize("mode", ["design", "construct", "edit"])
+def test_minari_in_every_action_mode_is_what_the_environment_shows(minari, tmp_path, mode):
+    """Stepping the recovered environment through every episode gives its observations and rewards, bit by bit."""
+    from archgym.envs.offline import to_minari
+
+    problem = make_problem("systolic/resnet18")
+    collect(problem, tmp_path / "t", count=30, method="agent:ga", seed=5)
+    made = to_minari(tmp_path / "t", f"archgym/mode-{mode}-v0", episode_length=7, action_mode=mode)
+    data = minari.load_dataset(f"archgym/mode-{mode}-v0")
+    environment = data.recover_environment()
+    assert environment.spec.max_episode_steps == (problem.space.dimension if mode == "construct" else 7)
+    space, steps = problem.space, 0
+    for episode in data.iterate_episodes():
+        options = None
+        if mode != "construct":
+            first = np.rint(episode.observations[0][: space.dimension] * np.maximum(space.nvec - 1, 1)).astype(np.int64)
+            options = {"design": first}
+        observation, _ = environment.unwrapped.reset(seed=0, options=options)
+        np.testing.assert_array_equal(observation, episode.observations[0])
+        for t, action in enumerate(episode.actions):
+            observation, reward, terminated, _, _ = environment.unwrapped.step(action)
+            np.testing.assert_array_equal(observation, episode.observations[t + 1])
+            assert reward == episode.rewards[t] and terminated == episode.terminations[t]
+            steps += 1
+    assert steps == made["steps"] == data.total_steps
+    if mode == "construct":
+        assert made["episodes"] == 30 and steps == 30 * space.dimension
+    if mode == "edit":
+        assert made["simulated"] > 0
+
+
+@pytest.mark.parametrize("mode", ["construct", "edit"])
+def test_d3rlpys_loader_takes_it(minari, tmp_path, mode):
+    pytest.importorskip("d3rlpy")
+    from d3rlpy.datasets import get_minari
+
+    from archgym.envs.offline import to_minari
+
+    collect(make_problem("systolic/resnet18"), tmp_path / "t", count=20, method="uniform", seed=1)
+    made = to_minari(tmp_path / "t", f"archgym/loaded-{mode}-v0", episode_length=6, action_mode=mode)
+    buffer, environment = get_minari(f"archgym/loaded-{mode}-v0")
+    assert buffer.transition_count == made["steps"] and len(buffer.episodes) == made["episodes"]
+    assert environment.spec.max_episode_steps == (7 if mode == "construct" else 6)
+
+
+def test_minari_says_what_an_action_mode_cannot_be(minari, tmp_path):
+    from archgym.envs.offline import to_minari
+
+    collect(make_problem("toy/light"), tmp_path / "t", count=10, method="uniform", seed=1)
+    with pytest.raises(ArchGymError, match="action mode"):
+        to_minari(tmp_path / "t", "archgym/x-v0", action_mode="sideways")
+
+
 def test_minari_takes_a_plain_name_and_leaves_the_registry_alone(minari, tmp_path):
     import gymnasium
     from click.testing import CliRunner

@@ -470,3 +470,23 @@ def test_the_shipped_recordings_are_what_they_claim() -> None:
         assert 5 < gap_ns < 20, (name, gap_ns)  # neither saturated on average nor idle
     folder = Path(__file__).parents[2] / "archgym/simulators/dram/data/traces"
     assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
+
+
+def test_an_ending_that_several_tools_use_gives_way_to_a_plain_first_line(tmp_path) -> None:
+    """USIMM's files are called .trc as DRAMSim3's are; comments before the first request may be of any length."""
+    comments = "".join(f"# {i} {'x' * 60}\n" for i in range(3000))
+    usimm = "4 R 0x10c40e80 0x40234a\n12 W 0x10c40f00\n"
+    dramsim3 = "0x1C4A3F40 READ 120\n0x1C4A3F80 WRITE 130\n"
+    for text, kind in (
+        (usimm, "usimm"),
+        (comments + usimm, "usimm"),
+        (dramsim3, "dramsim3"),
+        (comments + dramsim3, "dramsim3"),
+    ):
+        path = tmp_path / "mine.trc"
+        path.write_text(text)
+        for requests in (None, 1):
+            assert read_trace(path, requests=requests).description.startswith(f"{kind} trace")
+    path.write_text("something else\n")
+    with pytest.raises(ArchGymError, match=r"line 1.*0xADDRESS"):
+        read_trace(path)

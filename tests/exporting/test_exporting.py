@@ -219,6 +219,42 @@ def test_from_a_trace_to_a_dramsys_configuration_in_two_commands(tmp_path) -> No
     assert {name: controller[name] for name in best} == best
 
 
+MODEL = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.head = torch.nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.head(self.stem(x).mean((2, 3)))
+
+def net():
+    return Net(), torch.zeros(1, 3, 16, 16)
+"""
+
+
+def test_from_a_torch_model_to_timeloop_files_in_two_commands(tmp_path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "my_model.py").write_text(MODEL)
+    run = ["run", f"accelerator/torch:{tmp_path / 'my_model.py'}:net", "--agent", "random", "--budget", "12"]
+    result = CliRunner().invoke(main, [*run, "--out", str(tmp_path / "run"), "--json"])
+    assert result.exit_code == 0, result.output
+    best = json.loads(result.stdout)["runs"][0]["design"]
+    export = ["export", str(tmp_path / "run"), "--to", "timeloop", "-o", str(tmp_path / "out"), "--json"]
+    refused = CliRunner().invoke(main, export)
+    assert refused.exit_code == 2 and "--trust" in refused.output
+    result = CliRunner().invoke(main, [*export[:2], "--trust", *export[2:]])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["design"] == best
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["000-stem", "001-head"]
+    for name in ("architecture", "problem", "mapping", "ERT", "ART"):
+        assert yaml.safe_load((tmp_path / "out" / "000-stem" / f"{name}.yaml").read_text())
+
+
 def test_a_problems_optimum_a_trial_and_a_file_are_exported(tmp_path) -> None:
     problem = archgym.make_problem("systolic/resnet18", objective="edp")
     result = CliRunner().invoke(

@@ -182,14 +182,17 @@ def _behind_the_cache(
 
 def _format_of(path: Path, lines: Lines) -> Format:
     name = path.with_suffix("") if path.suffix in (".gz", ".xz") else path
-    for kind in FORMATS.values():
-        if name.suffix in kind.endings:
-            return kind
+    ending = next((kind for kind in FORMATS.values() if name.suffix in kind.endings), None)
+    if ending is not None and ending.binary:
+        return ending
     first = lines.first()
     words = first.split()
-    for kind in FORMATS.values():
-        if kind.matches is not None and words and kind.matches(first, words):
-            return kind
+    # Several tools use one ending (.trc): the first line decides where it is plainly another format's.
+    alike = [kind for kind in FORMATS.values() if kind.matches is not None and words and kind.matches(first, words)]
+    if ending is not None and (ending in alike or not alike or ending.matches is None):
+        return ending
+    if alike:
+        return alike[0]
     shown = first if len(first) <= 60 else first[:57] + "..."
     examples = ", ".join(repr(kind.example) for kind in list(FORMATS.values())[1:6] if kind.name != "rstl")
     raise ArchGymError(
