@@ -40,6 +40,8 @@ FORMATS: Mapping[str, Format] = {
 }  # fmt: skip
 """The formats by name, in the order in which a first line is tried."""
 
+SHARED_ENDINGS = (".trc",)
+"""Endings that several tools use: the first line decides where it is plainly another format's."""
 BYTES_A_REQUEST = 40
 """First guess at the text of a request, where only some are asked for."""
 
@@ -183,13 +185,12 @@ def _behind_the_cache(
 def _format_of(path: Path, lines: Lines) -> Format:
     name = path.with_suffix("") if path.suffix in (".gz", ".xz") else path
     ending = next((kind for kind in FORMATS.values() if name.suffix in kind.endings), None)
-    if ending is not None and ending.binary:
+    if ending is not None and name.suffix not in SHARED_ENDINGS:
         return ending
     first = lines.first()
     words = first.split()
-    # Several tools use one ending (.trc): the first line decides where it is plainly another format's.
     alike = [kind for kind in FORMATS.values() if kind.matches is not None and words and kind.matches(first, words)]
-    if ending is not None and (ending in alike or not alike or ending.matches is None):
+    if ending is not None and (ending in alike or not alike):
         return ending
     if alike:
         return alike[0]
