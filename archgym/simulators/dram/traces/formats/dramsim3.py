@@ -17,7 +17,7 @@ def _matches(line: str, words: list[str]) -> bool:
 
 
 def _read(lines: Lines, options: Options) -> Columns:
-    lines.cut(" \t", 3)
+    lines.cut(" \t", 3, comment="#")
     lines.stop_at(lines.tokens(3, 3, "'0xADDRESS READ|WRITE cycle' like '0x1C4A3F40 READ 120'"))
     write = lines.words(1, WORDS)
     address, address_fault = lines.numbers(0, "the address", hexadecimal=True)

@@ -32,7 +32,7 @@ def _matches(line: str, words: list[str]) -> bool:
 
 
 def _read(lines: Lines, options: Options) -> Columns:
-    lines.cut(" \t", 64)
+    lines.cut(" \t", 64, comment="#")
     text, end, count = lines.text, lines.end, lines.count
     lines.stop_at(lines.fault_where((count < 9) | (text[end[:, 0] - 1] != ord(":")), _EXPECTED))
     end[:, 0] -= 1
@@ -55,7 +55,7 @@ def _matches_packets(line: str, words: list[str]) -> bool:
 
 
 def _read_packets(lines: Lines, options: Options) -> Columns:
-    lines.cut(" \t", 7, field=",")
+    lines.cut(" \t", 7, comment="#", field=",")
     lines.stop_at(lines.tokens(5, 7, "'r|w,address,size,flags,tick' like 'r,1048576,64,0,500'"))
     write = lines.words(0, {"r": READ, "w": WRITE})
     address, address_fault = lines.numbers(1, "the address")

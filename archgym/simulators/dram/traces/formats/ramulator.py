@@ -85,7 +85,7 @@ def _read_vector(lines: Lines, options: Options) -> Columns:
     address_map = named_map(map_name, chip, ranks, channels)
     levels = ["channel", "rank", *(["bank_group"] if chip.bank_groups > 1 else []), "bank", "row", "column"]
     example = "R " + ",".join("0" for _ in levels)
-    lines.cut(" \t,", len(levels) + 1)
+    lines.cut(" \t,", len(levels) + 1, comment="#")
     lines.stop_at(
         lines.tokens(
             len(levels) + 1,
