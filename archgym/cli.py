@@ -28,6 +28,8 @@ from archgym.announcing import duration
 from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.files import kept_beside
+from archgym.locating import following
 from archgym.measure import default_reference
 from archgym.options import Option
 from archgym.problem import Problem, option_table, parse_name
@@ -375,7 +377,7 @@ def run(
         )
     if seed < 0:
         raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
-    problem = chosen_problem(problem_name, **options)
+    problem = _problem_of_run(problem_name, folder if resume else None, **options)
     limit: int | None = budget
     if budget_seconds is not None:
         check_seconds(budget_seconds, problem)
@@ -427,6 +429,20 @@ def run(
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
     if with_report:
         out.print(f"report: [bold]{summary['report']}[/bold]")
+
+
+def _problem_of_run(name: str, resumed: Path | None, **options: Any) -> Problem:
+    """The problem of a run; where one is gone on with, made from the files that it was begun with."""
+    if resumed is None:
+        return chosen_problem(name, **options)
+    with following(kept_beside([resumed / "trials" / "any"])):
+        problem = chosen_problem(name, **options)
+    for file, path in problem.files:
+        if str(path) != file and Path(file).exists():
+            err.print(
+                f"{file} has changed since; the run goes on with what it was, {path}", markup=False, soft_wrap=True
+            )
+    return problem
 
 
 def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from archgym.announcing import announce
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
 from archgym.errors import ArchGymError, quote, whole_number
+from archgym.files import keep_files
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -143,6 +144,7 @@ class Evaluator:
                 batches = self._stored(earlier, ("run", "study"))
         if not read_only:
             self._writer = ShardWriter(path, self._schema.schema, batches)
+            keep_files(path.parent, self.problem.files)
 
     def _stored(self, path: Path, free: Sequence[str]) -> list[pa.RecordBatch]:
         """The batches of a shard that this run goes on with, ready to be replayed; its metadata may differ in ``free``."""

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.announcing import Follow, announce
 from archgym.combining import Combined, parse_parts
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.locating import asked_for, following
 from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
 from archgym.options import Option, check_given, check_options, options_of, takes_any
@@ -81,6 +82,7 @@ class Problem:
             an equal problem in another process.
         space: the design space.
         metrics: the metrics of an evaluation, in order.
+        files: a user's own files that it was made from: as they were named, and where they were found.
     """
 
     def __init__(
@@ -97,6 +99,13 @@ class Problem:
         self.options: dict[str, Any] = self._all_options() if options is None else dict(options)
         self.space: DesignSpace = simulator.space(workload)
         self.metrics: tuple[Metric, ...] = simulator.metrics_for(workload)
+        said = f"{name} {json.dumps(self.options, default=str, ensure_ascii=False)}"
+        self.files: tuple[tuple[str, Path], ...] = tuple(
+            (file, path) for file, path in asked_for() if file and (f"file:{file}" in said or f"torch:{file}:" in said)
+        )
+        for file, path in self.files:
+            if str(path) != file:  # what was found elsewhere is still called what it was called
+                workload.name = workload.name.replace(str(path), file)
 
     def _all_options(self) -> dict[str, Any]:
         """The options that make this problem again where nobody said how it was made."""
@@ -303,7 +312,8 @@ def problem_of_options(name: Any, options: Any) -> Problem:
     """
     if not isinstance(name, str):
         raise ArchGymError(f"a problem is called {quote(name, 60)}; expected a name such as dram/gzip")
-    return make_problem(name, **check_options(options, quote(name, 80, marks=False)))
+    with following():
+        return make_problem(name, **check_options(options, quote(name, 80, marks=False)))
 
 
 def option_table(simulator: type[Simulator] | Simulator) -> dict[str, Option]:

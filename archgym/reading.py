@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_type_hints
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.locating import located
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +82,7 @@ def decode(content: bytes, where: str) -> str:
 
 def own_file(name: str) -> Path | None:
     """The path in ``file:PATH``, by which people name a file of their own where a name is expected; None for a name."""
-    return Path(name.removeprefix("file:")) if name.startswith("file:") else None
+    return located(name.removeprefix("file:")) if name.startswith("file:") else None
 
 
 def quote_path(path: object) -> str:

@@ -18,6 +18,9 @@ import pyarrow as pa
 
 from archgym.datasets.schema import FORMAT
 from archgym.errors import ArchGymError, quote
+from archgym.files import FOLDER as MADE_FROM
+from archgym.files import kept_beside
+from archgym.locating import lead_to
 from archgym.options import check_options
 from archgym.reading import checked, parse_json, quote_path
 from archgym.writing import replacing, unwritable
@@ -232,17 +235,25 @@ def read_shard(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch], bool]:
 
 
 def find_shards(path: Path) -> list[Path]:
-    """The trial files at ``path`` (a shard, a Parquet file, or a folder searched recursively), sorted by name."""
+    """The trial files at ``path`` (a shard, a Parquet file, or a folder searched recursively), sorted by name.
+
+    Problems that are made as these trials say (:func:`archgym.problem.problem_of_options`) find their files from then on.
+    """
     path = Path(path)
     if path.is_file():
+        lead_to(kept_beside([path]))
         return [path]
     if (path / UNFINISHED).exists():
         raise ArchGymError(f"{quote_path(path)} is not whole: what wrote it was killed; repeat that command")
     if not path.is_dir():
         raise ArchGymError(f"{path} does not exist; give a folder or file that 'archgym run' wrote")
-    shards = sorted(path.rglob(f"*{SUFFIX}"))
-    if not shards:
-        shards = sorted(path.rglob("*.parquet"))
+    shards = _below(path, SUFFIX) or _below(path, ".parquet")
     if not shards:
         raise ArchGymError(f"{path} holds no trials (*{SUFFIX} or *.parquet); run 'archgym run' first")
+    lead_to(kept_beside(shards))
     return shards
+
+
+def _below(folder: Path, suffix: str) -> list[Path]:
+    """Files of trials below a folder; what a run was made from is none."""
+    return [path for path in sorted(folder.rglob(f"*{suffix}")) if MADE_FROM not in path.relative_to(folder).parts]

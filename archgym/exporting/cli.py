@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
+from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
+from archgym.files import kept_beside
+from archgym.locating import following
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.quantities import quantity
 
@@ -135,9 +139,11 @@ def compare(name: str, which: str, from_: str | None, other: str, samples: int, 
     """Put a design of your own beside the best, metric by metric, and say how much of the space is better."""
     from archgym.exporting.source import compared, design_of_file, from_trials, of_problem
 
-    problem = chosen_problem(name, **options)
+    shards = find_shards(Path(other)) if other != "best" and Path(other).is_dir() else []
+    with following(kept_beside(shards)) if shards else nullcontext():
+        problem = chosen_problem(name, **options)
     mine, imported = design_of_file(which, problem, from_)
-    if other != "best" and Path(other).is_dir():
+    if shards:
         found, best = from_trials(Path(other), "best")
         if found.space.names != problem.space.names:
             raise ArchGymError(f"{other} holds runs on other parameters than {problem.name} has")

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.locating import located
 from archgym.networks.layers import Network
 
 _FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
@@ -52,7 +53,7 @@ def network_of(
     file, _, attribute = name.removeprefix("torch:").rpartition(":")
     if not file or not attribute:
         raise ArchGymError(f"{name!r} names no model in a file; {_FORM}")
-    path = Path(file)
+    path = located(file)
     try:
         resolved = path.resolve(strict=True)
         about = resolved.stat()

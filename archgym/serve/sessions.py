@@ -36,6 +36,8 @@ from archgym.datasets.problems import refuse_untrusted
 from archgym.datasets.shards import SUFFIX
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.files import kept_beside
+from archgym.locating import following
 from archgym.objective import Rewards
 from archgym.problem import Problem, problem_of_options
 from archgym.reading import checked, parse_json, read_json, read_json_lines
@@ -499,7 +501,8 @@ class Sessions:
                 f"the budget is {asked.budget:,}; this server allows at most {self.max_budget:,} evaluations"
             )
         self._refuse_full()
-        problem = self.make(asked.problem, asked.options)
+        with following(()):  # a new session takes files as they are now
+            problem = self.make(asked.problem, asked.options)
         stem = re.sub(r"[^a-z0-9]+", "-", problem.name.lower()).strip("-")[:40].strip("-") or "session"
         with self._lock:
             self._refuse_full()
@@ -543,7 +546,8 @@ class Sessions:
             with self._lock:
                 found = self._loaded.get(name)
             if found is None:
-                problem = self.make(facts.problem, facts.options)
+                with following(kept_beside([self._home / name / "trials" / name])):
+                    problem = self.make(facts.problem, facts.options)
                 with self._lock:
                     facts = self._facts[name]
                 session = self._session(facts, problem)

@@ -12,6 +12,8 @@ from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
+from archgym.files import kept_beside
+from archgym.locating import following
 from archgym.store.option import store_option
 from archgym.studies.spec import LOGS, load_spec, ready_studies
 
@@ -102,15 +104,16 @@ def run(
     folder = folder or Path("out") / f"study-{loaded.name}"
     made = make_executor(executor, workers, threads)
     try:
-        result = run_study(
-            loaded,
-            folder,
-            executor=made,
-            resume=resume,
-            limit=limit,
-            max_seconds=60 * max_minutes if max_minutes is not None else None,
-            console=None if as_json else err,
-        )
+        with following(kept_beside(folder.glob("runs/*/*")) if resume else ()):
+            result = run_study(
+                loaded,
+                folder,
+                executor=made,
+                resume=resume,
+                limit=limit,
+                max_seconds=60 * max_minutes if max_minutes is not None else None,
+                console=None if as_json else err,
+            )
     except KeyboardInterrupt:
         err.print(f"stopped; archgym study run {spec} --out {folder} --resume goes on", soft_wrap=True)
         raise SystemExit(130) from None
@@ -232,8 +235,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
             else " (no test below ten problems)"
         )
         out.print(f"Mean ranks over {ranked['problems']} problems: {line}{test}")
-    # The claims are about a lottery: agents with many settings each.
-    if summary["claims"] and sum(row["settings"] >= 4 for row in summary["agents"]) > 1:
+    if summary["claims"]:
         out.print("\n[bold]Claims of the ArchGym abstract, in this study[/bold]")
         for claim in summary["claims"]:
             out.print(f"[bold]{claim['verdict'].upper()}[/bold]: {claim['claim']}\n    {claim['evidence']}")

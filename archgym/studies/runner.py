@@ -11,6 +11,8 @@ from archgym.agents.base import make_agent
 from archgym.agents.search import RunResult, search
 from archgym.datasets.shards import SUFFIX
 from archgym.errors import ArchGymError
+from archgym.files import kept_beside
+from archgym.locating import following
 from archgym.problem import Problem
 from archgym.studies.spec import RunSpec, problem_of
 
@@ -34,7 +36,8 @@ def execute(run: RunSpec, log: Path | None, study: str = "") -> dict[str, Any]:
     """
     record: dict[str, Any] = {"run": run.id, "study": study, "problem_key": run.problem_key, **run.as_dict()}
     try:
-        problem = problem_of(run)
+        with following(kept_beside([log]) if log is not None else ()):
+            problem = problem_of(run)
         earlier = smaller_budget(run, log) if log is not None and not log.exists() else None
         try:
             result = _search(run, problem, log, study, earlier)

@@ -26,6 +26,7 @@ LAYERS = (
         "caching",
         "_version",
         "deprecation",
+        "locating",
         "extras",
         "files",
         "hashing",
