@@ -223,7 +223,7 @@ from archgym.agents import make_agent, search
 problem = make_problem("bowl/deep")
 {before}
 def slow(evaluator):
-    print(evaluator.trials, flush=True)
+    print(evaluator.used, flush=True)
     time.sleep(0.01)
 search(problem, make_agent("ga", problem, 7), 150, log={log!r}, resume=True, batch=4, on_trials=slow)
 """
