@@ -175,7 +175,10 @@ def known_optimum(problem: Problem) -> Optimum | None:
         )
         return _within(known_optimum(whole), problem)
     simulator = problem.simulator.stands_for
-    path = inspect.getfile(type(simulator))
+    try:
+        path = inspect.getfile(type(simulator))
+    except (OSError, TypeError):  # a class that was typed at a prompt
+        return None
     table = Path(path).with_name("optima.json")
     if not table.is_file():
         return None

@@ -167,6 +167,7 @@ BENCHES = Registry(
         "agents": "archgym.agents.bench:bench",
         "proxy": "archgym.proxies.bench:bench",
         "env": "archgym.envs.bench:bench",
+        "store": "archgym.store.bench:bench",
         "ui": "archgym.ui.bench:bench",
     },
 )
