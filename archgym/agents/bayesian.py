@@ -1,4 +1,5 @@
-"""Bayesian optimisation on scikit-optimize: a Gaussian process or a forest, expected improvement, several designs a fit."""
+"""Bayesian optimisation: a Gaussian process over mixed parameters, or scikit-optimize's process or forest; expected
+improvement, several designs a fit."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.mixed_gp import MixedGP
 from archgym.agents.moves import Mover, first_seen
+from archgym.agents.starting import allowed, first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 Array = NDArray[np.float64]
+
+ROUNDS = 3
+"""Rounds of local search for the best acquisition."""
+TOP = 10
+"""Designs around which it, and the search for candidates, look."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,9 @@ class BayesianHyperparameters(Hyperparameters):
     """Of Bayesian optimisation."""
 
     surrogate: str = hyper(
-        "gp", choices=("gp", "forest"), doc="the model: a Gaussian process or extremely randomised trees"
+        "mixed",
+        choices=("mixed", "gp", "forest"),
+        doc="the model: a Gaussian process with a length scale a parameter; scikit-optimize's process or extremely randomised trees",
     )
     acquisition: str = hyper(
         "ei", choices=("ei", "pi", "ucb"), doc="expected or probable improvement, or upper confidence bound"
@@ -37,7 +47,13 @@ class BayesianHyperparameters(Hyperparameters):
         high=5.0,
         doc="ei, pi: improvement asked for; ucb: deviations added to its base of 1; in standard units",
     )
-    initial: int = hyper(20, low=2, high=1000, log=True, doc="uniform designs before the first fit")
+    initial: int = hyper(
+        10,
+        low=2,
+        high=1000,
+        log=True,
+        doc="designs before the first fit: of Latin hypercubes, for scikit-optimize's models uniform",
+    )
     batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit")
     points: int = hyper(
         200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
@@ -60,12 +76,18 @@ class Surrogate(Protocol):
 
 
 class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
-    """Fits a model to the trials so far, and suggests the designs that maximise the acquisition among uniform
-    candidates and neighbours of the best designs. After each suggestion of a batch the model is updated as if its
-    mean had been observed there (kriging believer), so that the batch spreads.
+    """Fits a model to the trials so far, and suggests the designs that maximise the acquisition. After each suggestion of a
+    batch the model is updated as if its mean had been observed there (kriging believer), so that the batch spreads.
 
-    The model never sees the raw penalty of infeasible designs: rewards are standardised by the feasible ones and
-    clipped from below. It learns from canonical designs; no design is suggested twice.
+    With the model ``mixed`` (the default): a Gaussian process with a length scale a parameter (:mod:`archgym.agents.mixed_gp`),
+    two of which take turns, one that expects smooth functions of few parameters and one that expects rough ones; rewards
+    below the median count by rank; candidates are canonical designs that keep the declared constraints, uniform ones and
+    changes of the best trials, improved by local search; where trials were infeasible for reasons that are not declared, the
+    improvement is weighed by the chance of being feasible. ``gp`` and ``forest`` are scikit-optimize's models over
+    uniform candidates and neighbours of the best, as they were.
+
+    The model never sees the raw penalty of infeasible designs, learns from canonical designs, and no design is suggested
+    twice.
     """
 
     name = "bo"
@@ -82,7 +104,10 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         self._near, self._one = Mover(self.space, reach=0.2), Mover(self.space)
         self._model: Any = self._make_model()
 
-    def _make_model(self) -> Surrogate:
+    def _make_model(self) -> Any:
+        if self.p.surrogate == "mixed":
+            self._turns = [MixedGP(self.space), MixedGP(self.space, rough=True)]
+            return self._turns[0]
         return GaussianProcess(self.rng) if self.p.surrogate == "gp" else Forest(self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
@@ -93,6 +118,8 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
 
     def propose(self) -> Designs:
+        if isinstance(self._model, MixedGP):
+            return self._propose_mixed()
         if len(self._rewards) < 2:
             return self.space.sample(self.p.initial, self.rng)
         candidates = self._candidates()
@@ -103,6 +130,116 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
             warnings.simplefilter("ignore")
             chosen = self._acquire(candidates)
         return candidates[chosen]
+
+    # --- the model of mixed parameters ---------------------------------------------------------------------------
+
+    def _propose_mixed(self) -> Designs:
+        if not len(self._rewards):
+            return first_designs(self.space, self.p.initial, self.rng)
+        with _thread_pools().limit(limits=1):
+            chosen = self._search_acquisition()
+        return chosen if len(chosen) else self.space.sample(self.p.batch, self.rng)
+
+    def _search_acquisition(self) -> Designs:
+        """The designs of a batch: local search for the best acquisition among unseen designs that keep the constraints,
+        then one after the other, each believed before the next is chosen."""
+        self._turns.reverse()
+        self._model = self._turns[0]
+        rows = self._shown()
+        y = self._warped()[rows]
+        self._model.fit(self._designs[rows], y)
+        feasible = self._feasible[rows]
+        self._chance = self._model.solved(feasible - feasible.mean()) if not feasible.all() and feasible.any() else None
+        self._share = float(feasible.mean())
+        best = float(y[feasible].max()) if feasible.any() else float(y.max())
+        pool, score = self._scored(self._spread(), best)
+        for _ in range(ROUNDS if len(pool) else 0):
+            top = pool[np.argsort(-score, kind="stable")[:TOP]]
+            near, found = self._scored(self._unseen(self._around(top, self.p.candidates // 3), pool), best)
+            pool, score = np.concatenate([pool, near]), np.concatenate([score, found])
+        kept = np.argsort(-score, kind="stable")[: max(100, 4 * self.p.batch)]
+        return self._batch(pool[kept], best)
+
+    def _batch(self, pool: Designs, best: float) -> Designs:
+        if not len(pool):
+            return pool
+        mean, deviation = self._model.predict(pool)
+        chance = self._feasibility()
+        chosen: list[int] = []
+        for _ in range(min(self.p.batch, len(pool))):
+            score = self._value(mean, deviation, best) + chance
+            score[chosen] = -np.inf
+            chosen.append(int(np.argmax(score)))
+            best = max(best, float(mean[chosen[-1]]))
+            if len(chosen) < self.p.batch:
+                deviation = self._model.believe(chosen[-1])
+        return pool[chosen]
+
+    def _scored(self, pool: Designs, best: float) -> tuple[Designs, Array]:
+        if not len(pool):
+            return pool, np.empty(0)
+        mean, deviation = self._model.predict(pool)
+        return pool, self._value(mean, deviation, best) + self._feasibility()
+
+    def _value(self, mean: Array, deviation: Array, best: float) -> Array:
+        """The acquisition on a scale on which the chance of being feasible is added: a logarithm."""
+        if self.p.acquisition == "ucb":
+            return np.asarray(mean + (1.0 + self.p.explore) * deviation)
+        z = (mean - best - self.p.explore) / deviation
+        if self.p.acquisition == "pi":
+            return np.asarray(norm.logcdf(z))
+        return log_improvement(z) + np.log(deviation)
+
+    def _feasibility(self) -> Array | float:
+        """Logarithm of the chance that the remembered points are feasible, by the rewards' model; 0 where all were."""
+        if self._chance is None:
+            return 0.0
+        return np.asarray(np.log(np.clip(self._model.other(self._chance) + self._share, 0.01, 1.0)))
+
+    def _warped(self) -> Array:
+        """Rewards as the model sees them: by rank below the median, so that the bad tail weighs nothing, and to scale
+        above it (Vizier's half-rank warping); mean 0 and deviation 1. Infeasible trials are in the middle of the bad."""
+        good = self._rewards[self._feasible] if self._feasible.any() else self._rewards
+        middle = float(np.median(good))
+        above = good[good > middle] - middle
+        spread = float(np.sqrt(np.mean(above**2))) if len(above) else 1.0
+        ranks = np.searchsorted(np.sort(good), self._rewards, side="left") + 0.5
+        low = norm.ppf(np.minimum(ranks / len(good), 0.5))
+        y = np.where(self._rewards > middle, (self._rewards - middle) / spread, low)
+        y = np.where(self._feasible, y, -0.7)
+        return np.asarray((y - y.mean()) / (y.std() or 1.0))
+
+    def _spread(self) -> Designs:
+        """Unseen designs: uniform ones, and changes of the best trials, from one parameter to many."""
+        n = self.p.candidates
+        best = self._designs[np.argsort(-self._rewards, kind="stable")[:TOP]]
+        pool = np.concatenate([first_designs(self.space, n // 3, self.rng), self._around(best, n - n // 3)])
+        kept = self._unseen(pool)
+        return kept if len(kept) else self._unseen(pool, keep=False)
+
+    def _around(self, best: Designs, count: int) -> Designs:
+        """``count`` changes of designs, more of the first: half of them in one parameter, a half of these by a step."""
+        start = best[np.minimum(self.rng.geometric(0.3, count) - 1, len(best) - 1)]
+        changes = np.minimum(self.rng.geometric(0.5, count), self.space.dimension)
+        moved = start.copy()
+        for k in range(1, int(changes.max(initial=0)) + 1):
+            rows = np.flatnonzero(changes >= k)
+            # (A parameter may be drawn twice: then one fewer is changed.)
+            near = self.rng.random(len(rows)) < 0.5
+            moved[rows[near]] = self._near(moved[rows[near]], 1, self.rng)
+            moved[rows[~near]] = self._one(moved[rows[~near]], 1, self.rng)
+        return moved
+
+    def _unseen(self, pool: Designs, other: Designs | None = None, keep: bool = True) -> Designs:
+        """The canonical forms of ``pool`` that ``keep`` the constraints, each once, without trials and ``other`` designs."""
+        pool = self.space.canonical(pool)
+        known = set(self._seen)
+        if other is not None:
+            known.update(_keys(other))
+        pool = pool[allowed(self.space, pool)] if keep else pool
+        return pool[first_seen(_keys(pool), known)]
+
+    # --- scikit-optimize's models --------------------------------------------------------------------------------
 
     def _acquire(self, candidates: Designs) -> list[int]:
         rows = self._shown()
@@ -165,6 +302,16 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         known = set(self._seen)
         rows = first_seen(_keys(pool), known)
         return pool[rows]
+
+
+def log_improvement(z: Array) -> Array:
+    """Logarithm of the expected improvement of a standard normal beyond -z, exact where the improvement itself is zero in
+    floats (Ament et al., 2023). Shape of ``z``."""
+    result = np.log(np.maximum(norm.pdf(z) + z * norm.cdf(z), 1e-300))
+    far = z < -6.0
+    # pdf(z) / z^2 (1 - 3 / z^2 ...), the tail's series.
+    result[far] = norm.logpdf(z[far]) - 2.0 * np.log(-z[far]) + np.log1p(-3.0 / z[far] ** 2)
+    return np.asarray(result)
 
 
 @cache

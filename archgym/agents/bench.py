@@ -25,17 +25,17 @@ REPEATS = 5
 
 def bench(threads: int) -> Iterable[Figure]:
     """The figures: ``us_per_evaluation/<agent>`` (the best of five runs of 4,096 evaluations, asks of up to 1,024) and
-    ``seconds_per_suggestion/bo@500`` (with 500 trials known, by the batch that the agent suggests by default)."""
+    ``seconds_per_suggestion/bo@500``, ``@1000`` (with so many trials known, by the batch that the agent suggests by default)."""
     problem = make_problem(PROBLEM)
     for name in QUICK:
         cls = load_agent(name)
         assert issubclass(cls, Agent)  # all of QUICK speak ask/tell
         seconds = min(agent_seconds(cls(problem, seed), EVALUATIONS) for seed in range(REPEATS))
         yield Figure(f"us_per_evaluation/{name}", 1e6 * seconds / EVALUATIONS, "us", threads)
-    for surrogate in ("gp", "forest"):
-        label = "bo" if surrogate == "gp" else f"bo-{surrogate}"
-        figure = f"seconds_per_suggestion/{label}@500"
-        yield Figure(figure, seconds_per_suggestion(problem, surrogate, 500), "s", threads)
+    for surrogate, known in (("mixed", 500), ("mixed", 1000), ("gp", 500), ("forest", 500)):
+        label = "bo" if surrogate == "mixed" else f"bo-{surrogate}"
+        figure = f"seconds_per_suggestion/{label}@{known}"
+        yield Figure(figure, seconds_per_suggestion(problem, surrogate, known), "s", threads)
 
 
 def agent_seconds(agent: Agent[Any], budget: int) -> float:

@@ -1,4 +1,4 @@
-"""The forest's one walk over its trees gives what scikit-optimize's own methods give."""
+"""The models of Bayesian optimisation give what their formulas and libraries give."""
 
 from __future__ import annotations
 
@@ -23,3 +23,109 @@ def test_the_forest_predicts_what_the_library_does(n: int, features: int):
     np.testing.assert_array_equal(mean, expected[0])
     np.testing.assert_array_equal(deviation, expected[1])
     np.testing.assert_array_equal(forest._leaves, forest._model.apply(points))
+
+
+def _mixed():
+    from archgym.space import DesignSpace, Parameter
+
+    return DesignSpace(
+        [
+            Parameter("size", (1, 2, 4, 8, 16)),
+            Parameter("policy", ("open", "closed", "adaptive"), ordered=False),
+            Parameter("flag", (False, True), ordered=False),
+            Parameter("fixed", (3,)),
+            Parameter("kind", ("a", "b", "c", "d"), ordered=False),
+        ]
+    )
+
+
+@pytest.mark.parametrize("rough", [False, True])
+def test_the_mixed_process_descends_its_own_gradient(rough):
+    from archgym.agents.mixed_gp import MixedGP
+
+    rng = np.random.default_rng(0)
+    space = _mixed()
+    model = MixedGP(space, rough)
+    x = model.features(np.unique(space.sample(40, 1), axis=0))
+    y = rng.normal(size=len(x))
+    log = model._log + rng.normal(size=len(model._log)) * 0.5
+    step = 1e-5
+    numeric = [
+        (model._loss(log + e, x, y)[0] - model._loss(log - e, x, y)[0]) / (2 * step) for e in np.eye(len(log)) * step
+    ]
+    np.testing.assert_allclose(model._loss(log, x, y)[1], numeric, rtol=1e-5, atol=1e-6)
+
+
+def test_the_mixed_process_predicts_what_the_formulas_say():
+    from archgym.agents.mixed_gp import ROOT5, MixedGP
+
+    space = _mixed()
+    designs = np.unique(space.sample(60, 2), axis=0)
+    y = np.sin(designs.sum(axis=1).astype(float))
+    y = (y - y.mean()) / y.std()
+    model = MixedGP(space)
+    model.fit(designs, y)
+    points = space.sample(30, 3)
+    mean, deviation = model.predict(points)
+    scales = np.exp(model._log[: space.dimension])
+    ordered = np.array([p.ordered for p in space.parameters])
+
+    def kernel(a, b):
+        apart = np.where(ordered, (a[:, None] - b) / np.maximum(space.nvec - 1, 1), (a[:, None] != b).astype(float))
+        r = ROOT5 * np.sqrt(((apart / scales) ** 2).sum(axis=2))
+        return model._signal * (1 + r + r * r / 3) * np.exp(-r)
+
+    inverse = np.linalg.inv(kernel(designs, designs) + model._noise * np.eye(len(y)))
+    cross = kernel(points, designs)
+    np.testing.assert_allclose(mean, cross @ inverse @ (y - y.mean()) + y.mean(), atol=1e-5)
+    variance = model._signal - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    np.testing.assert_allclose(deviation**2, np.maximum(variance, 1e-12), atol=1e-5)
+    # Believing a point is observing its mean there.
+    believed = model.believe(7)
+    more = np.concatenate([designs, points[7:8]])
+    inverse = np.linalg.inv(kernel(more, more) + model._noise * np.eye(len(more)))
+    cross = kernel(points, more)
+    expected = model._signal - np.einsum("ij,jk,ik->i", cross, inverse, cross)
+    np.testing.assert_allclose(believed**2, np.maximum(expected, 1e-12), atol=1e-5)
+
+
+def test_the_logarithm_of_the_improvement_has_no_floor():
+    from archgym.agents.bayesian import log_improvement
+
+    z = np.array([-40.0, -12.0, -6.1, -5.9, -1.0, 0.0, 3.0])
+    found = log_improvement(z.copy())
+    assert np.isfinite(found).all() and (np.diff(found) > 0).all()
+    from scipy.integrate import quad
+    from scipy.stats import norm
+
+    for value, expected in zip(z[2:], found[2:], strict=True):
+        integral = quad(lambda u, v=value: u * norm.pdf(u - v), 0.0, 12.0, epsabs=0.0)[0]
+        assert expected == pytest.approx(np.log(integral), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["synthetic/packing", "soc/audio_decoder"])
+def test_bo_keeps_to_canonical_designs_that_the_constraints_allow(name):
+    from archgym.agents import make_agent
+    from archgym.problem import make_problem
+
+    problem = make_problem(name)
+    agent, seen = make_agent("bo", problem, 0), []
+    while len(seen) < 40:
+        designs = agent.ask(64)
+        if seen:  # (the first designs are drawn, not chosen)
+            assert np.array_equal(designs, problem.space.canonical(designs))
+        assert (problem.space.violations(designs) == "").all()
+        seen += [row.tobytes() for row in problem.space.canonical(designs)]
+        agent.tell(designs, *problem.evaluate(designs))
+    assert len(set(seen)) == len(seen)
+
+
+def test_bo_holds_where_a_design_has_56_parameters():
+    from archgym.agents import make_agent, search
+    from archgym.problem import make_problem
+
+    problem = make_problem("soc/audio_decoder")
+    best = [search(problem, make_agent("bo", problem, seed), 80).best.reward for seed in range(3)]
+    drawn = np.sort(problem.evaluate(problem.space.sample(4000, 0))[1])
+    # As good as the best of a thousand uniform designs.
+    assert np.median(best) >= drawn[-4]
