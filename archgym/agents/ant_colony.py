@@ -9,6 +9,7 @@ import numpy as np
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Stagnation
+from archgym.agents.starting import INFORMED, Fresh
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -18,7 +19,7 @@ from archgym.space import Designs
 class AntColonyHyperparameters(Hyperparameters):
     """Of the ant colony."""
 
-    ants: int = hyper(32, low=1, high=1024, log=True, doc="ants (designs) an iteration")
+    ants: int = hyper(16, low=1, high=1024, log=True, doc="ants (designs) an iteration")
     evaporation: float = hyper(
         0.1, low=0.001, high=0.9, log=True, doc="share of the pheromone that is lost an iteration"
     )
@@ -32,6 +33,7 @@ class AntColonyHyperparameters(Hyperparameters):
     patience: int = hyper(
         3, low=1, high=1000, log=True, doc="iterations without new designs after which a new colony starts"
     )
+    informed: bool = hyper(True, choices=(True, False), doc=INFORMED)
     floor: float = hyper(
         0.02, low=0.0001, high=1.0, log=True, doc="least pheromone of a choice, as a share of an even spread"
     )
@@ -60,6 +62,7 @@ class AntColony(GenerationalAgent[AntColonyHyperparameters]):
         self.pheromone = self._even.copy()
         self._best: tuple[float, Designs] | None = None
         self._stagnates = Stagnation(self.p.patience)
+        self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
 
     def propose(self) -> Designs:
         n, d = self.p.ants, self.space.dimension
@@ -71,10 +74,11 @@ class AntColony(GenerationalAgent[AntColonyHyperparameters]):
             ants[:, j] = np.searchsorted(cumulative[j], draw[:, j], side="right")
         np.minimum(ants, self.space.nvec - 1, out=ants)
         greedy = self.rng.random((n, d)) < self.p.greediness
-        return np.where(greedy, np.argmax(self.pheromone, axis=1), ants)
+        self._ways = np.where(greedy, np.argmax(self.pheromone, axis=1), ants)
+        return self._ways if self._fresh is None else self._fresh(self._ways.copy(), self._ways)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
-        if self._stagnates(designs):
+        if self._stagnates(self._ways):
             self.pheromone, self._best = self._even.copy(), None
             return
         order = np.argsort(-rewards, kind="stable")[: self.p.elite]

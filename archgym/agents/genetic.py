@@ -10,6 +10,7 @@ from deap import base, tools
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.deap_support import OwnRandom, vary
+from archgym.agents.starting import INFORMED, Fresh
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -32,11 +33,12 @@ class _Individual(list[int]):
 class GeneticHyperparameters(Hyperparameters):
     """Of the genetic algorithm."""
 
-    population: int = hyper(32, low=2, high=1024, log=True, doc="individuals a generation")
-    elites: int = hyper(2, low=0, high=64, doc="best individuals that survive unchanged")
+    population: int = hyper(16, low=2, high=1024, log=True, doc="individuals a generation")
+    elites: int = hyper(8, low=0, high=64, doc="best individuals that survive unchanged")
     tournament: int = hyper(3, low=1, high=16, doc="individuals that compete for each parent's place")
     crossover: float = hyper(0.8, low=0.0, high=1.0, doc="probability that two parents are crossed")
     mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
+    informed: bool = hyper(True, choices=(True, False), doc=INFORMED)
 
 
 class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
@@ -51,11 +53,14 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._random = OwnRandom(self.rng)
+        self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
         self._parents: list[_Individual] = []
         self._elites = min(self.p.elites, self.p.population - 1)
 
     def propose(self) -> Designs:
         if not self._parents:
+            if self._fresh is not None:
+                return self._fresh.first(self.p.population)
             return self.space.sample(self.p.population, self.rng)
         with self._random:
             count = self.p.population - self._elites
@@ -64,7 +69,8 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
             self.bred_from = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
-        return np.array(children, dtype=np.int64)
+        born = np.array(children, dtype=np.int64)
+        return born if self._fresh is None else self._fresh(born, self.bred_from)
 
     def forget(self) -> bool:
         self._parents = []

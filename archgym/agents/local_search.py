@@ -9,6 +9,7 @@ import numpy as np
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Mover
+from archgym.agents.starting import INFORMED, Fresh, allowed
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -22,6 +23,7 @@ class LocalSearchHyperparameters(Hyperparameters):
     neighbours: int = hyper(32, low=1, high=1024, log=True, doc="neighbours tried before the best of them is taken")
     kick: int = hyper(3, low=1, high=32, doc="parameters changed at once where a local optimum is reached")
     reach: float = hyper(1.0, low=0.01, high=1.0, doc="how far an ordered parameter moves, as a share of its range")
+    informed: bool = hyper(True, choices=(True, False), doc=INFORMED)
     restart: float = hyper(0.1, low=0.0, high=1.0, doc="probability of a uniform start in place of a kick")
 
 
@@ -37,6 +39,7 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._kick = Mover(self.space)
+        self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
         self._untried: Designs | None = None  # neighbours of the present design, None before the first start
         self._at: Designs = np.empty(0, dtype=np.int64)
         self._reward = -np.inf
@@ -45,7 +48,11 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
 
     def propose(self) -> Designs:
         if self._untried is None:
-            return self.space.sample(self.p.start, self.rng)
+            return (
+                self._fresh.first(self.p.start)
+                if self._fresh is not None
+                else self.space.sample(self.p.start, self.rng)
+            )
         if len(self._untried):
             self.bred_from = np.repeat(self._at[None], min(self.p.neighbours, len(self._untried)), axis=0)
             return self._untried[: self.p.neighbours]
@@ -53,9 +60,10 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
             self._optimum, self._optimum_reward = self._at, self._reward
         self._starting = True
         if self.rng.random() < self.p.restart:
-            return self.space.sample(1, self.rng)
+            return self._fresh.first(1) if self._fresh is not None else self.space.sample(1, self.rng)
         self.bred_from = self._optimum[None]
-        return self._kick(self._optimum[None], self.p.kick, self.rng)
+        kicked = self._kick(self._optimum[None], self.p.kick, self.rng)
+        return kicked if self._fresh is None else self._fresh(kicked, self.bred_from)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         best = int(np.argmax(rewards))
@@ -81,4 +89,4 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
         order = self.rng.permutation(len(column))
         result = np.repeat(self._at[None], len(column), axis=0)
         result[np.arange(len(column)), column[order]] = value[order]
-        return result
+        return result[allowed(space, result)] if self.p.informed else result

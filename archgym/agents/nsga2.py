@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.deap_support import OwnRandom, vary
+from archgym.agents.starting import INFORMED, Fresh
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -21,9 +22,10 @@ from archgym.space import Designs
 class NSGA2Hyperparameters(Hyperparameters):
     """Of NSGA-II."""
 
-    population: int = hyper(48, low=4, high=1024, log=True, doc="parents, and children a generation")
+    population: int = hyper(20, low=4, high=1024, log=True, doc="parents, and children a generation")
     crossover: float = hyper(0.9, low=0.0, high=1.0, doc="probability that two parents are crossed")
     mutation: float = hyper(0.1, low=0.0, high=1.0, doc="probability that a gene is drawn anew")
+    informed: bool = hyper(True, choices=(True, False), doc=INFORMED)
     reward: str = hyper(
         "also", choices=("also", "never", "only"), doc="whether the reward is an objective beside the Pareto metrics"
     )
@@ -41,6 +43,7 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._random = OwnRandom(self.rng)
+        self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
         self._parents: list[Any] = []
         self._columns = 0
 
@@ -56,13 +59,17 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
 
     def propose(self) -> Designs:
         if not self._parents:
+            if self._fresh is not None:
+                return self._fresh.first(self.p.population)
             return self.space.sample(self.p.population, self.rng)
         with self._random:
             chosen = tools.selTournamentDCD(self._parents, len(self._parents) // 4 * 4)
             children = [list(parent) for parent in chosen]
+            parents = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
-        return np.array(children, dtype=np.int64)
+        born = np.array(children, dtype=np.int64)
+        return born if self._fresh is None else self._fresh(born, parents)
 
     def forget(self) -> bool:
         self._parents = []

@@ -11,6 +11,8 @@ import numpy as np
 import optuna
 
 from archgym.agents.base import GenerationalAgent, H, Hyperparameters, hyper
+from archgym.agents.moves import Stagnation
+from archgym.agents.starting import first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -74,6 +76,9 @@ class TPEHyperparameters(Hyperparameters):
         24, low=1, high=1000, log=True, doc="draws among which the expected improvement is maximised"
     )
     joint: bool = hyper(True, choices=(True, False), doc="model the parameters jointly, not one by one")
+    grouped: bool = hyper(
+        False, choices=(True, False), doc="with joint: model parameters that were suggested together as groups"
+    )
     batch: int = hyper(
         4, low=1, high=256, log=True, doc="designs suggested from one state (the constant liar spreads them)"
     )
@@ -92,6 +97,7 @@ class TPE(OptunaAgent[TPEHyperparameters]):
             n_startup_trials=self.p.initial,
             n_ei_candidates=self.p.candidates,
             multivariate=self.p.joint,
+            group=self.p.joint and self.p.grouped,
             constant_liar=self.p.batch > 1,
             seed=seed,
         )
@@ -126,8 +132,8 @@ class CMAESHyperparameters(Hyperparameters):
 
 
 class CMAES(OptunaAgent[CMAESHyperparameters]):
-    """Optuna's CmaEsSampler over integer ranges, started anew at a uniform design once a generation has converged to
-    one design. It reads an order into unordered parameters; where they matter much, take another agent."""
+    """Optuna's CmaEsSampler over integer ranges, started anew at another design once two generations in a row hold hardly
+    anything new by canonical form. It reads an order into unordered parameters; where they matter much, take another agent."""
 
     name = "cmaes"
     exact = False
@@ -135,7 +141,8 @@ class CMAES(OptunaAgent[CMAESHyperparameters]):
     hyperparameters = CMAESHyperparameters
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        start = self.space.sample(1, self.rng)[0].tolist()
+        start = first_designs(self.space, 1, self.rng)[0].tolist()
+        self._stagnates = Stagnation(2)
         free = [j for j, count in enumerate(self.space.nvec) if count > 1]
         return optuna.samplers.CmaEsSampler(
             x0={self.space.names[j]: start[j] for j in free},
@@ -158,5 +165,5 @@ class CMAES(OptunaAgent[CMAESHyperparameters]):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         super().learn(designs, evaluation, rewards)
-        if (designs == designs[0]).all():
+        if self._stagnates(self.space.canonical(designs)):
             self._start()

@@ -9,16 +9,20 @@ import numpy as np
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Mover
+from archgym.agents.starting import INFORMED, Fresh, first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
-from archgym.space import Designs
+from archgym.space import Designs, DesignSpace
+
+STARTS = 4
+"""First designs a chain of an informed search: each chain starts at one of the best."""
 
 
 @dataclass(frozen=True)
 class SimulatedAnnealingHyperparameters(Hyperparameters):
     """Of simulated annealing."""
 
-    chains: int = hyper(16, low=1, high=1024, log=True, doc="chains that run side by side")
+    chains: int = hyper(4, low=1, high=1024, log=True, doc="chains that run side by side")
     temperature: float = hyper(
         0.5, low=0.0, high=10.0, doc="first temperature, in standard deviations of the first rewards; 0 = hill climbing"
     )
@@ -28,6 +32,7 @@ class SimulatedAnnealingHyperparameters(Hyperparameters):
     patience: int = hyper(
         60, low=1, high=10000, log=True, doc="steps without a new best of its own before a chain restarts"
     )
+    informed: bool = hyper(True, choices=(True, False), doc=INFORMED)
     restart: str = hyper(
         "uniform", choices=("uniform", "best"), doc="a chain restarts at a uniform design, or the best"
     )
@@ -45,6 +50,7 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._move = Mover(self.space, self.p.reach)
+        self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
         self.forget()
 
     def forget(self) -> bool:
@@ -60,18 +66,23 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
 
     def propose(self) -> Designs:
         if self._at is None:
+            if self._fresh is not None:
+                return self._fresh.first(STARTS * self.p.chains)
             return self.space.sample(self.p.chains, self.rng)
         proposal = self._move(self._at, self.p.changes, self.rng)
         self.bred_from = self._at.copy()
         restart = np.flatnonzero(self._stuck >= self.p.patience)
         if len(restart):
             self._restart(proposal, restart)
-        return proposal
+        if self._fresh is None:
+            return proposal
+        return self._fresh(proposal, np.where(self.bred_from < 0, proposal, self.bred_from))
 
     def _restart(self, proposal: Designs, rows: Any) -> None:
         assert self.bred_from is not None
         if self.p.restart == "uniform" or self._best is None:
-            proposal[rows] = self.space.sample(len(rows), self.rng)
+            drawn = first_designs if self.p.informed else DesignSpace.sample
+            proposal[rows] = drawn(self.space, len(rows), self.rng)
             self.bred_from[rows] = -1
         else:
             self.bred_from[rows] = self._best[1]
@@ -88,7 +99,10 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
         if self._best is None or rewards[best] > self._best[0]:
             self._best = float(rewards[best]), designs[best].copy()
         if self._at is None:
-            self._at, self._reward, self._own_best = designs.copy(), rewards.copy(), rewards.copy()
+            first = np.argsort(-rewards, kind="stable")[: self.p.chains]
+            if self._fresh is None:
+                first = np.arange(len(rewards))
+            self._at, self._reward, self._own_best = designs[first], rewards[first], rewards[first]
             return
         heat = self._temperature * (self._spread or 1.0)
         # log(1 - u) is finite; at temperature 0 only changes that do not worsen are kept.

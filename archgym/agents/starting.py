@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from archgym.agents.moves import Mover
 from archgym.space import Designs, DesignSpace
 
 TRIES = 40
@@ -20,23 +19,63 @@ def allowed(space: DesignSpace, designs: Designs) -> NDArray[np.bool_]:
     return np.asarray(space.violations(designs) == "", dtype=bool)
 
 
-def made_allowed(space: DesignSpace, designs: Designs, make: Callable[[NDArray[np.int64]], Designs]) -> Designs:
-    """``designs`` with the rows that break a constraint made anew, by ``make`` (rows -> designs), some times over."""
-    if space.constraints:
-        rows = np.flatnonzero(~allowed(space, designs))
-        for _ in range(TRIES):
+INFORMED = "begin with Latin hypercubes, and propose only designs that are new by canonical form and keep the declared constraints"
+"""The sentence of the hyperparameter ``informed`` of the agents that have it."""
+
+
+class Fresh:
+    """Makes the children of a generation new: those that were proposed before, by canonical form, or that break a declared
+    constraint are changed again from their parents, by more parameters the longer it takes. What still breaks a constraint
+    then is drawn anew, what is still not new stays as it is.
+
+    Args:
+        space: the design space.
+        rng: the run's generator.
+    """
+
+    def __init__(self, space: DesignSpace, rng: np.random.Generator) -> None:
+        self._space, self._rng, self._mutate = space, rng, Mover(space)
+        self._seen: set[bytes] = set()
+        self._hopeless = False  # thousands of draws held no allowed design
+
+    def first(self, count: int) -> Designs:
+        """A first generation."""
+        return self.noted(first_designs(self._space, count, self._rng))
+
+    def noted(self, designs: Designs) -> Designs:
+        """``designs``, from now on not new."""
+        self._seen.update(row.tobytes() for row in self._space.canonical(designs))
+        return designs
+
+    def __call__(self, children: Designs, parents: Designs) -> Designs:
+        """Children ``(n, d)`` of the rows of ``parents``, in place."""
+        rows = np.arange(len(children))
+        for attempt in range(TRIES):
+            keys = [row.tobytes() for row in self._space.canonical(children[rows])]
+            kept = allowed(self._space, children[rows])
+            rows = rows[~(kept & self._new(keys, kept))]
             if not len(rows):
                 break
-            designs[rows] = make(rows)
-            rows = rows[~allowed(space, designs[rows])]
-    return designs
+            children[rows] = self._mutate(parents[rows], 1 + attempt // 8, self._rng)
+        rows = rows[~allowed(self._space, children[rows])]
+        if len(rows) and not self._hopeless:
+            children[rows] = first_designs(self._space, len(rows), self._rng)
+            self._hopeless = not allowed(self._space, children[rows]).any()
+        return children
+
+    def _new(self, keys: list[bytes], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which keys are new, each at its first place; those of allowed designs are known from now on."""
+        new = np.zeros(len(keys), dtype=bool)
+        for i, key in enumerate(keys):
+            new[i] = key not in self._seen
+            if kept[i]:
+                self._seen.add(key)
+        return new
 
 
-def first_designs(space: DesignSpace, count: int, rng: np.random.Generator, start: str = "filling") -> Designs:
-    """``count`` designs to begin with: ``uniform`` draws, or ``filling``: Latin hypercubes, in which every parameter takes
-    all of its values as evenly as it can, of the designs that keep the declared constraints."""
-    if start == "uniform":
-        return space.sample(count, rng)
+def first_designs(space: DesignSpace, count: int, rng: np.random.Generator) -> Designs:
+    """``count`` designs to begin with: of Latin hypercubes, in which every parameter takes all of its values as evenly as
+    it can, those that keep the declared constraints."""
 
     def hypercube(n: int) -> Designs:
         cells = rng.permuted(np.tile(np.arange(n)[:, None], (1, space.dimension)), axis=0)
