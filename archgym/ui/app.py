@@ -141,7 +141,8 @@ def _answering(folder: Folder, view: View) -> Callable[[Request], Awaitable[Resp
         try:
             made = await run_in_threadpool(view, folder, dict(request.query_params), request)
         except (ArchGymError, OSError) as error:
-            return _json({"error": str(error)}, 422)
+            # What a person mistyped is an answer of the application, no failure that a browser logs.
+            return _json({"refused": str(error)}, 422 if request.url.path == "/export" else 200)
         return made if isinstance(made, Response) else _json(made)
 
     return answer
@@ -174,7 +175,7 @@ def _item(folder: Folder, query: Query, request: Request) -> Any:
     if mark and version.isdecimal() and (entries := folder.entries(name, int(version))):
         return {"kind": "suite", "title": f"{name}, version {version}", "entries": [item.key for item in entries]}
     item = folder.item(at)
-    head = {"kind": item.kind, "live": item.growing, **folder.about(item)}
+    head = {"kind": item.kind, "live": item.growing, "results": item.has_results, **folder.about(item)}
     if not item.files:
         return head | {"trials": 0}
     reports = folder.reports(item)

@@ -46,7 +46,7 @@ _KEPT = {
 }
 """How many results of each kind are kept."""
 _STUDY = ("study.yaml", "results.jsonl", "results.jsonl.gz")
-_DESCRIPTIONS = (ENTRY, *_STUDY, "problems.jsonl", "problems.jsonl.gz")
+_DESCRIPTIONS = (ENTRY, *_STUDY, "problems.jsonl", "problems.jsonl.gz", "improvements.jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class Item:
                 continue
             found.append((str(path), about.st_size, about.st_mtime_ns))
         return tuple(found)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether it has the results of a study."""
+        return any(path.name.startswith("results.jsonl") and path.stat().st_size for path in self.others)
 
     @property
     def growing(self) -> bool:

@@ -239,9 +239,11 @@ def exported(report: ProblemReport, name: str, to: str) -> bytes:
 def sql(reports: Sequence[ProblemReport], text: str) -> dict[str, Any]:
     """The rows of a statement over the trials of all problems."""
     tables = [report.trials for report in reports]
-    trials = (
-        tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
-    )
+    try:
+        trials = tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+        trials = trials.unify_dictionaries()
+    except pa.ArrowException as error:
+        raise ArchGymError(f"the trials of these problems do not fit into one table ({quote(error, 80)})") from None
     table = query_table(trials, text, rows=SQL_ROWS + 1, seconds=SQL_SECONDS)
     kinds = table.schema.types
     return {

@@ -38,8 +38,8 @@
 
   async function ask(name, params = {}) {
     const answer = await fetch(`api/${name}${address(params)}`);
-    const made = await answer.json().catch(() => ({ error: `the server answers ${answer.status}` }));
-    if (made && made.error && !answer.ok) throw new Error(made.error);
+    const made = await answer.json().catch(() => ({ refused: `the server answers ${answer.status}` }));
+    if (made && made.refused) throw new Error(made.refused);
     return made;
   }
 
@@ -190,7 +190,11 @@
       disabled: !(item.objectives || []).length, onchange: () => change({ objective: objective.value === item.objective ? "" : objective.value, where: "" }, show) });
     const problem = el("select", { id: "problem", onchange: () => change({ p: problem.value, objective: "", x: "", y: "", axes: "", where: "", pick: [], draw: "" }, show) },
       ...(item.problems || []).map((p, i) => el("option", { value: i, selected: String(i) === (state.p || "0") }, p.name ? `${p.name}, ${p.objective}` : String(p))));
-    const parts = item.kind === "study" || item.kind === "entry" ? [el("div", { id: "study-place" })] : [];
+    const parts = item.results ? [el("div", { id: "study-place" })] : [];
+    if (item.suite) {
+      parts.unshift(el("p", { class: "row" }, el("span", {}, "an entry of "),
+        el("a", { href: address({ at: `${item.suite}@${item.version}` }) }, `${item.suite}, version ${item.version}`)));
+    }
     if (charts.length) {
       parts.push(section("found", item.problems[Number(state.p || 0)].name,
         el("div", { class: "row" },
@@ -508,7 +512,8 @@
       else if (item && item.kind !== "suite") {
         const next = await ask("item", chosen());
         if (mine !== turn) return;
-        const same = JSON.stringify([item.problems, item.charts, item.parameters]) === JSON.stringify([next.problems, next.charts, next.parameters]);
+        const shape = (one) => JSON.stringify([one.problems, one.charts, one.parameters, one.results]);
+        const same = shape(item) === shape(next);
         item = next;
         setLive(item.live);
         if (!same) showFrame();
