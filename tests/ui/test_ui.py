@@ -143,6 +143,14 @@ def test_sql_reads_the_trials_and_nothing_else(server):
         assert "refused" in server.ask("sql", at="deep", sql=text), text
 
 
+def test_sql_that_never_ends_is_stopped(server, monkeypatch):
+    from archgym.ui import views
+
+    monkeypatch.setattr(views, "SQL_SECONDS", 0.2)
+    text = "SELECT count(*) FROM range(10000000) a, range(10000000) b, trials WHERE a.range * b.range % 7 = 3"
+    assert "INTERRUPT" in server.ask("sql", at="deep", sql=text)["refused"].upper()
+
+
 def test_a_study_and_a_suite_have_their_boards(server):
     made = server.ask("study", at="study")
     assert "tuned regret" in made["html"] and set(made["figures"]) == {"study-tuned", "study-untuned", "study-profile"}
