@@ -19,7 +19,7 @@ from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
 from archgym.pareto import non_dominated
 from archgym.problem import Problem, make_problem, parse_name, problem_of_options
-from archgym.sensitivity import Effects, total_effects
+from archgym.sensitivity import Change, Effects, one_change, total_effects
 from archgym.simulator import Metric, runs_own_code
 
 CURVE_POINTS = 160
@@ -101,6 +101,14 @@ class ProblemReport:
         if self.problem is None:
             return None
         return total_effects(self.problem, sum(len(run.best) for run in self.runs) // 4)
+
+    @cached_property
+    def changes(self) -> list[Change] | None:
+        """What changing one parameter of the best design costs; it simulates every such design."""
+        if self.problem is None:
+            return None
+        best = best_rows(self)[0]["row"]
+        return one_change(self.problem, self.problem.space.encode({n: best[n] for n in self.problem.space.names}))
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers or truth values of the trials."""

@@ -22,7 +22,7 @@ from archgym.quantities import quantity, unit_name
 from archgym.reports import data
 from archgym.reports.charts import CHARTS, Figure
 from archgym.reports.data import ProblemReport
-from archgym.sensitivity import alike_sentence, one_change, relative, told_apart
+from archgym.sensitivity import alike_sentence, relative, told_apart
 from archgym.space import Designs
 from archgym.writing import finite
 
@@ -130,7 +130,20 @@ def found(report: ProblemReport) -> str:
         if told_apart(problem, report.column("reward")[feasible])
         else f"<p>{html.escape(alike_sentence(problem))}</p>"
     )
-    return f'<p class="found">{html.escape(account.sentence)}</p>{alike}'
+    # Against a usual design the account says why; without one, what comes nearest to this design says it.
+    why = _reasons(report) if account.usual is None else ""
+    return f'<p class="found">{html.escape(account.sentence.removesuffix(".") + why)}.</p>{alike}'
+
+
+def _reasons(report: ProblemReport) -> str:
+    """The parameters of the best design whose next best value costs most."""
+    assert report.problem is not None
+    parts = []
+    for change in (report.changes or [])[:3]:
+        if change.value is not None and change.cheapest is not None and change.cheapest[1] > 0:
+            other, loss = change.cheapest
+            parts.append(f"{change.parameter}={change.value} ({other} costs {_cost(report.problem, loss)})")
+    return f"; what it rests on: {', '.join(parts)}" if parts else ""
 
 
 def _design(problem: Problem, row: Mapping[str, Any]) -> Designs:
@@ -141,7 +154,7 @@ def changes(report: ProblemReport) -> str:
     """What changing one parameter of the best design costs, as a table."""
     if report.problem is None:
         return ""
-    found = one_change(report.problem, _design(report.problem, data.best_rows(report)[0]["row"]))
+    found = report.changes
     if not found:
         return ""
     units = {p.name: p.unit for p in report.problem.space.parameters}

@@ -12,9 +12,9 @@ from archgym.agents import make_agent, search
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
 from archgym.reports import write_report
-from archgym.reports.charts import importance
+from archgym.reports.charts import importance, parallel
 from archgym.reports.data import anytime, explained, front_rows, load_report
-from archgym.reports.html import render
+from archgym.reports.html import found, render
 
 pytest.importorskip("plotly")
 
@@ -38,6 +38,24 @@ def test_the_report_is_one_file_that_asks_for_nothing(folder):
     assert "ga found" in body or "walk found" in body or "random found" in body
     for word in ("bowl/deep", "time_ns", "speed_mhz", "Best design of each agent", "random", "walk"):
         assert word in body
+
+
+def test_the_sentence_on_top_says_what_the_best_design_rests_on(folder):
+    (report,) = load_report(folder)
+    change = report.changes[0]
+    sentence = found(report)
+    assert sentence.startswith('<p class="found">') and sentence.count("</p>") == 1
+    assert change.cheapest[1] > 0
+    assert f"what it rests on: {change.parameter}={change.value} ({change.cheapest[0]} costs " in sentence
+
+
+def test_sixteen_axes_have_room_for_their_words(tmp_path):
+    problem = make_problem("synthetic/rugged")
+    search(problem, make_agent("random", problem, 0), 200, log=tmp_path / "random.arrows")
+    (report,) = load_report(tmp_path)
+    _, _, figure = parallel(report)
+    assert len(figure["data"][0]["dimensions"]) == 17
+    assert figure["min_width"] >= 64 * 17 and figure["layout"]["margin"]["l"] >= 64
 
 
 def test_numbers_in_the_report(folder):
