@@ -130,14 +130,20 @@ def import_(name: str, path: Path, from_: str | None, out: Path | None, as_json:
     help="JSON, a JSON or YAML file (parameter -> value), or a configuration of another tool",
 )
 @click.option("--from", "from_", help="format of the design's file [default: recognised by its content]")
-@click.option("--with", "other", default="best", show_default=True, help="best known, a run's folder, JSON, or a file")
+@click.option(
+    "--with",
+    "other",
+    default="best",
+    show_default=True,
+    help="best known (or of uniform designs), a run's folder, JSON, a file",
+)
 @click.option(
     "--samples", type=click.IntRange(min=10), default=2000, show_default=True, help="uniform designs to rank it by"
 )
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def compare(name: str, which: str, from_: str | None, other: str, samples: int, as_json: bool, **options: Any) -> None:
     """Put a design of your own beside the best, metric by metric, and say how much of the space is better."""
-    from archgym.exporting.source import compared, design_of_file, from_trials, of_problem
+    from archgym.exporting.source import best_of_uniform, compared, design_of_file, from_trials, of_problem
 
     shards = find_shards(Path(other)) if other != "best" and Path(other).is_dir() else []
     with following(kept_beside(shards)) if shards else nullcontext():
@@ -147,9 +153,12 @@ def compare(name: str, which: str, from_: str | None, other: str, samples: int, 
         found, best = from_trials(Path(other), "best")
         if found.space.names != problem.space.names:
             raise ArchGymError(f"{other} holds runs on other parameters than {problem.name} has")
+        against = f"the best of {other}"
+    elif other == "best" and problem.optimum is None:
+        best, against = best_of_uniform(problem, samples), f"the best of {samples:,} uniform designs"
     else:
-        best = of_problem(problem, other)
-    result = compared(problem, mine, best, samples)
+        best, against = of_problem(problem, other), "the best known" if other == "best" else "the design given"
+    result = compared(problem, mine, best, samples) | {"against": against}
     if as_json:
         print_json(result | ({} if imported is None else {"imported": vars(imported)}))
         return
@@ -174,6 +183,10 @@ def compare(name: str, which: str, from_: str | None, other: str, samples: int, 
         for parameter, (a, b) in result["differs"].items():
             table.add_row(parameter, str(a), str(b))
         print_table(out, table)
+    if against.endswith("uniform designs"):
+        out.print(
+            f"best: {against}; no better one ships with the simulator (--with RUN for a search's)", highlight=False
+        )
     if not result["feasible"]:
         out.print(f"your design is infeasible: {escape(result['violation'])}")
     out.print(

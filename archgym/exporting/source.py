@@ -109,6 +109,14 @@ def of_problem(problem: Problem, which: str) -> dict[str, Value]:
     return problem.space.decode(problem.space.encode(problem.optimum.design))[0]
 
 
+def best_of_uniform(problem: Problem, samples: int) -> dict[str, Value]:
+    """The best of ``samples`` uniform designs (seed 0), where no better one is known."""
+    drawn = problem.space.sample(samples, 0)
+    evaluation, rewards = problem.evaluate(drawn, seed=0)
+    best = int(np.argmax(np.where(evaluation.feasible, rewards, -np.inf)))
+    return problem.space.decode(drawn[best : best + 1])[0]
+
+
 def compared(problem: Problem, design: Mapping[str, Value], best: Mapping[str, Value], samples: int) -> dict[str, Any]:
     """A design beside another: both by metric, and the share of ``samples`` uniform designs (seed 0) that beat it."""
     both = problem.space.encode([dict(design), dict(best)])

@@ -336,6 +336,20 @@ def test_compare_takes_a_configuration_as_it_is(tmp_path) -> None:
     assert refused.exit_code == 2 and "scalesim" in refused.output
 
 
+def test_compare_without_a_known_best_takes_the_best_of_uniform_designs(tmp_path) -> None:
+    trace = tmp_path / "mine.csv"
+    trace.write_text("arrival_cycle,address,rw\n" + "".join(f"{4 * i},{64 * (i * 7 % 512)},R\n" for i in range(200)))
+    problem = archgym.make_problem(f"dram/file:{trace}")
+    design = problem.space.decode(problem.space.sample(1, 2))[0]
+    export(problem, design, "dramsys5", tmp_path / "out")
+    command = ["compare", problem.name, "--design", str(tmp_path / "out"), "--samples", "50"]
+    result = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
+    _, rewards = problem.evaluate(problem.space.sample(50, 0), seed=0)
+    assert result["best_reward"] == rewards.max() and result["against"] == "the best of 50 uniform designs"
+    assert result["better_share"] == (rewards > result["reward"]).mean()
+    assert "no better one ships" in " ".join(CliRunner().invoke(main, command).output.split())
+
+
 def test_an_imported_design_goes_on(tmp_path) -> None:
     problem = archgym.make_problem("systolic/resnet18")
     design = problem.space.decode(problem.space.sample(1, 4, feasible=True))[0]
