@@ -13,11 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-pytest.importorskip("plotly")
-pytest.importorskip("duckdb")
-
+NEEDED = ("starlette", "uvicorn", "plotly", "duckdb")
 TOKEN = "a-token-of-the-tests"
 COOKIE = "archgym-ui-test"
 SUITE = "{name: small, version: 3, budgets: [20], seeds: 1, problems: [{problem: synthetic/branin}]}"
@@ -50,6 +46,8 @@ class Server:
 
 @pytest.fixture(scope="session")
 def folder(bowl, tmp_path_factory):
+    for module in NEEDED:
+        pytest.importorskip(module)
     from archgym.agents import make_agent, search
     from archgym.datasets.merge import merge
     from archgym.problem import make_problem
