@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -115,3 +116,43 @@ def test_commands_announce_compilations_but_not_to_programs(monkeypatch, json):
     monkeypatch.setattr(cli, "print_json", lambda rows: seen.append(caching._news.wanted))
     CliRunner().invoke(cli.main, ["list", *(["--json"] if json else [])])
     assert seen and set(seen) == {not json} and not caching._news.wanted
+
+
+def _commands(folder: Path) -> list[list[str]]:
+    """Every command that says something, on small things; later ones read what earlier ones wrote."""
+    study = folder / "study.yaml"
+    study.write_text(
+        "name: s\nbudget: 12\nseeds: 2\nproblems: [synthetic/rugged]\nagents: [random, ga]\n", encoding="utf-8"
+    )
+    text = """
+        list | list --json | describe synthetic/rugged | describe soc/audio_decoder | doctor | llm devices | llm models
+        run synthetic/rugged --agent random,ga --budget 30 --seeds 2 --out {0}/run --report
+        run dram/stream --budget 8 --agent random --out {0}/dram --no-report
+        report {0}/run | dataset info {0}/run | dataset verify {0}/run | dataset card {0}/run -o {0}/card
+        dataset merge {0}/run -o {0}/merged | dataset split {0}/run -o {0}/split | dataset sample synthetic/rugged -n 20 -o {0}/sample
+        dataset export {0}/run --format csv -o {0}/csv | dataset query {0}/run "select count(*) from trials"
+        study list | study describe {0}/study.yaml | study run {0}/study.yaml --out {0}/study --executor serial | study stats {0}/study
+        suite list | suite describe unknown | nas protocols | nas statistics | show soc/audio_decoder | export dram/stream | validate dram
+        proxy train {0}/run --model forest -o {0}/p.npz | store info | bench nothing | dataset info {0}/nothing
+        run soc/file:{0}/study.yaml
+    """
+    return [shlex.split(one.format(folder)) for line in text.strip().splitlines() for one in line.split("|")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["ascii"])
+def test_every_command_on_a_terminal_that_lacks_characters(tmp_path, monkeypatch, encoding):
+    from click.testing import CliRunner
+
+    from archgym.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "größe").mkdir()
+    for command in _commands(tmp_path / "größe"):
+        done = CliRunner(charset=encoding).invoke(main, command)
+        assert done.exception is None or isinstance(done.exception, SystemExit), f"{command}: {done.exception!r}"
+        # Click writes UTF-8 where Python says ASCII.
+        told = (done.stdout_bytes + done.stderr_bytes).decode(encoding, "replace")
+        refused = command[0] in ("store", "validate") or command[-1].endswith(("unknown", "nothing", "study.yaml"))
+        assert told and done.exit_code in ((1, 2, 0) if refused else (0,)), f"{command}: {told[-300:]}"
