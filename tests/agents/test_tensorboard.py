@@ -99,3 +99,22 @@ def test_without_tensorboard_one_sentence_names_the_extra(bowl, tmp_path, monkey
     done = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "out")])
     assert done.exit_code == 2 and "pip install 'archgym[tensorboard]'" in done.output
     assert not list((tmp_path / "out").rglob("*.arrows"))
+
+
+def test_a_log_goes_through_the_writer_that_others_replace(tmp_path, monkeypatch):
+    """Weights & Biases puts its own class in the place of TensorBoard's before a run begins."""
+    from tensorboard.summary.writer import event_file_writer
+
+    from archgym.problem import make_problem
+
+    steps = []
+
+    class Replaced(event_file_writer.EventFileWriter):
+        def add_event(self, event):
+            steps.append(event.step)
+            super().add_event(event)
+
+    monkeypatch.setattr(event_file_writer, "EventFileWriter", Replaced)
+    problem = make_problem("synthetic/branin")
+    result = search(problem, make_agent("ga", problem, 0), 60, tensorboard=tmp_path)
+    assert steps[-1] == result.evaluations == 60

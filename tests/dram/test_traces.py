@@ -490,3 +490,31 @@ def test_an_ending_that_several_tools_use_gives_way_to_a_plain_first_line(tmp_pa
     path.write_text("something else\n")
     with pytest.raises(ArchGymError, match=r"line 1.*0xADDRESS"):
         read_trace(path)
+
+
+@pytest.mark.parametrize("times", [[0, 5, 9, 1000], [0, 0, 0, 0], [7, 7, 7, 7], [0]])
+def test_the_overview_of_a_trace(times: list[int]) -> None:
+    pytest.importorskip("matplotlib")
+    from xml.etree import ElementTree
+
+    from archgym.simulators.dram.overview import draw
+
+    n = len(times)
+    trace = Trace("t", "", np.array(times), np.array([0, 64, 1 << 30, 128][:n]), np.array([0, 1, 0, 0][:n], bool))
+    text, sentence = draw(trace)
+    assert ElementTree.fromstring(text).tag.endswith("svg") and draw(trace) == (text, sentence)
+    assert sentence.startswith(f"{n:,} requests over their {'time' if times[-1] > times[0] else 'order'}")
+    assert ("Gbit/s" in text) == (times[-1] > times[0])
+
+
+@given(st.lists(st.integers(0, 1 << 34), min_size=1, max_size=60))
+def test_row_hits_are_those_of_a_bank_by_bank_walk(addresses: list[int]) -> None:
+    n = len(addresses)
+    trace = Trace("t", "", np.zeros(n, np.int64), np.array(addresses), np.zeros(n, bool))
+    open_rows: dict[int, int] = {}
+    wanted = []
+    for address in addresses:
+        bank, row = address >> 13 & 15, address >> 17
+        wanted.append(open_rows.get(bank) == row)
+        open_rows[bank] = row
+    assert trace.row_hits.tolist() == wanted

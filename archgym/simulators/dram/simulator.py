@@ -302,8 +302,9 @@ class DramSimulator(Simulator):
     # --- pictures ----------------------------------------------------------------------------------------------
 
     def pictures(self, design: ArrayLike, workload: Workload) -> list[tuple[str, str, str]]:
-        """The timeline of a design's commands in its busiest window: title, sentence and SVG, for reports."""
-        from archgym.simulators.dram import batch
+        """The timeline of a design's commands in its busiest window, and the trace over its time: title, sentence and SVG, for
+        reports."""
+        from archgym.simulators.dram import batch, overview
         from archgym.simulators.dram.timeline import draw
 
         trace = _trace(workload)
@@ -319,7 +320,9 @@ class DramSimulator(Simulator):
         row = kernel_rows(space, array)[0]
         log, names = batch.command_log(row, self._prepare(trace, dev, *memory))
         svg, sentence = draw(log, names, dev.banks * memory[1], dev.burst_cycles, dev.tck_ps / 1000.0)
-        return [("Command timeline", sentence, svg)] if svg else []
+        timeline = [("Command timeline", sentence, svg)] if svg else []
+        over, about = overview.draw(trace)
+        return [*timeline, ("The trace over time", about, over)]
 
     # --- objectives --------------------------------------------------------------------------------------------
 

@@ -152,10 +152,6 @@ class Trace(Workload):
         n, last = len(self), int(self.time[-1])
         span_us = last / (self.clock_mhz or CLOCK_MHZ)
         lines = np.unique(self.address // LINE_BYTES)
-        # In order of the trace: a request hits where the one before it in its bank was to the same row.
-        bank, row = self.address >> 13 & 15, self.address >> 17
-        order = np.argsort(bank, kind="stable")
-        same = (bank[order][1:] == bank[order][:-1]) & (row[order][1:] == row[order][:-1])
         account = {"requests": f"{n:,}", "reads": f"{1 - float(self.is_write.mean()):.1%}"}
         if last:
             account |= {
@@ -168,8 +164,17 @@ class Trace(Workload):
         return account | {
             "footprint": f"{len(lines) * LINE_BYTES / 2**20:,.4g} MiB in lines of {LINE_BYTES} bytes, {n / len(lines):.3g} requests a line",
             "span of addresses": f"{(int(lines[-1]) - int(lines[0]) + 1) * LINE_BYTES / 2**20:,.4g} MiB",
-            "row hits in order (open pages, DDR4-2400, map rbc)": f"{float(same.sum()) / n:.1%}",
+            "row hits in order (open pages, DDR4-2400, map rbc)": f"{float(self.row_hits.mean()):.1%}",
         }
+
+    @cached_property
+    def row_hits(self) -> NDArray[np.bool_]:
+        """Whether the request before each one in its bank, in order of the trace, was to the same row; shape ``(n,)``."""
+        bank, row = self.address >> 13 & 15, self.address >> 17
+        order = np.argsort(bank, kind="stable")
+        hits = np.zeros(len(self), dtype=bool)
+        hits[order[1:]] = (bank[order][1:] == bank[order][:-1]) & (row[order][1:] == row[order][:-1])
+        return hits
 
     def features(self) -> dict[str, float]:
         """Numbers of order 1 that describe the trace.
