@@ -49,11 +49,16 @@ from archgym.simulators.dram.kernels.policy import (
 )
 from archgym.simulators.dram.kernels.state import ARB_FIFO, ARB_REORDER, ARB_SIMPLE, FAR, NEVER, RESP_REORDER, record
 
-# Messages between initiator, arbiter and controllers
-BEGIN_REQ, END_REQ, BEGIN_RESP, END_RESP = range(4)
-INITIATOR, ARBITER_PROCESS, FIRST_CONTROLLER = range(3)  # processes; the first two have one event of the same number
-EVENT_REQUEST, EVENT_RELEASE, EVENT_TIMER, EVENT_DATA = range(4)  # of a controller
+# Messages between initiator, arbiter and controllers. NumPy's whole numbers, as Numba compiles a function once more for every
+# literal that it is called with.
+BEGIN_REQ, END_REQ, BEGIN_RESP, END_RESP = np.arange(4)
+INITIATOR, ARBITER_PROCESS, FIRST_CONTROLLER = np.arange(
+    3
+)  # processes; the first two have one event of the same number
+EVENT_REQUEST, EVENT_RELEASE, EVENT_TIMER, EVENT_DATA = np.arange(4)  # of a controller
 NOT_PENDING, ZERO_DELAY, TIMED = range(3)
+AT_ONCE, NEXT_CYCLE = np.arange(2)
+FIRST = np.int64(0)
 
 #: The event kernel's and the initiator's own scalars; a command, a heap entry; an event, the delta list and the run queue;
 #: a message; the queues of messages of a process; the queues of a channel (the last is the arbiter's, in channel 0).
@@ -209,7 +214,7 @@ def simulate(s):
                 controller_pass(s, process - FIRST_CONTROLLER)
             elif p.next == 0:
                 p.next = 1
-                send(s, ARBITER_PROCESS, BEGIN_REQ, 0, s.m.requests[0].arrival)
+                send(s, ARBITER_PROCESS, BEGIN_REQ, FIRST, s.m.requests[0].arrival)
             else:
                 deliver(s, process)
         if p.answered == n:
@@ -246,7 +251,7 @@ def initiator(s, phase, request):
     else:
         s.m.requests[request].answered = s.m.k[0].now
         s.p[0].answered += 1
-        send(s, ARBITER_PROCESS, END_RESP, request, 0)
+        send(s, ARBITER_PROCESS, END_RESP, request, AT_ONCE)
 
 
 @njit(**_options)
@@ -260,7 +265,7 @@ def request_to_controller(s, request, delay):
 def release_to_controller(s, request):
     c = s.m.requests[request].channel
     s.m.channels[c].outgoing_time = s.m.k[0].now
-    notify(s, 2 + 4 * c + EVENT_RELEASE, 0)
+    notify(s, 2 + 4 * c + EVENT_RELEASE, AT_ONCE)
 
 
 @njit(**_options)
@@ -285,26 +290,26 @@ def simple_arbiter(s, phase, request):
     if phase == BEGIN_REQ:
         if s.m.channels[c].channel_free:
             s.m.channels[c].channel_free = 0
-            request_to_controller(s, request, 0)
+            request_to_controller(s, request, AT_ONCE)
         else:
             push_request(s, request)
     elif phase == END_REQ:
-        send(s, INITIATOR, END_REQ, request, 0)
+        send(s, INITIATOR, END_REQ, request, AT_ONCE)
         if s.m.channels[c].queue_head < s.m.channels[c].queue_tail:
-            request_to_controller(s, pop_request(s, c), 1)
+            request_to_controller(s, pop_request(s, c), NEXT_CYCLE)
         else:
             s.m.channels[c].channel_free = 1
     elif phase == BEGIN_RESP:
         if s.p[0].initiator_free:
             s.p[0].initiator_free = 0
-            send(s, INITIATOR, BEGIN_RESP, request, 0)
+            send(s, INITIATOR, BEGIN_RESP, request, AT_ONCE)
         else:
             s.queues[0, s.p[0].out_tail].answers = request
             s.p[0].out_tail += 1
     else:
         release_to_controller(s, request)
         if s.p[0].out_head < s.p[0].out_tail:
-            send(s, INITIATOR, BEGIN_RESP, s.queues[0, s.p[0].out_head].answers, 1)
+            send(s, INITIATOR, BEGIN_RESP, s.queues[0, s.p[0].out_head].answers, NEXT_CYCLE)
             s.p[0].out_head += 1
         else:
             s.p[0].initiator_free = 1
@@ -319,7 +324,7 @@ def limited_arbiter(s, phase, request):
     if phase == BEGIN_REQ:
         if p.in_flight < s.m.k[0].active:
             p.in_flight += 1
-            send(s, INITIATOR, END_REQ, request, 0)
+            send(s, INITIATOR, END_REQ, request, AT_ONCE)
             push_request(s, request)
         else:
             p.held = request
@@ -329,7 +334,7 @@ def limited_arbiter(s, phase, request):
     elif phase == END_REQ:
         s.m.channels[c].last_end_req = k.now
         if s.m.channels[c].queue_head < s.m.channels[c].queue_tail:
-            request_to_controller(s, pop_request(s, c), 1)
+            request_to_controller(s, pop_request(s, c), NEXT_CYCLE)
         else:
             s.m.channels[c].channel_free = 1
     elif phase == BEGIN_RESP:
@@ -345,7 +350,7 @@ def limited_arbiter(s, phase, request):
         held = p.held
         if held >= 0:
             p.held = -1
-            send(s, INITIATOR, END_REQ, held, 0)
+            send(s, INITIATOR, END_REQ, held, AT_ONCE)
             c = s.m.requests[held].channel
             if s.m.channels[c].channel_free:
                 s.m.channels[c].channel_free = 0
@@ -354,7 +359,7 @@ def limited_arbiter(s, phase, request):
                 push_request(s, held)
         else:
             p.in_flight -= 1
-        answer_next(s, 1)
+        answer_next(s, NEXT_CYCLE)
 
 
 @njit(**_options)
@@ -480,7 +485,7 @@ def admit(s, c):
     enqueue(s.m, c, request)
     choose(s, c, s.m.requests[request].bank)
     x.incoming = -1
-    send(s, ARBITER_PROCESS, END_REQ, request, 0)
+    send(s, ARBITER_PROCESS, END_REQ, request, AT_ONCE)
 
 
 @njit(**_options)

@@ -31,6 +31,7 @@ from archgym.simulators.dram.kernels.state import (
     CLOSED,
     CLOSED_ADAPTIVE,
     FRFCFS_GRP,
+    NO,
     NO_REFRESH,
     OPEN_ADAPTIVE,
     READ_WRITE,
@@ -174,7 +175,8 @@ def latency_statistics(answered, arrival, is_write, writes, values, L, out):
     if writes == 0:
         out[O_READ_SUM], out[O_READ_P99] = total, ranks[2]
         return
-    reads, total = 0, np.int64(0)
+    # An int64, not the literal 0: Numba would compile percentile_ranks once more for the literal.
+    reads, total = np.int64(0), np.int64(0)
     for i in range(n):
         if not is_write[i]:
             values[reads] = answered[i] - arrival[i]
@@ -321,7 +323,7 @@ def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, ba
         # Refresh.
         tn = t_refi if refresh else FAR
         flex = np.int64(0)
-        pulled_in, forced, masked = False, False, False
+        pulled_in, forced, masked = NO, NO, NO
         pending = NONE
         flex_high, flex_low = np.int64(-1), np.int64(1)
 

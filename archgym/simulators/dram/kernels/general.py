@@ -46,7 +46,7 @@ from archgym.simulators.dram.kernels.policy import (
     remove_from_buffer,
     select,
 )
-from archgym.simulators.dram.kernels.state import ARB_REORDER, ARB_SIMPLE, FAR, RESP_FIFO, RESP_REORDER, record
+from archgym.simulators.dram.kernels.state import ARB_REORDER, ARB_SIMPLE, FAR, NO, RESP_FIFO, RESP_REORDER, record
 from archgym.simulators.dram.timing import S_FAW_ACT, S_FAW_REF, S_LAST_REF_BANK
 
 #: The initiator and the arbiter: requests that entered it (Fifo, Reorder) and when the last one did; the request that the
@@ -253,7 +253,7 @@ def channel_pass(s, c, visible):
     now = k.now
     if visible and x.reaches <= now and admit(s, c):
         choose(s, c, x.last_bank)
-    managers(s, c, False)
+    managers(s, c, NO)
     waiting, command, rank, bank, request = select(m, c)
     if command != NONE:
         if command >= PREAB and command != REFPB:

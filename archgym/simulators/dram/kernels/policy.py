@@ -46,6 +46,7 @@ from archgym.simulators.dram.kernels.state import (
     READ_WRITE,
     SCHED_FIFO,
     SELF_REFRESH,
+    YES,
 )
 
 # Nothing here makes an array, so that references to them need not be counted, which took most of the time.
@@ -401,7 +402,7 @@ def refresh_command(m, c, rank):
         r.refresh_command = PREAB if r.open_banks > 0 and not r.pulling else REFAB
         r.refresh_bank = 0
     else:
-        bank = idle_bank(m, c, rank, True)
+        bank = idle_bank(m, c, rank, YES)
         if r.pulling:
             if bank < 0:
                 r.pulling = 0

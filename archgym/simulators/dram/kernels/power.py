@@ -33,6 +33,7 @@ from archgym.simulators.dram.commands import (
     WR,
     WRA,
 )
+from archgym.simulators.dram.kernels.state import NO, YES
 
 COUNTED = ("act", "pre", "rd", "wr", "ref", "ref_bank", "A", "P", "DA", "DP", "S", "sA", "sP", "uA", "uP")
 """What :func:`count_cycles` counts: commands; cycles with banks open (A) and with all closed (P), in active and
@@ -77,9 +78,12 @@ def in_order(log, count, channel, until, banks, cycles):
     mine = 0
     for i in range(count):
         if log[i, LOG_CHANNEL] == channel and log[i, LOG_TIME] <= until:
-            mine += 2 if log[i, LOG_COMMAND] in (RDA, WRA) else 1
+            kind = log[i, LOG_COMMAND]
+            mine += 2 if kind == RDA or kind == WRA else 1
     time, command, bank = np.empty(mine, np.int64), np.empty(mine, np.int64), np.empty(mine, np.int64)
-    activated = np.full(banks, NEVER)
+    activated = np.empty(banks, np.int64)
+    for b in range(banks):
+        activated[b] = NEVER
     k = 0
     for i in range(count):
         if log[i, LOG_CHANNEL] != channel or log[i, LOG_TIME] > until:
@@ -89,7 +93,7 @@ def in_order(log, count, channel, until, banks, cycles):
         k += 1
         if kind == ACT:
             activated[b] = t
-        elif kind in (RDA, WRA):
+        elif kind == RDA or kind == WRA:
             after = t + (cycles[C_READ_PRE] if kind == RDA else cycles[C_WRITE_PRE])
             time[k], command[k], bank[k] = max(after, activated[b] + cycles[C_RAS]), PREPB, b
             k += 1
@@ -120,7 +124,8 @@ def count_cycles(log, count, channel, until, banks, cycles, out):
     n_open, since_open, since_closed = 0, np.int64(0), np.int64(0)
     power_down_since, self_refresh_since = np.int64(0), np.int64(0)
     state = NONE  # or the command that led to power-down
-    for i in order:
+    for place in range(len(order)):
+        i = order[place]
         t, kind, b = time[i], command[i], bank[i]
         if kind == ACT:
             # A bank that is held open (see PDXA) takes no further ACT.
@@ -131,9 +136,9 @@ def count_cycles(log, count, channel, until, banks, cycles, out):
                     since_open = t
                 is_open[b] = True
                 n_open += 1
-        elif kind in (RD, RDA):
+        elif kind == RD or kind == RDA:
             out[_RD] += 1
-        elif kind in (WR, WRA):
+        elif kind == WR or kind == WRA:
             out[_WR] += 1
         elif kind == PREPB:
             if is_open[b]:
@@ -148,7 +153,8 @@ def count_cycles(log, count, channel, until, banks, cycles, out):
                 out[_PRE] += n_open
                 out[_A] += max(t - since_open, 0)
                 since_closed = t
-                is_open[:] = False
+                for j in range(banks):
+                    is_open[j] = False
                 n_open = 0
         elif kind == REFAB:
             out[_REF] += 1
@@ -156,20 +162,24 @@ def count_cycles(log, count, channel, until, banks, cycles, out):
             out[_P] += max(t - since_closed, 0)
             out[_A] += active
             since_open, since_closed = t, t + active
-            is_open[:] = False
+            for j in range(banks):
+                is_open[j] = False
             n_open = 0
         elif kind == REFPB:
             out[_REF_BANK] += 1
         elif kind == PDEA:
             out[_A] += max(t - since_open, 0)
-            kept[:] = is_open
+            for j in range(banks):
+                kept[j] = is_open[j]
             state, power_down_since = PDEA, t
         elif kind == PDXA:
             if state == PDEA:
                 out[_DA] += max(t - power_down_since, 0)
             since_open = t
-            is_open[:] = kept
-            n_open = is_open.sum()
+            n_open = 0
+            for j in range(banks):
+                is_open[j] = kept[j]
+                n_open += is_open[j]
             state = NONE
         elif kind == PDEP:
             out[_P] += max(t - since_closed, 0)
@@ -183,27 +193,28 @@ def count_cycles(log, count, channel, until, banks, cycles, out):
             out[_P] += max(t - since_closed, 0)
             state, self_refresh_since = SREFEN, t
         elif kind == SREFEX:
-            since_closed = self_refresh(self_refresh_since, t, True, cycles[C_RFC], cycles[C_RP], out)
+            since_closed = self_refresh(self_refresh_since, t, YES, cycles[C_RFC], cycles[C_RP], out)
             state = NONE
-    if not len(order):
+    if len(order) == 0:
         return
-    last = command[order[-1]]
+    final = order[len(order) - 1]
+    last = command[final]
     tail = np.int64(0)
-    if last in (RD, RDA):
+    if last == RD or last == RDA:
         tail = cycles[C_READ_TAIL]
-    elif last in (WR, WRA):
+    elif last == WR or last == WRA:
         tail = cycles[C_WRITE_TAIL]
     elif last == ACT:
         tail = cycles[C_ACT_TAIL]
-    elif last in (PREPB, PREAB):
+    elif last == PREPB or last == PREAB:
         tail = cycles[C_RP]
-    end = time[order[-1]] + tail - 1
+    end = time[final] + tail - 1
     if state == PDEA:
         out[_DA] += max(end - power_down_since, 0)
     elif state == PDEP:
         out[_DP] += max(end - power_down_since, 0)
     elif state == SREFEN:
-        self_refresh(self_refresh_since, end, False, cycles[C_RFC], cycles[C_RP], out)
+        self_refresh(self_refresh_since, end, NO, cycles[C_RFC], cycles[C_RP], out)
     elif n_open:
         out[_A] += max(end - since_open, 0)
     else:

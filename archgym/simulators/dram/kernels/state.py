@@ -25,6 +25,9 @@ IDLE, ACTIVE_PDN, PRECHARGE_PDN, SELF_REFRESH, EXTRA_REFRESH = range(5)
 FAR = np.int64(1) << 60
 NEVER = -FAR
 
+NO, YES = np.bool_(False), np.bool_(True)
+"""Truth values as arguments of compiled functions: Numba compiles a function once more for a literal False or True."""
+
 
 def record(*names: str, **vectors: int) -> np.dtype[Any]:
     """A record of int64 fields, and of vectors of them by name and length."""
