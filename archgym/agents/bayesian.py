@@ -6,7 +6,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,20 +59,6 @@ class BayesianHyperparameters(Hyperparameters):
         200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
     )
     candidates: int = hyper(600, low=50, high=20000, log=True, doc="designs among which the acquisition is maximised")
-
-
-class Surrogate(Protocol):
-    """What the search needs of a model."""
-
-    def fit(self, x: Array, y: Array) -> None:
-        """Learn from features ``(n, f)`` and standardised rewards ``(n,)``."""
-
-    def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation at ``(m, f)``; remembers the points for :meth:`believe`."""
-
-    def believe(self, row: int) -> Array:
-        """Deviation at the remembered points if the mean at point ``row`` had been observed (kriging believer:
-        the means stay, the deviations shrink). Shape ``(m,)``."""
 
 
 class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
