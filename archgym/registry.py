@@ -102,6 +102,7 @@ AGENTS = Registry(
         "transfer": "archgym.agents.transfer:Transfer",
         "diffusion": "archgym.agents.diffusion:Diffusion",
         "bo": "archgym.agents.bayesian:BayesianOptimization",
+        "portfolio": "archgym.agents.portfolio:Portfolio",
         "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "tpe": "archgym.agents.optuna_agents:TPE",

@@ -66,6 +66,6 @@ class RegularizedEvolution(GenerationalAgent[RegularizedEvolutionHyperparameters
             self._population, self._rewards = designs.copy(), rewards.copy()
             return
         # The queue is a ring: children overwrite the oldest.
-        places = (self._oldest + np.arange(len(designs))) % self.p.population
+        places = (self._oldest + np.arange(len(designs))) % len(self._population)
         self._population[places], self._rewards[places] = designs, rewards
-        self._oldest = (self._oldest + len(designs)) % self.p.population
+        self._oldest = (self._oldest + len(designs)) % len(self._population)

@@ -39,13 +39,15 @@ def main(kind="integer"):
     for run in given_runs():
         integer = {"repair": RoundingRepair(), "vtype": float}
         try:
-            while not run.over:  # it ends of itself once it finds no design that it has not had
+            while not run.over:  # anew once it has converged, or has had the budget
                 ga = (
                     MixedVariableGA(pop_size=20)
                     if kind == "mixed"
                     else GA(20, IntegerRandomSampling(), crossover=SBX(**integer), mutation=PM(**integer))
                 )
-                minimize(Searched(run, kind == "mixed"), ga, ("n_gen", 10**6), seed=int(run.rng.integers(2**31)))
+                minimize(
+                    Searched(run, kind == "mixed"), ga, ("n_gen", 2 + run.budget // 20), seed=int(run.rng.integers(2**31))
+                )
         except BudgetExhausted:
             pass
 

@@ -33,9 +33,9 @@ def main():
     integer = {"repair": RoundingRepair(), "vtype": float}
     for run in given_runs():
         try:
-            while not run.over:  # it ends of itself once it finds no design that it has not had
+            while not run.over:  # anew once it has converged, or has had the budget
                 nsga2 = NSGA2(40, IntegerRandomSampling(), crossover=SBX(**integer), mutation=PM(**integer))
-                minimize(Searched(run), nsga2, ("n_gen", 10**6), seed=int(run.rng.integers(2**31)))
+                minimize(Searched(run), nsga2, ("n_gen", 2 + run.budget // 20), seed=int(run.rng.integers(2**31)))
         except BudgetExhausted:
             pass
 

@@ -17,7 +17,21 @@ from archgym.testing import check_agent, check_resume
 SLOW_AGENTS = {
     name
     for name in AGENTS
-    if name in ("bo", "tpe", "cmaes", "botorch", "ppo", "a2c", "dqn", "sac", "maskable-ppo", "transfer", "diffusion")
+    if name
+    in (
+        "bo",
+        "portfolio",
+        "tpe",
+        "cmaes",
+        "botorch",
+        "ppo",
+        "a2c",
+        "dqn",
+        "sac",
+        "maskable-ppo",
+        "transfer",
+        "diffusion",
+    )
 }
 BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS}
 
