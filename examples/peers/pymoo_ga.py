@@ -46,7 +46,10 @@ def main(kind="integer"):
                     else GA(20, IntegerRandomSampling(), crossover=SBX(**integer), mutation=PM(**integer))
                 )
                 minimize(
-                    Searched(run, kind == "mixed"), ga, ("n_gen", 2 + run.budget // 20), seed=int(run.rng.integers(2**31))
+                    Searched(run, kind == "mixed"),
+                    ga,
+                    ("n_gen", 2 + run.budget // 20),
+                    seed=int(run.rng.integers(2**31)),
                 )
         except BudgetExhausted:
             pass
