@@ -73,8 +73,8 @@ def board(suite: Suite, found: dict[str, Verified]) -> str:
     lines = [
         "| entry | "
         + " | ".join(f"{budget:,}" for budget in suite.budgets)
-        + f" | mean rank at {common:,} | us an evaluation |",
-        "| --- |" + " ---: |" * (len(suite.budgets) + 2),
+        + f" | mean rank at {common:,} |",
+        "| --- |" + " ---: |" * (len(suite.budgets) + 1),
     ]
     for name in sorted(scores, key=lambda name: scores[name]["at"][str(common)][0]):
         row = scores[name]
@@ -82,7 +82,6 @@ def board(suite: Suite, found: dict[str, Verified]) -> str:
         for budget in suite.budgets:
             cell = row["at"].get(str(budget))
             cells.append("-" if cell is None else f"{cell[0]:.3f} [{cell[1]:.3f}, {cell[2]:.3f}]")
-        cost = row["agent_us_per_evaluation"]
         lines.append(
             f"| `{name}` | {' | '.join(cells)} | {ranks[name]:.2f} | {'-' if cost is None else f'{cost:,.0f}'} |"
         )

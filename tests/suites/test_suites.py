@@ -24,7 +24,9 @@ from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
 from archgym.suites.measure import draws_for, measure
+from archgym.suites.entry import belongs
 from archgym.suites.packed import FILE as PACKED
+from archgym.suites.packed import read_packed
 from archgym.suites.packing import pack
 from archgym.suites.scale import normalised
 from archgym.suites.score import mean_ranks, score
@@ -555,3 +557,36 @@ def test_a_suite_may_name_what_to_learn_from(tmp_path: Path) -> None:
     command = ["suite", "run", str(tmp_path / "small.yaml"), "--command", f"{sys.executable} {program}", "--json"]
     result = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "entry")])
     assert result.exit_code == 0 and json.loads(result.stdout)["done"] == 1, result.output
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+SHIPPED = sorted((Path(__file__).parents[2] / "data" / "suites").glob("*/*/entry.json"))
+
+
+def test_shipped_entries_belong_to_their_suites_and_are_whole() -> None:
+    assert {path.parents[1].name for path in SHIPPED} <= set(ready_suites())
+    for path in SHIPPED:
+        loaded, entry = load_suite(path.parents[1].name), Entry.read(path.parent)
+        belongs(entry, loaded, path.parent)
+        assert entry.agent == path.parent.name
+        assert set(read_packed(path.parent)) == {run.id for run in entry.runs(loaded)}
+    assert sum(path.stat().st_size for path in SHIPPED[0].parents[2].rglob("*")) < 20_000_000
+
+
+@pytest.mark.parametrize("name", ready_suites())
+def test_a_shipped_entry_holds_here(name: str) -> None:
+    folder = SHIPPED[0].parents[2] / name / "random"
+    if not folder.is_dir():
+        pytest.skip(f"no entry of {name} ships")
+    verified = verify(load_suite(name), folder)
+    assert verified.holds and verified.repeated == 1, verified.findings
+
+
+def test_the_page_of_suites_has_every_ready_suite() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "suite.md").read_text()
+    for name in ready_suites():
+        table = page.partition(f"<!-- grades of {name} -->")[2].partition("<!-- end -->")[0]
+        for problem in load_suite(name).problems:
+            assert problem.known is not None and f"`{problem.title}` |" in table
+            assert f"{problem.known.draws:,.0f}" in table
