@@ -71,9 +71,7 @@ def board(suite: Suite, found: dict[str, Verified]) -> str:
     common = min(row["budgets"][-1] for row in scores.values())
     ranks = mean_ranks(suite, found, common)["mean_ranks"]
     lines = [
-        "| entry | "
-        + " | ".join(f"{budget:,}" for budget in suite.budgets)
-        + f" | mean rank at {common:,} |",
+        "| entry | " + " | ".join(f"{budget:,}" for budget in suite.budgets) + f" | mean rank at {common:,} |",
         "| --- |" + " ---: |" * (len(suite.budgets) + 1),
     ]
     for name in sorted(scores, key=lambda name: scores[name]["at"][str(common)][0]):
@@ -82,9 +80,7 @@ def board(suite: Suite, found: dict[str, Verified]) -> str:
         for budget in suite.budgets:
             cell = row["at"].get(str(budget))
             cells.append("-" if cell is None else f"{cell[0]:.3f} [{cell[1]:.3f}, {cell[2]:.3f}]")
-        lines.append(
-            f"| `{name}` | {' | '.join(cells)} | {ranks[name]:.2f} | {'-' if cost is None else f'{cost:,.0f}'} |"
-        )
+        lines.append(f"| `{name}` | {' | '.join(cells)} | {ranks[name]:.2f} |")
     return "\n".join(lines)
 
 

@@ -23,8 +23,8 @@ from archgym.errors import ArchGymError
 from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
-from archgym.suites.measure import draws_for, measure
 from archgym.suites.entry import belongs
+from archgym.suites.measure import draws_for, measure
 from archgym.suites.packed import FILE as PACKED
 from archgym.suites.packed import read_packed
 from archgym.suites.packing import pack
