@@ -206,7 +206,8 @@ class Suite:
     text: str = field(default="", repr=False, compare=False)
 
     def training(self, problem: SuiteProblem) -> tuple[str, ...]:
-        """The problems that a method may learn from before its runs on ``problem``: those of its simulator."""
+        """The problems that a method may learn from before its runs on ``problem``: those of its simulator that the suite
+        does not search itself (groups of workloads change as workloads join)."""
         kind = problem.problem.partition("/")[0]
         found: list[str] = []
         for name in self.train:
@@ -214,7 +215,8 @@ class Suite:
             if simulator == kind:
                 groups = SIMULATORS.load(simulator)().workload_groups()
                 found += [f"{simulator}/{workload}" for workload in groups.get(group, (group,))]
-        return tuple(dict.fromkeys(found))
+        searched = {problem.problem for problem in self.problems}
+        return tuple(name for name in dict.fromkeys(found) if name not in searched)
 
     @property
     def budget(self) -> int:
@@ -299,9 +301,6 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
     for name in suite.train:
         if name.partition("/")[0] not in SIMULATORS:
             raise UnknownNameError(f"simulator of train in {where}", name.partition("/")[0], SIMULATORS)
-    for problem in suite.problems:
-        if problem.problem in suite.training(problem):
-            raise ArchGymError(f"{problem.problem} of {where} is a workload to train on; search others")
     keys = [problem.key for problem in suite.problems]
     if len(set(keys)) != len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
