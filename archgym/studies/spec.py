@@ -42,6 +42,7 @@ import msgspec
 import numpy as np
 
 from archgym.agents.base import hyperparameter_ranges, load_agent
+from archgym.combining import parse_parts
 from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
 from archgym.options import check_options
@@ -262,8 +263,9 @@ def _problem(entry: str | Mapping[str, Any], source: str, limits: dict[str, int]
     workload = workload or simulator.default_workload
     if not names_own_file(workload) and not options.get("workload_options"):
         known = simulator.workloads()
-        if workload not in known:
-            raise UnknownNameError(f"workload of {kind}", workload, known)
+        for part in dict(parse_parts(workload, simulator) or {workload: 1.0}):
+            if part not in known:
+                raise UnknownNameError(f"workload of {kind}", part, known)
     name = f"{kind}/{workload}"
     if limit is not None:
         limit = whole_number(f"the budget of {name} in {source}", limit, "simulator evaluations")

@@ -103,6 +103,13 @@ def test_a_problem_may_have_a_smaller_budget_than_the_study():
         parse_spec(text.replace("budget: 20", "budget: -1"))
 
 
+def test_problems_may_combine_workloads():
+    text = "budget: 5\nagents: [random]\nproblems: [systolic/resnet50+2*vgg16, soc/all, dram/train]"
+    assert [run.problem for run in parse_spec(text).runs()] == ["systolic/resnet50+2*vgg16", "soc/all", "dram/train"]
+    with pytest.raises(ArchGymError, match="unknown workload of systolic 'vgg61'; did you mean 'vgg16'"):
+        parse_spec(text.replace("vgg16", "vgg61"))
+
+
 def test_a_study_cut_short_is_balanced():
     runs = parse_spec(SPEC).runs()
     head = runs[: len(runs) // 4]

@@ -23,7 +23,7 @@ from archgym.errors import ArchGymError
 from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
-from archgym.suites.entry import belongs
+from archgym.suites.entry import belongs, new_entry, study_spec
 from archgym.suites.measure import draws_for, measure
 from archgym.suites.packed import FILE as PACKED
 from archgym.suites.packed import read_packed
@@ -56,7 +56,7 @@ def suite() -> Suite:
 @pytest.fixture(scope="module")
 def honest(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite") / "entry"
-    result = run_entry(suite, folder, "ga", {"population": 16})
+    result = run_entry(suite, folder, "ga", {"population": 24})
     assert result.done == result.runs == 4
     return folder
 
@@ -73,6 +73,8 @@ def test_ready_suites_are_listed_and_their_problems_are_those_that_were_measured
         for problem in loaded.problems:
             assert problem.known is not None, problem.title
             problem.make()
+        made = new_entry(loaded, "random", {})
+        assert [run.id for run in study_spec(loaded, made).runs()] == [run.id for run in made.runs(loaded)]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_an_honest_entry_holds_and_is_scored(suite: Suite, honest: Path) -> None
     value, low, high = result["score"]
     assert 0 <= low <= value <= high <= 1
     assert result["at"]["60"][0] <= result["at"]["20"][0]
-    assert result["agent"] == "ga (population=16)"
+    assert result["agent"] == "ga (population=24)"
     assert set(result["problems"][suite.problems[1].key]["meets"]) == {"20", "60"}
     assert mean_ranks(suite, {"a": verified, "b": verified}, 60)["mean_ranks"] == {"a": 1.5, "b": 1.5}
 
@@ -378,10 +380,10 @@ def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path,
         main, ["suite", "board", str(path), str(honest), str(broken), "--out", str(page), "--json"]
     )
     made = json.loads(result.stdout)
-    assert [row["agent"] for row in made["entries"]] == ["ga (population=16)"]
+    assert [row["agent"] for row in made["entries"]] == ["ga (population=24)"]
     assert "reward-edited" in made["refused"][0]["reason"]
     text = page.read_text()
-    assert "ga (population=16)" in text and "sortable" in text and "http://" not in text.partition("<script")[0]
+    assert "ga (population=24)" in text and "sortable" in text and "http://" not in text.partition("<script")[0]
     described = CliRunner().invoke(main, ["suite", "describe", str(path), "--json"])
     assert json.loads(described.stdout)["problems"][0]["known"]["draws"] > 1
 
