@@ -545,8 +545,8 @@ def _print_results(problem: Problem, results: list[Any], best: Any, account: Acc
 
 
 def _account(problem: Problem, results: list[Any]) -> tuple[Any, Account]:
-    """The best run, and what it found."""
-    best = max(results, key=lambda r: r.best.reward)
+    """The best run, and what it found; of equal ones the one that a reader of the trials (``archgym export``) meets first."""
+    best = max(sorted(results, key=lambda r: r.log), key=lambda r: r.best.reward)
     return best, account_for(problem, best.best.design, best.best.reward, best.best.metrics, best.agent.name)
 
 

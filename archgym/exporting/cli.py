@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
 from archgym.datasets.shards import find_shards
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.files import kept_beside
 from archgym.locating import following
 from archgym.problem_cli import chosen_problem, problem_options
@@ -49,6 +49,8 @@ def export(
 
     if Path(source).exists():
         problem, design = from_trials(Path(source), which, trust)
+    elif source.startswith(("/", ".", "~")):
+        raise ArchGymError(f"there is no folder or file {quote(source)}; give a run's, or the name of a problem")
     else:
         problem = chosen_problem(source, **options)
         design = of_problem(problem, which) if to is not None else {}

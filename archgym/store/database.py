@@ -343,7 +343,7 @@ class Store:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         if not self.path.is_file():
-            raise StoreError(f"there is no store {self.path}; give the path of one with --store")
+            raise StoreError(f"there is no store {self.path}; give the path of one")
         try:
             with self._lock:
                 yield self._open()

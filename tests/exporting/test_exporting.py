@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import archgym
 from archgym.agents import make_agent, search
 from archgym.cli import main
+from archgym.datasets import read_trials
 from archgym.errors import ArchGymError
 from archgym.exporting import EXPORTERS, export, formats_for
 from archgym.networks.readers import read_network
@@ -287,6 +288,7 @@ def test_a_problems_optimum_a_trial_and_a_file_are_exported(tmp_path) -> None:
         (["export", "systolic/resnet18", "--to", "json", "--design", "{\"array_rows\": 3}"], "array_rows"),
         (["export", "systolic/resnet18", "--to", "json", "--design", "missing.json"], "missing.json"),
         (["compare", "systolic/resnet18", "--design", "[1, 2]"], "no design"),
+        (["export", "./runs/gone", "--to", "json"], "no folder or file"),
     ],
 )  # fmt: skip
 def test_bad_input_is_a_sentence(arguments, word, tmp_path, monkeypatch) -> None:
@@ -295,3 +297,15 @@ def test_bad_input_is_a_sentence(arguments, word, tmp_path, monkeypatch) -> None
     assert result.exit_code == 2
     assert word in result.output.replace("\n", " ") and "Traceback" not in result.output
     assert not any(Path(tmp_path).rglob("design.json"))
+
+
+def test_the_best_that_a_run_prints_is_the_one_that_is_exported_where_agents_are_equal(tmp_path) -> None:
+    reads = "".join(f"{10 * i}: read {64 * i:#x}\n" for i in range(50))
+    (tmp_path / "mine.stl").write_text(reads)
+    run = ["run", f"dram/file:{tmp_path / 'mine.stl'}", "--agent", "random,ga", "--budget", "30", "--seed", "0"]
+    printed = CliRunner().invoke(main, [*run, "--out", str(tmp_path / "run")])
+    assert printed.exit_code == 0, printed.output
+    trials = read_trials(tmp_path / "run").select(["agent", "reward"]).to_pylist()
+    best = [row["agent"] for row in trials if row["reward"] == max(row["reward"] for row in trials)]
+    assert set(best) == {"random", "ga"}, "the agents are not equal, so that this test tests nothing"
+    assert f"best design, by {best[0]}" in printed.output
