@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -239,5 +240,10 @@ def test_data_from_elsewhere_never_runs_a_model_file(folder):
         Dataset(folder / "runs").problem()
     (report,) = load_report(folder / "runs")
     assert report.problem is None and "--trust" in report.missing
+    # Trusted, the run's own copy of what it was made from is run, not what has become of the file since.
     (report,) = load_report(folder / "runs", trust=True)
-    assert report.problem is None and "this was run" in report.missing
+    assert report.problem is not None and not report.missing
+    for copies in list(folder.rglob("made-from")):
+        shutil.rmtree(copies)
+    (report,) = load_report(folder / "runs", trust=True)
+    assert report.problem is None and "holds no copy" in report.missing

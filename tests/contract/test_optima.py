@@ -30,9 +30,8 @@ def problem_of(row) -> Problem:
         return make_problem(row["problem"], objective=row["objective"], space=row["space"], fidelity=row["fidelity"])
     given = enumerate_.make_context("enumerate", arguments[1:]).params
     assert row["objective"] in given.pop("objectives").split(",")
-    for name in ("folder", "update", "as_json"):
-        del given[name]
-    return chosen_problem(given.pop("problem_name"), **{**given, "objective": row["objective"]})
+    about = {name: value for name, value in given.items() if name in inspect.signature(chosen_problem).parameters}
+    return chosen_problem(given["problem_name"], **{**about, "objective": row["objective"]})
 
 
 @pytest.mark.parametrize("row", ROWS)

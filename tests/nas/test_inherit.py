@@ -160,8 +160,8 @@ def test_agents_name_the_parents_of_what_they_ask(name: str) -> None:
             for child, parent in zip(asked, parents, strict=True):
                 if parent[0] >= 0:
                     assert parent.tobytes() in known
-                    if name in ("re", "sa"):
-                        assert (child != parent).sum() <= 1
+                    if name in ("re", "sa"):  # a second move where the first led to what is known
+                        assert (child != parent).sum() <= 2
         answer = evaluator.evaluate(asked, parents)
         known |= {row.tobytes() for row in answer[0]}
         agent.tell(*answer)
@@ -209,10 +209,10 @@ def test_a_budget_in_seconds_ends_at_a_design_and_resumes(tmp_path: Path) -> Non
 
 def test_trials_say_what_they_inherit_from(tmp_path: Path) -> None:
     problem = growing()
-    search(problem, make_agent("re", problem, 0), 100, log=tmp_path / "r.arrows")
+    search(problem, make_agent("re", problem, 0, population=16), 100, log=tmp_path / "r.arrows")
     _, batches, _ = read_shard(tmp_path / "r.arrows")
     parents = [text for batch in batches for text in batch.column("parent").to_pylist()]
-    assert parents[:64] == [None] * 64 and all(len(text.split()) == 6 for text in parents[64:]) and len(parents) == 100
+    assert parents[:16] == [None] * 16 and all(len(text.split()) == 6 for text in parents[16:]) and len(parents) == 100
 
 
 def test_budgets_in_seconds_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
