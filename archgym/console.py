@@ -38,6 +38,8 @@ def parse_options(pairs: tuple[str, ...]) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise ArchGymError(f"cannot read the option {pair!r}; write name=value")
+        if name.replace("-", "_") in options:
+            raise ArchGymError(f"the option {quote(name)} is given twice; give it once")
         try:
             options[name.replace("-", "_")] = parse_json(text, f"the option {quote(name)}")
         except NotJsonError:

@@ -181,6 +181,8 @@ def _sizes(tokens: _Text) -> dict[str, int]:
         place, dim = tokens.place, tokens.next()
         if tokens.peek() == ":":
             tokens.next(":")
+        if dim in found:
+            raise ArchGymError(f"{place}: {quote(dim)} stands twice; give it once")
         found[dim] = whole(place, dim, tokens.next())
         if tokens.peek() == ",":
             tokens.next(",")

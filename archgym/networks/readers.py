@@ -264,6 +264,12 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
     """GAMMA's tables: K, C, Y, X, R, S, T with T 1 convolution, 2 depthwise, 3 product; M, N, K, 0, T for products
     alone, O, I, 0, T for fully connected ones. Y and X are input sizes; convolutions are valid, of stride 1."""
     header = [cell.upper() for cell in rows[0][1]]
+    known = next((k for k in ("MNK0T", "OI0T") if set(k) - set("0T") <= set(header)), "KCYXRST")
+    for cell in header:
+        if cell not in known or not cell:
+            raise ArchGymError(f"{path}: the column {quote(cell)} is not understood; known: {', '.join(known)}")
+        if cell != "0" and header.count(cell) > 1:
+            raise ArchGymError(f"{path}: the column {quote(cell)} stands twice; give it once")
     layers = []
     for index, (number, cells) in enumerate(rows[1:]):
         place, name = f"{path}, line {number}", f"{path.stem}-{index}"

@@ -86,14 +86,15 @@ def _unnamed(place: str, cells: Sequence[str]) -> list[str]:
 
 
 def _columns(place: str, header: Sequence[str]) -> list[str]:
-    """What the columns under a header are: by their names, the first ones by their place where no name is known."""
+    """What the columns under a header are: by their names; by their place where no name is known, and the first one."""
     words = [" ".join(re.sub(r"[^a-z0-9]+", " ", cell.lower()).split()) for cell in header]
     fields = [_FIELDS.get(word, "") for word in words]
     product = {"m", "n", "k"} <= set(fields)
     order = _PRODUCT if product else _CONVOLUTION[:8]
+    named = any(field not in ("", "name") for field in fields)
     for i, field in enumerate(fields):
         if not field:
-            if i >= len(order) or order[i] in fields:
+            if i >= len(order) or order[i] in fields or (named and i):
                 raise ArchGymError(
                     f"{place}: the column {quote(header[i])} is not understood; take it out or rename it"
                 )

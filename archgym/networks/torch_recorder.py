@@ -172,7 +172,9 @@ class Recorder(TorchDispatchMode):
             count(self, given, result)
             self._compare(function.overloadpacket, f"{space}::{title}", self.macs - before, args, kwargs, result)
         elif not (_is_free(function, space, title) or f"{space}::{title}" in self.left_out):
-            self._refuse(space, title, result)
+            # What writes into an argument may return nothing, and have multiplied all the same.
+            written = [argument.alias_info for argument in function._schema.arguments]
+            self._refuse(space, title, result, any(alias is not None and alias.is_write for alias in written))
         return result
 
     def _higher_order(self, function: Any, args: Any, kwargs: Any) -> Any:
@@ -199,8 +201,8 @@ class Recorder(TorchDispatchMode):
             "dense"
         )
 
-    def _refuse(self, space: str, title: str, result: Any) -> None:
-        if not any(True for _ in _tensors([result])):
+    def _refuse(self, space: str, title: str, result: Any, writes: bool = False) -> None:
+        if not writes and not any(True for _ in _tensors([result])):
             return  # makes no tensor: a check, a size
         if "sparse" in title or any(tensor.layout in _SPARSE for tensor in _tensors([result])):
             self._refuse_sparse(space, title)

@@ -159,3 +159,28 @@ def test_what_is_wrong_in_a_network_is_said_with_its_line(old, new, line, word, 
     path.write_text(MAESTRO.replace(old, new, 1))
     with pytest.raises(ArchGymError, match=rf"line {line}.*({word})"):
         read_network(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.csv", "K,C,Y,X,R,S,T,stride\n64,3,32,32,3,3,1,2\n", "'STRIDE' is not understood"),
+        ("b.csv", "K,C,Y,X,R,S,T,K\n64,3,32,32,3,3,1,9\n", "'K' stands twice"),
+        (
+            "c.csv",
+            "Layer Name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Dilation\n"
+            "conv, 32, 32, 3, 3, 16, 8, 2\n",
+            "'Dilation' is not understood",
+        ),
+        (
+            "d.m",
+            "Network x { Layer y { Type: CONV Dimensions { K: 64, C: 3, R: 3, S: 3, Y: 32, X: 32, K: 8 } } }",
+            "K stands twice",
+        ),
+    ],
+)
+def test_what_would_be_lost_is_refused_by_name(tmp_path, name, text, sentence):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ArchGymError) as caught:
+        read_network(tmp_path / name)
+    assert sentence.replace("'", "") in str(caught.value).replace("'", "").replace('"', "")

@@ -247,3 +247,25 @@ def test_data_from_elsewhere_never_runs_a_model_file(folder):
         shutil.rmtree(copies)
     (report,) = load_report(folder / "runs", trust=True)
     assert report.problem is None and "holds no copy" in report.missing
+
+
+def test_an_operation_that_returns_nothing_but_writes_is_named(tmp_path, monkeypatch):
+    """Kernels of one's own often write into an argument: what they multiply must not vanish."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kernels.py").write_text(
+        "import torch\n"
+        "library = torch.library.Library('archgym_test', 'DEF')\n"
+        "library.define('into(Tensor x, Tensor w, Tensor(a!) out) -> ()')\n"
+        "library.impl('into', lambda x, w, out: out.copy_(x @ w), 'CompositeExplicitAutograd')\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w, self.last = torch.nn.Parameter(torch.zeros(16, 16)), torch.nn.Linear(16, 8)\n"
+        "    def forward(self, x):\n"
+        "        out = torch.empty(4, 16)\n"
+        "        torch.ops.archgym_test.into(x, self.w.detach(), out)\n"
+        "        return self.last(out)\n"
+        "net = (Net(), torch.zeros(4, 16))\n"
+    )
+    with pytest.raises(ArchGymError, match="archgym_test::into"):
+        network_of("kernels.py:net")

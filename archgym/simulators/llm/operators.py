@@ -16,6 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from hashlib import blake2b
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -355,6 +356,14 @@ def table_folder(folder: Path) -> Path:
         if any((place / f"{name}.csv.gz").is_file() for name in TABLES):
             return place
     raise ArchGymError(f"{str(folder)[:120]} holds no operator tables (ops/gemm.csv.gz, ...); name a folder that does")
+
+
+def folder_digest(folder: Path) -> str:
+    """What stands for the operator tables of a folder: a digest of their content."""
+    digest = blake2b(digest_size=8)
+    for path in sorted(table_folder(folder).glob("*.csv.gz")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def read_table(folder: Path, operator: str) -> dict[str, NDArray[Any]] | None:

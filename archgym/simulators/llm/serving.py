@@ -37,7 +37,7 @@ from archgym.simulators.llm.iteration import (
     engines,
 )  # fmt: skip
 from archgym.simulators.llm.models import Model
-from archgym.simulators.llm.operators import HOP_S, table_folder
+from archgym.simulators.llm.operators import HOP_S, folder_digest
 from archgym.simulators.llm.requests import RequestTrace
 from archgym.simulators.llm.serving_space import (
     CACHES,
@@ -254,7 +254,7 @@ class LlmServing(Simulator):
             shipped = vars(pricing.costs())
             found["costs"] = {name: value for name, value in vars(self.costs).items() if value != shipped[name]}
         if self.table_folder is not None:
-            found["tables"] = _folder_digest(self.table_folder)
+            found["tables"] = folder_digest(self.table_folder)
         return found
 
     @classmethod
@@ -676,13 +676,6 @@ def _table_folder(given: str | None) -> Path | None:
     if given != "ref":
         return Path(given)
     return default_reference("llm")
-
-
-def _folder_digest(folder: Path) -> str:
-    digest = blake2b(digest_size=8)
-    for path in sorted(table_folder(folder).glob("*.csv.gz")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _serving(workload: Workload) -> Serving:

@@ -25,6 +25,7 @@ from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import training as kernel
 from archgym.simulators.llm.kernels.calculon import RESULTS
 from archgym.simulators.llm.models import Model
+from archgym.simulators.llm.operators import folder_digest
 from archgym.simulators.llm.training_model import SOFTWARE, StepModel, cluster_vector
 from archgym.simulators.llm.training_spaces import LayoutSpace
 from archgym.space import DesignSpace
@@ -183,10 +184,12 @@ class LlmTrainingSimulator(Simulator):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The costs count by their values, not by the file that holds them."""
+        """Costs and tables count by their content, not by the file or folder that holds them."""
         found = {name: v for name, v in self.given_options.items() if name not in ("costs", "tables")}
         if self.costs != read_costs():
             found["costs"] = vars(self.costs)
+        if self.tables:
+            found["tables"] = folder_digest(Path(self.tables))
         return found
 
     # --- workloads -------------------------------------------------------------------------------------------------
