@@ -63,16 +63,21 @@ def serve(
             raise MissingExtraError("archgym serve", extra)
     from archgym.serve.service import Limits, Service
 
-    sessions = _sessions(folder, suite, called, budget, trust=trust, most=most, max_budget=max_budget)
-    for note in sessions.notes:
-        err.print(f"archgym: {note}", markup=False, soft_wrap=True)
-    service = Service(sessions, Limits(seconds=timeout, rate=rate, body=max_body))
+    def service() -> Service:
+        sessions = _sessions(folder, suite, called, budget, trust=trust, most=most, max_budget=max_budget)
+        for note in sessions.notes:
+            err.print(f"archgym: {note}", markup=False, soft_wrap=True)
+        return Service(sessions, Limits(seconds=timeout, rate=rate, body=max_body))
+
     if mcp == "stdio":
         from archgym.serve.tools import run_stdio
 
-        asyncio.run(run_stdio(service))
+        asyncio.run(run_stdio(service()))
         return
-    _serve_http(service, host, port, mcp == "http", as_json)
+    # What can be refused is refused before a folder is made.
+    token = _token()
+    with _listen(host, port) as listening:
+        _serve_http(service(), host, listening, token, mcp == "http", as_json)
 
 
 def _sessions(folder: Path | None, suite: str | None, called: str | None, budget: int | None, **options: Any) -> Any:
@@ -100,17 +105,16 @@ def _token() -> str:
     return token or secrets.token_urlsafe(24)
 
 
-def _serve_http(service: Any, host: str, port: int, mcp: bool, as_json: bool) -> None:
+def _serve_http(service: Any, host: str, listening: socket.socket, token: str, mcp: bool, as_json: bool) -> None:
     import uvicorn
 
     from archgym.serve.http import make_app
 
-    token, more = _token(), None
+    more = None
     if mcp:
         from archgym.serve.tools import make_server
 
         more = make_server(service).streamable_http_app(host=host, max_request_body_size=service.limits.body)
-    listening = _listen(host, port)
     place = f"[{host}]" if ":" in host else host
     url = f"http://{place}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
@@ -143,7 +147,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         made.close()
         raise ArchGymError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --port"
+            f"cannot listen at {host}:{port}: {error.strerror or error}; choose another --host or --port"
         ) from None
     return made
 
