@@ -14,9 +14,10 @@ from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
 from archgym.datasets.shards import find_shards
-from archgym.errors import ArchGymError, quote
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.files import kept_beside
 from archgym.locating import following
+from archgym.problem import Problem
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.quantities import quantity
 
@@ -49,10 +50,8 @@ def export(
 
     if Path(source).exists():
         problem, design = from_trials(Path(source), which, trust)
-    elif source.startswith(("/", ".", "~")):
-        raise ArchGymError(f"there is no folder or file {quote(source)}; give a run's, or the name of a problem")
     else:
-        problem = chosen_problem(source, **options)
+        problem = _problem_named(source, **options)
         design = of_problem(problem, which) if to is not None else {}
     formats = formats_for(problem.name.partition("/")[0])
     if to is None:
@@ -79,6 +78,19 @@ def export(
     out.print(f"files: [bold]{escape(str(folder))}[/bold]")
     if written.command:
         out.print(f"start: {escape(written.command)}", highlight=False, soft_wrap=True)
+
+
+def _problem_named(source: str, **options: Any) -> Problem:
+    """The problem of that name; what looks like none may have been meant as a path."""
+    none = ArchGymError(f"there is no folder or file {quote(source)}, nor a problem of that name; give a run's or one")
+    if source.startswith(("/", ".", "~")):
+        raise none
+    try:
+        return chosen_problem(source, **options)
+    except UnknownNameError as error:
+        if error.kind == "simulator" and error.nearest is None:
+            raise none from None
+        raise
 
 
 @click.command(name="import")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +18,43 @@ from rich.table import Table
 from archgym.console import print_json, print_table
 from archgym.errors import ArchGymError
 from archgym.store.database import Store, StoreError
-from archgym.store.stored import VARIABLE, chosen_path
+from archgym.store.stored import OFF, VARIABLE, chosen_path, using
 
 out = Console()
-_path = click.argument("path", required=False, type=click.Path(path_type=Path))
 _json = click.option("--json", "as_json", is_flag=True, help="print JSON")
 
 
 @click.group()
 def store() -> None:
-    """Results that are not simulated again. PATH is $ARCHGYM_STORE or the one in the cache folder where left out."""
+    """Results that are not simulated again. PATH (or --store PATH, as of the commands that simulate) is $ARCHGYM_STORE or the
+    one in the cache folder where left out."""
 
 
-def _opened(path: Path | None) -> Store:
-    path = path or chosen_path()
-    if path is None:
-        raise ArchGymError(f"{VARIABLE} switches the store off; give the path of one")
-    return Store(path / "store.sqlite" if path.is_dir() else path)
+def _of_a_store(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the store that its argument or its option names, as ``opened``."""
+
+    @click.argument("path", required=False, type=click.Path(path_type=Path))
+    @click.option("--store", "option", metavar="PATH", type=click.Path(path_type=Path), help="the same as PATH")
+    @functools.wraps(command)
+    def with_store(path: Path | None, option: Path | None, **arguments: Any) -> None:
+        if path is not None and option is not None:
+            raise ArchGymError("the store is given twice; give its path once, with or without --store")
+        with using(path or option) if path or option else nullcontext():
+            chosen = chosen_path()
+        if chosen is None:
+            raise ArchGymError(
+                f"the store is switched off here ({', '.join(OFF)}, by --store or {VARIABLE}); give a path"
+            )
+        command(opened=Store(chosen), **arguments)
+
+    return with_store
 
 
 @store.command()
-@_path
+@_of_a_store
 @_json
-def info(path: Path | None, as_json: bool) -> None:
+def info(opened: Store, as_json: bool) -> None:
     """What a store holds: results by problem, version and options."""
-    opened = _opened(path)
     groups = opened.groups()
     size = sum(file.stat().st_size for file in opened.path.parent.glob(f"{opened.path.name}*"))
     if as_json:
@@ -67,11 +81,10 @@ def _words(about: Mapping[str, Any]) -> str:
 
 
 @store.command()
-@_path
+@_of_a_store
 @_json
-def verify(path: Path | None, as_json: bool) -> None:
+def verify(opened: Store, as_json: bool) -> None:
     """Look at every row of a store. Exit code 1 where something is damaged; damaged rows are never used."""
-    opened = _opened(path)
     found = opened.verify()
     holds = not found["damaged"] and not found["file"]
     if as_json:
@@ -88,7 +101,7 @@ def verify(path: Path | None, as_json: bool) -> None:
 
 
 @store.command()
-@_path
+@_of_a_store
 @click.option("--simulator", help="results of this simulator")
 @click.option("--version", help="results of this version of a simulator")
 @click.option("--older-than", type=float, metavar="DAYS", help="results written so long ago")
@@ -97,7 +110,7 @@ def verify(path: Path | None, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="all results")
 @_json
 def prune(
-    path: Path | None,
+    opened: Store,
     simulator: str | None,
     version: str | None,
     older_than: float | None,
@@ -108,8 +121,9 @@ def prune(
 ) -> None:
     """Remove results from a store: those to which all that is given applies."""
     if not (everything or damaged or any(given is not None for given in (simulator, version, older_than, violation))):
-        raise StoreError("nothing says what to remove; give --simulator, --version, --older-than, --violation or --all")
-    opened = _opened(path)
+        raise StoreError(
+            "nothing says what to remove; give --simulator, --version, --older-than, --violation, --damaged or --all"
+        )
     latest = float("inf") if older_than is None else time.time() - 86400 * older_than
 
     def wanted(about: Mapping[str, Any], broken: str, created: float, right: bool) -> bool:

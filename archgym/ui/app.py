@@ -141,7 +141,8 @@ def _answering(folder: Folder, view: View) -> Callable[[Request], Awaitable[Resp
         try:
             made = await run_in_threadpool(view, folder, dict(request.query_params), request)
         except (ArchGymError, OSError) as error:
-            # What a person mistyped is an answer of the application, no failure that a browser logs.
+            # What a person mistyped is an answer of the application: a browser writes every 4xx that a page's script is
+            # answered into its console, as an error. The archive of /export is what a person follows a link to.
             return _json({"refused": str(error)}, 422 if request.url.path == "/export" else 200)
         return made if isinstance(made, Response) else _json(made)
 

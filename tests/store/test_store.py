@@ -458,6 +458,9 @@ def test_people_look_at_a_store_check_and_prune_it(tmp_path):
     assert [group["label"] for group in found["groups"]] == ["systolic/resnet18", "systolic/alexnet"]
     assert "systolic/alexnet" in call("info", str(path))[1]
     assert call("verify", str(path))[0] == 0
+    for command in ("info", "verify"):
+        assert call(command, "--store", str(path), "--json") == call(command, str(path), "--json")
+        assert call(command, str(path), "--store", str(path))[0] == call(command, "--store", "off")[0] == 2
     assert call("prune", str(path))[0] == 2 and call("info", str(tmp_path / "none.sqlite"))[0] == 2
     with sqlite3.connect(path) as raw:
         raw.execute("UPDATE evaluations SET feasible = 1 - feasible WHERE context = 1")
