@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.worker
 
+from archgym.announcing import say_once
 from archgym.errors import ArchGymError
 from archgym.store.stored import VARIABLE
 from archgym.studies.runner import execute
@@ -104,6 +106,9 @@ class RayExecutor:
         except (ConnectionError, ValueError, RuntimeError) as error:
             sentence = str(error).splitlines()[0]
             raise ArchGymError(f"no Ray cluster at {self.address or 'this machine'}: {sentence}") from None
+        # Ray prints what it has to say of a lost node into this process's output, in the middle of what is asked for with
+        # --json; it has no public switch for that.
+        ray._private.worker._worker_logs_enabled = False
 
     def _actor(self) -> Any:
         variables = {variable: str(self.threads) for variable in THREAD_VARIABLES}
@@ -154,6 +159,7 @@ class RayExecutor:
                         raise error.cause from None
                     # The actor or its node is gone. Its jobs go to a new actor, one by one so that one that kills its
                     # actor takes no others along.
+                    say_once("a Ray worker was lost with its process or node; what it was doing is done again")
                     for i in reversed(some):
                         lost[i] = lost.get(i, 0) + 1
                         if lost[i] <= ATTEMPTS:
