@@ -17,17 +17,17 @@
     }
 
 Y and X are rows and columns of the input (padding included), Y' and X' of the output. ``CONV`` is a convolution, ``DSCONV`` a
-depthwise one of C channels; other types are refused by name.
+depthwise one of C channels (K is 1, or C again); other types, dims and blocks are refused by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archgym.errors import ArchGymError, quote
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.networks.fields import at, whole
 from archgym.networks.layers import Layer
 from archgym.reading import quote_path
@@ -82,6 +82,8 @@ class MaestroLayer:
             )
         p, q = (d["Y"] - d["R"]) // sy + 1, (d["X"] - d["S"]) // sx + 1
         depthwise = self.type == "DSCONV"
+        if depthwise and d["K"] not in (1, d["C"]):
+            raise ArchGymError(f"{place}: a DSCONV of {d['C']} channels with K: {d['K']}; expected K: 1 (or C again)")
         return at(
             place,
             lambda: Layer(
@@ -134,9 +136,13 @@ def maestro_layers(path: Path, text: str) -> Iterator[MaestroLayer]:
         ArchGymError: one sentence that names the line, for whatever is not understood.
     """
     tokens = _Text(path, text)
+    networks = 0
     while tokens.peek():
         if tokens.peek() in ("Constant",):
             raise ArchGymError(f"{tokens.place}: constants are not read; write the numbers out")
+        if networks:
+            raise ArchGymError(f"{tokens.place}: a second block {quote(tokens.peek())}; expected one Network a file")
+        networks += 1
         tokens.next("Network")
         tokens.next()
         tokens.next("{")
@@ -149,21 +155,25 @@ def maestro_layers(path: Path, text: str) -> Iterator[MaestroLayer]:
 
 def _layer(tokens: _Text, layer: MaestroLayer) -> MaestroLayer:
     tokens.next("{")
+    seen: set[str] = set()
     while tokens.peek() != "}":
         place, key = tokens.place, tokens.next()
+        if key in seen:
+            raise ArchGymError(f"{place}: the layer {quote(layer.name)} has a second {key}; give it once")
+        seen.add(key)
         if key == "Type":
             tokens.next(":")
             layer.type = tokens.next()
             if layer.type not in ("CONV", "DSCONV"):
                 raise ArchGymError(f"{place}: a layer of type {quote(layer.type)} is not read; known: CONV, DSCONV")
         elif key in ("Stride", "Dilation"):
-            found = _sizes(tokens)
+            found = _sizes(tokens, key, ("X", "Y"))
             if key == "Dilation" and set(found.values()) - {1}:
                 raise ArchGymError(f"{place}: a dilation is not read; known: dilation of 1")
             if key == "Stride":
-                layer.strides |= {dim: size for dim, size in found.items() if dim in layer.strides}
+                layer.strides |= found
         elif key == "Dimensions":
-            layer.dims = _sizes(tokens)
+            layer.dims = _sizes(tokens, key, ("N", *DIMS))
             if layer.dims.pop("N", 1) != 1:
                 raise ArchGymError(f"{place}: a batch N is not read; write N: 1 and scale the results")
         elif key == "Dataflow":
@@ -174,7 +184,7 @@ def _layer(tokens: _Text, layer: MaestroLayer) -> MaestroLayer:
     return layer
 
 
-def _sizes(tokens: _Text) -> dict[str, int]:
+def _sizes(tokens: _Text, block: str, known: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     tokens.next("{")
     while tokens.peek() != "}":
@@ -183,6 +193,8 @@ def _sizes(tokens: _Text) -> dict[str, int]:
             tokens.next(":")
         if dim in found:
             raise ArchGymError(f"{place}: {quote(dim)} stands twice; give it once")
+        if dim not in known:
+            raise ArchGymError(f"{place}: {UnknownNameError(f'dim of {block}', dim, known)}")
         found[dim] = whole(place, dim, tokens.next())
         if tokens.peek() == ",":
             tokens.next(",")

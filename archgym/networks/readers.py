@@ -150,13 +150,18 @@ def _from_yaml(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], str]:
     content = documents[0]
     unknown = set(content) - {"name", "description", "layers"}
     if unknown:
-        raise ArchGymError(f"{path} has the unknown key {sorted(map(str, unknown))[0]!r}; expected name and layers")
+        raise ArchGymError(
+            f"{path} has the unknown key {quote(min(map(str, unknown)))}; expected name, description and layers"
+        )
     layers = [_yaml_layer(f"{path}, layers[{i}]", entry, i) for i, entry in enumerate(content["layers"])]
     return layers, str(content.get("name") or "")
 
 
 def _pair(place: str, entry: Mapping[str, Any], key: str, suffixes: str) -> tuple[int, int]:
     """``stride: 2``, ``stride: [2, 1]`` or ``stride_p: 2``."""
+    for letter in suffixes:
+        if key in entry and f"{key}_{letter}" in entry:
+            raise ArchGymError(f"{place} gives both {key} and {key}_{letter}; give one of them")
     value = entry.get(key, 1)
     pair = list(value) if isinstance(value, (list, tuple)) else [value, value]
     if len(pair) != 2:
@@ -189,6 +194,8 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
         if op == "gemm" and batch != 1:
             raise ArchGymError(f"{place}: a gemm with batch = {batch}; use op bmm for batched products")
         return at(place, lambda: gemm(name, M, N, K, batch=batch, count=count))
+    if op in ("gemm", "bmm") and not {"C", "P"} & set(entry):
+        raise ArchGymError(f"{place}: a {op} lacks M; give M, N and K of the product, or P, K and C of the layer")
     sizes = {dim: whole(place, dim, entry[dim]) for dim in DIMS if dim in entry}
     stride_p, stride_q = _pair(place, entry, "stride", "pq")
     dilation_r, dilation_s = _pair(place, entry, "dilation", "rs")
@@ -216,7 +223,9 @@ def write_network(network: Network, path: str | Path) -> Path:
     entries = []
     for layer in network.layers:
         entry: dict[str, Any] = {"name": layer.name, "op": layer.op}
-        entry |= {dim: size for dim, size in zip(DIMS, layer.bounds, strict=True) if size != 1}
+        # A product always says its P and C, for N and K mean another thing beside an M.
+        said = ("P", "C") if layer.op in ("gemm", "bmm") else ()
+        entry |= {dim: size for dim, size in zip(DIMS, layer.bounds, strict=True) if size != 1 or dim in said}
         for key in ("stride_p", "stride_q", "dilation_r", "dilation_s", "count"):
             if getattr(layer, key) != 1:
                 entry[key] = getattr(layer, key)
@@ -237,6 +246,8 @@ def _from_timeloop(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], s
     problems = [d["problem"] for d in documents if isinstance(d, dict) and "problem" in d]
     if not problems:
         raise ArchGymError(f"{path} has no key 'problem'; expected a Timeloop problem specification")
+    if any(isinstance(d, dict) and "layers" in d for d in documents):
+        raise ArchGymError(f"{path} has 'layers' beside a Timeloop problem; keep one of the two")
     for i, problem in enumerate(problems):
         place = f"{path}, problem" if len(problems) == 1 else f"{path}, problem {i + 1}"
         layers.append(timeloop_layer(problem, place, path.stem if len(problems) == 1 else f"{path.stem}{i + 1}"))
@@ -249,7 +260,20 @@ def _from_timeloop(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], s
 def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
     """Rows with their line numbers, blank ones and trailing empty cells left out."""
     result = []
-    for number, row in enumerate(csv.reader(text.splitlines()), start=1):
+    reader = csv.reader(text.splitlines())
+    ended = 0
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise ArchGymError(f"{path}, line {ended + 1}: {error}") from None
+        number, ended = ended + 1, reader.line_num
+        if ended > number:
+            raise ArchGymError(
+                f"{path}, line {number}: a quotation mark is not closed on its line; close it or take it out"
+            )
         cells = [cell.strip() for cell in row]
         while cells and not cells[-1]:
             cells.pop()
@@ -260,11 +284,15 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, list[str]]]:
     return result
 
 
+_GAMMA_TABLES = {"MNK0T": {"0": "1", "T": "3"}, "OI0T": {"0": "1", "T": "0"}}
+"""Columns of the tables of products, and what those say that hold no size."""
+
+
 def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer]:
     """GAMMA's tables: K, C, Y, X, R, S, T with T 1 convolution, 2 depthwise, 3 product; M, N, K, 0, T for products
     alone, O, I, 0, T for fully connected ones. Y and X are input sizes; convolutions are valid, of stride 1."""
     header = [cell.upper() for cell in rows[0][1]]
-    known = next((k for k in ("MNK0T", "OI0T") if set(k) - set("0T") <= set(header)), "KCYXRST")
+    known = next((k for k in _GAMMA_TABLES if set(k) - set("0T") <= set(header)), "KCYXRST")
     for cell in header:
         if cell not in known or not cell:
             raise ArchGymError(f"{path}: the column {quote(cell)} is not understood; known: {', '.join(known)}")
@@ -276,6 +304,9 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
         if len(cells) != len(header):
             raise ArchGymError(f"{place}: {len(cells)} cells under {len(header)} columns; give each column a value")
         given = dict(zip(header, cells, strict=True))
+        for key, only in _GAMMA_TABLES.get(known, {}).items():
+            if given.get(key, only) != only:
+                raise ArchGymError(f"{place}: {key} is {quote(given[key])}, which is not read; expected {only}")
         if {"M", "N", "K"} <= set(header):
             M, N, K = (whole(place, key, given[key]) for key in "MNK")
             layers.append(at(place, partial(gemm, name, M, N, K)))
@@ -294,6 +325,8 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
         if r > y or s > x:
             raise ArchGymError(f"{place}: the filter {r} x {s} is larger than the input {y} x {x}")
         p, q = y - r + 1, x - s + 1
+        if kind == "2" and k not in (1, c):
+            raise ArchGymError(f"{place}: a depthwise row of {c} channels with K = {k}; expected K = 1 (or C again)")
         if kind == "2":
             layers.append(at(place, partial(_depthwise, name, c, p, q, r, s)))
         else:

@@ -92,6 +92,10 @@ def _columns(place: str, header: Sequence[str]) -> list[str]:
     product = {"m", "n", "k"} <= set(fields)
     order = _PRODUCT if product else _CONVOLUTION[:8]
     named = any(field not in ("", "name") for field in fields)
+    if not any(fields):
+        raise ArchGymError(
+            f"{place}: {quote(', '.join(header), 60)} is neither a layer nor a header; give numbers or names"
+        )
     for i, field in enumerate(fields):
         if not field:
             if i >= len(order) or order[i] in fields or (named and i):

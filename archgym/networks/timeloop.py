@@ -20,6 +20,7 @@ _DIMS = ("N", "M", "K", "C", "P", "Q", "R", "S", "G")
 _STEPS = ("Wstride", "Hstride", "Wdilation", "Hdilation")
 _BESIDE = ("H", "W", "Hpad", "Wpad")
 _PROBLEM_KEYS = ("version", "shape", "instance", "layer", "name")
+_WRITTEN = ("read_write", "read-write", "update")
 _SHAPE_KEYS = ("name", "dimensions", "coefficients", "data_spaces", "data-spaces", "dataSpaces")
 
 Rank = tuple[tuple[str, str], ...]
@@ -37,11 +38,24 @@ class _Space:
         return {dim for rank in self.ranks for dim, _ in rank}
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """Dims, coefficients with their defaults, data spaces, and the dims that stand there for other shapes' sake."""
+
+    dims: list[str]
+    steps: dict[str, Any]
+    spaces: tuple[_Space, ...]
+    implied: frozenset[str] = frozenset()
+
+
 def timeloop_layer(problem: Any, place: str = "problem", name: str = "layer") -> Layer:
     """A layer from the content of Timeloop's ``problem`` (versions 0.2 to 0.4).
 
     Shapes without data spaces are Timeloop's own ``cnn-layer`` (dims N M C P Q R S, and G; P with R, Wstride and Wdilation),
     a depthwise one without M, or a matrix product of the dims M N K.
+
+    As in Timeloop the instance bounds every dim of the shape, and a coefficient that it leaves out has its default. Only a
+    batch N and groups G may be left out: the files of Timeloop's exercises do so, whose front end fills in 1.
 
     Raises:
         ArchGymError: one sentence that names the place, for whatever is no layer of two operands.
@@ -58,11 +72,12 @@ def timeloop_layer(problem: Any, place: str = "problem", name: str = "layer") ->
         raise ArchGymError(f"{place}.instance is {quote(instance)}; expected the bounds, such as {{C: 3, M: 64, ...}}")
     own = shape.get("name") if isinstance(shape, dict) else None
     name = str(problem.get("layer") or problem.get("name") or own or name)
-    dims, defaults, spaces = _shape(place, shape, instance)
-    given = _instance(f"{place}.instance", instance, dims, defaults)
-    sizes = {dim: whole(f"{place}.instance", dim, given.get(dim, 1)) for dim in dims}
-    steps = {key: whole(f"{place}.instance", key, given.get(key, default)) for key, default in defaults.items()}
-    return at(place, lambda: _layer(name, sizes, steps, spaces))
+    form = _shape(place, shape, instance)
+    given = _instance(f"{place}.instance", instance, form.dims, form.steps)
+    sizes = {dim: whole(f"{place}.instance", dim, given.get(dim, 1)) for dim in form.dims}
+    steps = {key: whole(f"{place}.instance", key, given.get(key, default)) for key, default in form.steps.items()}
+    missing = [dim for dim in form.dims if dim not in given and dim not in form.implied]
+    return at(place, lambda: _layer(name, sizes, steps, form.spaces, missing))
 
 
 def _known(place: str, content: Mapping[Any, Any], allowed: Sequence[str]) -> None:
@@ -109,8 +124,7 @@ def _dense(place: str, value: Any) -> None:
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-def _shape(place: str, shape: Any, instance: Mapping[Any, Any]) -> tuple[list[str], dict[str, Any], tuple[_Space, ...]]:
-    """Dims, coefficients with their defaults, and data spaces."""
+def _shape(place: str, shape: Any, instance: Mapping[Any, Any]) -> _Shape:
     if isinstance(shape, dict) and any(key in shape for key in _SHAPE_KEYS[3:]):
         return _written_shape(place, shape)
     if isinstance(shape, dict):
@@ -125,7 +139,7 @@ def _shape(place: str, shape: Any, instance: Mapping[Any, Any]) -> tuple[list[st
                 f"{place}.shape has the dim {quote(dim)}; expected N M C P Q R S G, or M N K for a product"
             )
     if set(dims) == {"M", "N", "K"}:
-        return dims, {}, _spaces_of(("M", "K"), ("K", "N"), ("M", "N"))
+        return _Shape(dims, {}, _spaces_of(("M", "K"), ("K", "N"), ("M", "N")))
     if isinstance(shape, str) and not any(word in shape.lower() for word in ("cnn", "conv", "depthwise")):
         raise ArchGymError(
             f"{place}.shape is {quote(shape)}, no shape of Timeloop's own; give its dimensions and data_spaces"
@@ -135,8 +149,13 @@ def _shape(place: str, shape: Any, instance: Mapping[Any, Any]) -> tuple[list[st
     group = {"G"} & set(dims)
     if "depthwise" in named.lower() or (isinstance(shape, dict) and not {"M", "K", "G"} & set(dims)):
         group |= {"C"} & set(dims)
-    dims += [dim for dim in ("N", "C", "P", "Q", "R", "S") if dim not in dims]
-    return dims, dict.fromkeys(_STEPS, 1), _convolution(set(dims), sorted(group))
+    added = [dim for dim in ("N", "C", "P", "Q", "R", "S") if dim not in dims]
+    if isinstance(shape, str) and not group and not {"M", "K"} & set(dims):
+        added.append("M")
+    # A shape by name has them all; one that lists its dims has those alone.
+    implied = frozenset() if isinstance(shape, str) else frozenset(added)
+    dims += added
+    return _Shape(dims, dict.fromkeys(_STEPS, 1), _convolution(set(dims), sorted(group)), implied)
 
 
 def _upper(instance: Mapping[Any, Any]) -> list[str]:
@@ -172,30 +191,50 @@ def _names(place: str, what: str, value: Any) -> list[str]:
     return [str(v) for v in value]
 
 
-def _written_shape(place: str, shape: Mapping[Any, Any]) -> tuple[list[str], dict[str, Any], tuple[_Space, ...]]:
+def _written_shape(place: str, shape: Mapping[Any, Any]) -> _Shape:
     _known(f"{place}.shape", shape, _SHAPE_KEYS)
     dims = _names(place, "dimensions", shape.get("dimensions"))
-    coefficients: dict[str, Any] = {}
-    for entry in shape.get("coefficients") or []:
-        if not isinstance(entry, dict) or "name" not in entry:
-            raise ArchGymError(f"{place}.shape.coefficients has {quote(entry)}; expected {{name: Wstride, default: 1}}")
-        _known(f"{place}.shape.coefficients", entry, ("name", "default"))
-        coefficients[str(entry["name"])] = entry.get("default")
-    listed = next(shape[key] for key in _SHAPE_KEYS[3:] if key in shape)
+    coefficients = _coefficients(f"{place}.shape.coefficients", shape.get("coefficients") or [], dims)
+    spelt = [key for key in _SHAPE_KEYS[3:] if key in shape]
+    if len(spelt) > 1:
+        raise ArchGymError(f"{place}.shape lists data spaces twice, as {' and '.join(spelt)}; keep one of them")
+    listed = shape[spelt[0]]
     if not isinstance(listed, list):
         raise ArchGymError(f"{place}.shape.data_spaces is {quote(listed)}; expected a list")
     spaces = tuple(_space(f"{place}.shape", entry, dims, coefficients) for entry in listed)
+    names = [space.name for space in spaces]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArchGymError(f"{place}.shape has two data spaces named {quote(name)}; names must differ")
     used = {dim for space in spaces for dim in space.dims}
     for dim in dims:
         if dim not in used:
             raise ArchGymError(f"{place}.shape: no data space is projected along the dim {quote(dim)}; take it out")
-    return dims, coefficients, spaces
+    return _Shape(dims, coefficients, spaces)
+
+
+def _coefficients(place: str, listed: Any, dims: Sequence[str]) -> dict[str, Any]:
+    """The coefficients with their defaults (None where they have none)."""
+    if not isinstance(listed, list):
+        raise ArchGymError(f"{place} is {quote(listed)}; expected a list of {{name: Wstride, default: 1}}")
+    found: dict[str, Any] = {}
+    for entry in listed:
+        if not isinstance(entry, dict) or "name" not in entry:
+            raise ArchGymError(f"{place} has {quote(entry)}; expected {{name: Wstride, default: 1}}")
+        _known(place, entry, ("name", "default"))
+        name = str(entry["name"])
+        if name in found or name in dims:
+            raise ArchGymError(
+                f"{place} has {quote(name)}, which is a {'dim' if name in dims else 'coefficient'} already"
+            )
+        found[name] = entry.get("default")
+    return found
 
 
 def _space(place: str, entry: Any, dims: Sequence[str], coefficients: Mapping[str, Any]) -> _Space:
     if not isinstance(entry, dict) or not isinstance(entry.get("projection"), list):
         raise ArchGymError(f"{place}: the data space {quote(entry)} has no list 'projection'")
-    _known(place, entry, ("name", "projection", "read_write", "read-write", "update"))
+    _known(place, entry, ("name", "projection", *_WRITTEN))
     name = str(entry.get("name", "data space"))
     ranks = []
     for rank in entry["projection"]:
@@ -209,15 +248,28 @@ def _space(place: str, entry: Any, dims: Sequence[str], coefficients: Mapping[st
                 )
             made.append((parts[0], parts[1] if len(parts) == 2 else ""))
         ranks.append(tuple(made))
-    return _Space(
-        name, tuple(ranks), bool(entry.get("read_write", entry.get("read-write", entry.get("update", False))))
-    )
+    return _Space(name, tuple(ranks), _written(f"{place}: the data space {quote(name)}", entry))
+
+
+def _written(place: str, entry: Mapping[Any, Any]) -> bool:
+    """Whether a data space is written, however the file says so."""
+    said = [key for key in _WRITTEN if key in entry]
+    if not said:
+        return False
+    value = entry[said[0]]
+    # Quoted truth values and 0 or 1 are what Timeloop's front end takes too.
+    meant = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).lower())
+    if meant is None or len(said) > 1:
+        raise ArchGymError(f"{place} has {said[-1]}: {quote(entry[said[-1]])}; expected one {said[0]}, true or false")
+    return meant
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------
 
 
-def _layer(name: str, sizes: Mapping[str, int], steps: Mapping[str, int], spaces: Sequence[_Space]) -> Layer:
+def _layer(
+    name: str, sizes: Mapping[str, int], steps: Mapping[str, int], spaces: Sequence[_Space], missing: Sequence[str]
+) -> Layer:
     outputs = [space for space in spaces if space.written]
     operands = [space for space in spaces if not space.written]
     if len(outputs) != 1 or len(operands) != 2:
@@ -228,6 +280,13 @@ def _layer(name: str, sizes: Mapping[str, int], steps: Mapping[str, int], spaces
     if any(len(rank) > 1 for rank in output.ranks):
         raise ArchGymError(f"the output {quote(output.name)} is indexed by a sum of dims, which no layer is")
     inputs, weights = _operands(operands)
+    _check_indices(inputs, weights, output, steps)
+    for dim in missing:
+        where = (dim in inputs.dims, dim in weights.dims, dim in output.dims)
+        if (dim, where) not in (("N", (True, False, True)), ("G", (True, True, True))):
+            raise ArchGymError(
+                f"the instance gives no bound for the dim {quote(dim)} of the shape; write {dim}: 1 for one step"
+            )
     loops = {dim for dim in sizes if sizes[dim] > 1}
     if loops and all(loops <= space.dims for space in (output, inputs, weights)):
         raise ArchGymError(
@@ -261,6 +320,28 @@ def _layer(name: str, sizes: Mapping[str, int], steps: Mapping[str, int], spaces
     bounds["N"] = math.prod(rows.values())
     depthwise = bounds["C"] == 1 and bounds["G"] > 1
     return Layer(name, "depthwise" if depthwise else "conv", **bounds, P=sizes_of["p"], Q=sizes_of["q"], **fields)
+
+
+def _check_indices(inputs: _Space, weights: _Space, output: _Space, steps: Mapping[str, int]) -> None:
+    """Refuse what a layer has no field for: steps outside the inputs' windows, and dims that index a tensor twice."""
+    for space in (inputs, weights, output):
+        listed = [dim for rank in space.ranks for dim, _ in rank]
+        twice = next((dim for dim in listed if listed.count(dim) > 1), None)
+        if twice is not None:
+            raise ArchGymError(f"the dim {quote(twice)} indexes {space.name} twice, which no layer does")
+    for space in (weights, output):
+        for dim, coefficient in (term for rank in space.ranks for term in rank):
+            if coefficient and steps[coefficient] != 1:
+                raise ArchGymError(
+                    f"{space.name} is indexed by {dim} x {coefficient} = {steps[coefficient]}, a step that no layer has; "
+                    "only the inputs have one"
+                )
+    used = {coefficient for rank in inputs.ranks for _, coefficient in rank}
+    for coefficient, value in steps.items():
+        if value != 1 and coefficient not in used:
+            raise ArchGymError(
+                f"the coefficient {quote(coefficient)} is {value}, but no projection of the inputs has it"
+            )
 
 
 def _product(name: str, bounds: Mapping[str, int], rows: Mapping[str, int]) -> Layer:

@@ -3,6 +3,9 @@
 What a loop is follows from the equation, not from its letter: indices of both operands and the result are groups, those of the
 result and one operand are output channels or positions, those of both operands alone are reduced. ``Conv`` and ``Gemm`` are
 read; element-wise operators and poolings have no weights and are passed over, and named in the network's description.
+
+Precisions, sources of operands and the input's padding say where words come from and how wide they are: they do not change the
+loop nest, and are not used (the input of a layer counts with its padding here). Any other field is refused by name.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archgym.errors import ArchGymError, quote
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.networks.fields import at, whole
 from archgym.networks.layers import Layer
 
+_READ = ("id", "name", "operator_type", "equation", "dimension_relations", "loop_dims", "loop_sizes")
+_UNUSED = ("operand_precision", "operand_source", "pr_loop_dims", "pr_loop_sizes", "padding", "constant_operands",
+           "memory_operand_links", "core_allocation")  # fmt: skip
 PASSED = ("Max", "Pooling", "Add", "Pool", "MaxPool", "AveragePool", "GlobalAveragePool")
 _EQUATION = re.compile(
     r"\s*O(?P<O>(?:\[\w+\])+)\s*\+?=\s*(?P<first>[WAI])(?P<A>(?:\[\w+\])+)\s*\*\s*(?P<second>[WBI])(?P<B>(?:\[\w+\])+)\s*"
@@ -51,21 +57,27 @@ def zigzag_layers(documents: Sequence[Any], path: Any) -> tuple[list[Layer], lis
 
 
 def _layer(entry: Mapping[str, Any], name: str, place: str) -> Layer:
-    dims, sizes = entry.get("loop_dims"), entry.get("loop_sizes")
-    if not isinstance(dims, list) or not isinstance(sizes, list) or len(dims) != len(sizes):
-        raise ArchGymError(f"{place}: loop_dims and loop_sizes are not two lists of one length")
-    bound = {str(d).lower(): whole(place, str(d), size) for d, size in zip(dims, sizes, strict=True)}
+    for field in entry:
+        if field not in (*_READ, *_UNUSED):
+            raise ArchGymError(f"{place}: {UnknownNameError('field', field, (*_READ, *_UNUSED))}")
+    bound = _bounds(entry, place)
     equation = _EQUATION.fullmatch(str(entry.get("equation", "")))
     if equation is None:
         raise ArchGymError(
             f"{place}: the equation {quote(str(entry.get('equation')), 60)} is no product of two tensors"
         )
     result, first, second = (re.findall(r"\w+", equation[group].lower()) for group in ("O", "A", "B"))
+    if equation["first"] == equation["second"]:
+        raise ArchGymError(f"{place}: the equation multiplies {equation['first']} by itself; expected two tensors")
     if equation["second"] == "W":
         first, second = second, first
     # first: weights; second: inputs.
-    sums = _sums(entry, place)
+    sums = _sums(entry, bound, place)
     windows = [index for index in second if index in sums]
+    _once(place, result, first, [*second, *(part for index in windows for part, _ in sums[index])])
+    for index in sums:
+        if index not in second:
+            raise ArchGymError(f"{place}: the relation of {index!r} is used by no index of the input")
     inputs = {*second, *(part for index in windows for part, _ in sums[index])} - set(windows)
     used = {*result, *first, *inputs}
     unknown = [index for index in used if index not in bound]
@@ -101,6 +113,28 @@ def _layer(entry: Mapping[str, Any], name: str, place: str) -> Layer:
     return at(place, lambda: Layer(name, op, **size, **steps))
 
 
+def _bounds(entry: Mapping[str, Any], place: str) -> dict[str, int]:
+    """The loops' sizes by their names in small letters, which ZigZag does not tell from capital ones."""
+    dims, sizes = entry.get("loop_dims"), entry.get("loop_sizes")
+    if not isinstance(dims, list) or not isinstance(sizes, list) or len(dims) != len(sizes):
+        raise ArchGymError(f"{place}: loop_dims and loop_sizes are not two lists of one length")
+    bound: dict[str, int] = {}
+    for dim, size in zip(dims, sizes, strict=True):
+        name = str(dim).lower()
+        if name in bound:
+            raise ArchGymError(f"{place}: loop_dims has {quote(dim, 40)} twice; give each loop once")
+        bound[name] = whole(place, str(dim), size)
+    return bound
+
+
+def _once(place: str, *tensors: Sequence[str]) -> None:
+    """Refuse a tensor that a loop indexes twice, by itself or in two sums: that is no loop nest of a layer."""
+    for tensor in tensors:
+        for index in tensor:
+            if tensor.count(index) > 1:
+                raise ArchGymError(f"{place}: the loop {index!r} indexes a tensor of the equation twice")
+
+
 def _product(bound: Mapping[str, int], indices: Sequence[str]) -> int:
     total = 1
     for index in indices:
@@ -108,16 +142,26 @@ def _product(bound: Mapping[str, int], indices: Sequence[str]) -> int:
     return total
 
 
-def _sums(entry: Mapping[str, Any], place: str) -> dict[str, list[tuple[str, int]]]:
+def _sums(entry: Mapping[str, Any], bound: Mapping[str, int], place: str) -> dict[str, list[tuple[str, int]]]:
     """Indices of inputs that are sums of two loops: index -> [(loop, factor), (loop, factor)]."""
-    found = {}
-    for text in entry.get("dimension_relations") or []:
+    found: dict[str, list[tuple[str, int]]] = {}
+    relations = entry.get("dimension_relations") or []
+    if not isinstance(relations, list):
+        raise ArchGymError(
+            f"{place}: dimension_relations is {quote(relations, 60)}; expected a list like [ix=1*ox+1*fx]"
+        )
+    for text in relations:
         relation = _RELATION.fullmatch(str(text).lower())
         if relation is None:
             raise ArchGymError(f"{place}: the relation {quote(str(text), 60)} is no sum of two loops")
-        found[relation["sum"]] = [
-            (relation[i], whole(place, relation[i], relation[f] or 1)) for i, f in (("a", "m"), ("b", "n"))
-        ]
+        index = relation["sum"]
+        if index in found or index in bound:
+            which = "a second relation" if index in found else "a relation, and is a loop itself"
+            raise ArchGymError(f"{place}: {index!r} has {which} ({quote(str(text), 60)}); keep one of them")
+        for loop in (relation["a"], relation["b"]):
+            if loop not in bound:
+                raise ArchGymError(f"{place}: the relation {quote(str(text), 60)} names {loop!r}, which has no loop")
+        found[index] = [(relation[i], whole(place, relation[i], relation[f] or 1)) for i, f in (("a", "m"), ("b", "n"))]
     return found
 
 

@@ -76,6 +76,16 @@ def test_a_zigzag_workload_of_its_own_kind(tmp_path) -> None:
         ("ix=2*ox+1*fx", "ix=ox", "no sum"),
         ("*I[b][c][iy][ix]", "*I[b][c][iy]", "ix|loop|tensor"),
         ("loop_dims: [B, K, C, OY, OX, FY, FX]", "loop_dims: [B, K, C, OY, OX, FY, FZ]", "has no loop"),
+        ("loop_dims: [B, K, C, OY, OX, FY, FX]", "loop_dims: [B, K, C, OY, OX, FY, fy]", "'fy' twice"),
+        ("ix=2*ox+1*fx, iy", "ix=2*ox+1*fx, ix=1*ox+1*fx, iy", "'ix' has a second relation"),
+        ("ix=2*ox+1*fx, iy", "ix=2*ox+1*fx, iz=1*ox+1*fx, iy", "used by no index"),
+        ("iy=1*oy+3*fy", "iy=1*ox+3*fy", "'ox' indexes a tensor"),
+        ("iy=1*oy+3*fy", "k=1*oy+3*fy", "'k' has a relation, and is a loop itself"),
+        ("[ix=2*ox+1*fx, iy=1*oy+3*fy]", "ix=2*ox+1*fx", "expected a list"),
+        ("W[k][c][fy][fx]", "W[k][k][c][fy][fx]", "'k' indexes a tensor"),
+        ("W[k][c][fy][fx]*I", "I[k][c][fy][fx]*I", "multiplies I by itself"),
+        ("  loop_dims: [B, K,", "  groups: 2\n  loop_dims: [B, K,", "unknown field 'groups'"),
+        ("  loop_dims: [B, K,", "  time_dim: OY\n  loop_dims: [B, K,", "unknown field 'time_dim'"),
     ],
 )
 def test_what_a_zigzag_entry_cannot_be_is_said(old, new, word, tmp_path) -> None:
@@ -152,6 +162,13 @@ def test_maestros_networks(tmp_path) -> None:
         ("}\n}\n", "}\n", 10, "expected|end of the file"),
         ("Y: 33", "Y: 1", 2, "larger"),
         ("Cluster", "@", 6, "@"),
+        ("Stride { X: 2, Y: 2 }", "Stride { X: 2, Z: 2 }", 4, "unknown dim of Stride .?'Z'"),
+        ("Stride { X: 2, Y: 2 }", "Stride { X: 2 } Stride { Y: 2 }", 4, "second Stride"),
+        ("Type: CONV", "Type: CONV Type: DSCONV", 3, "second Type"),
+        ("R: 3, S: 3, Y: 33", "G: 2, R: 3, S: 3, Y: 33", 5, "unknown dim of Dimensions .?'G'"),
+        ("Dimensions { K: 8", "Dimensions { K: 8 } Dimensions { K: 8", 5, "second Dimensions"),
+        ("K: 1, C: 16", "K: 4, C: 16", 10, "DSCONV of 16 channels with K: 4"),
+        ("}\n}\n", "}\n}\nNetwork more { }\n", 12, "second block"),
     ],
 )
 def test_what_is_wrong_in_a_network_is_said_with_its_line(old, new, line, word, tmp_path) -> None:

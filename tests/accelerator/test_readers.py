@@ -157,6 +157,10 @@ READ = {
         "    - {name: Out, projection: [[[o]], [[y]], [[x]]], read_write: true}\n"
         "  instance: {o: 16, i: 8, y: 4, x: 5, ky: 3, kx: 2}\n",
         [Layer("other letters", K=16, C=8, P=4, Q=5, R=3, S=2, stride_p=2, stride_q=2)]),
+    "read_write in quotes.yaml": (SHAPE.replace("[[C]], [[M]], [[R]], [[S]]]", "[[C]], [[M]], [[R]], [[S]]], read_write: 'False'")
+                                  % 1 + "  instance: {" + BOUNDS + "}\n", [CONV]),
+    "flat projections.yaml": (SHAPE.replace("[[[C]], [[M]], [[R]], [[S]]]", "[C, M, R, S]") % 1 + "  instance: {" + BOUNDS + "}\n",
+                              [CONV]),
     "grouped.yaml": (
         "problem:\n  shape:\n    dimensions: [M, N, K, H]\n    data_spaces:\n"
         "    - {name: A, projection: [[[H]], [[M]], [[K]]]}\n    - {name: B, projection: [[[H]], [[K]], [[N]]]}\n"
@@ -193,6 +197,32 @@ REFUSED = {
     "own name of a shape.yaml": ("problem: {shape: my-shape, instance: {C: 3, M: 4}}\n", "no shape of Timeloop's own"),
     "term.yaml": (SHAPE.replace("[Q, b]", "[Q, 3]") % 1 + "  instance: {" + BOUNDS + "}\n", "has the term"),
     "repeated.yaml": ("problem: {shape: cnn-layer, instance: {C: 3, M: 4, C: 5}}\n", "twice|repeat"),
+    "step of weights.yaml": (SHAPE.replace("[[C]], [[M]], [[R]]", "[[C]], [[M]], [[R, a]]") % 2 + "  instance: {" + BOUNDS + "}\n",
+                             "Weights is indexed by R x a = 2"),
+    "step of outputs.yaml": (SHAPE.replace("[[Q]], [[P]]]", "[[Q]], [[P, b]]]") % 1 + "  instance: {" + BOUNDS + ", b: 2}\n",
+                             "Outputs is indexed by P x b = 2"),
+    "step of nothing.yaml": (SHAPE.replace("[P, a]", "[P]") % 2 + "  instance: {" + BOUNDS + "}\n", "'a' is 2, but no projection"),
+    "missing dim.yaml": (SHAPE % 1 + "  instance: {M: 16, R: 3, S: 3, P: 16, Q: 16}\n", "no bound for the dim 'C'"),
+    "missing channels.yaml": ("problem: {shape: cnn-layer, instance: {C: 8, R: 3, S: 3, P: 4, Q: 4}}\n", "no bound for the dim 'M'"),
+    "missing rows.yaml": ("problem: {shape: cnn-layer, instance: {C: 8, M: 3, R: 3, S: 3}}\n", "no bound for the dim '[PQ]'"),
+    "missing N of a product.yaml": ("problem: {shape: {dimensions: [M, N, K]}, instance: {M: 3, K: 4}}\n", "no bound for the dim 'N'"),
+    "twice in a tensor.yaml": (SHAPE.replace("[[C]], [[M]]", "[[C]], [[C]], [[M]]") % 1 + "  instance: {" + BOUNDS + "}\n",
+                               "'C' indexes Weights twice"),
+    "in a window and beside it.yaml": (SHAPE.replace("[[N]], [[C]], [[R, dil]", "[[N]], [[C]], [[P]], [[R, dil]") % 1
+                                       + "  instance: {" + BOUNDS + "}\n", "'P' indexes Inputs twice"),
+    "coefficient twice.yaml": (SHAPE.replace("name: b", "name: a") % 1 + "  instance: {" + BOUNDS + "}\n", "'a', which is a coefficient"),
+    "coefficients are none.yaml": (SHAPE.replace("[{name: a, default: %d}, {name: b, default: 1}, {name: dil, default: 1}]", "3")
+                                   + "  instance: {" + BOUNDS + "}\n", "coefficients is 3"),
+    "two spaces of a name.yaml": (SHAPE.replace("name: Inputs", "name: Weights") % 1 + "  instance: {" + BOUNDS + "}\n", "two data spaces"),
+    "written or not.yaml": (SHAPE.replace("read_write: true", "read_write: sometimes") % 1 + "  instance: {" + BOUNDS + "}\n",
+                            "'sometimes'; expected one read_write"),
+    "layers and a problem.yaml": ("problem: {shape: cnn-layer}\nlayers: []\n", "beside a Timeloop problem"),
+    "a header of nothing.csv": (HEADER + "\na,5,5,3,3,1,1,1\nb,5px,5px,3px,3px,cs,ks,ss\n", "neither a layer nor a header"),
+    "open quotation.csv": (HEADER + '\na,5,5,3,3,1,1,1\n"b,5,5,3,3,1,1,1\nc,5,5,3,3,1,1,1\n', "line 3: a quotation mark"),
+    "a batch of products.csv": ("M,N,K,0,T\n2,3,4,7,3\n", "0 is '7'"),
+    "filters of a depthwise row.csv": ("K,C,Y,X,R,S,T\n4,32,9,9,3,3,2\n", "with K = 4"),
+    "two strides in ours.yaml": ("layers:\n- {name: a, K: 8, stride: 2, stride_p: 3}\n", "both stride and stride_p"),
+    "a product without rows.yaml": ("layers:\n- {name: a, op: gemm, N: 8, K: 9}\n", "lacks M"),
     "repeated in ours.yaml": ("layers:\n- {name: a, K: 8, K: 9}\n", "twice|repeat"),
 }  # fmt: skip
 
