@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from archgym.errors import ArchGymError
+from archgym.store.claims import Claims
 
 APPLICATION = 0x61676779
 """SQLite's ``application_id`` of our files: no other file is ever written to."""
@@ -68,6 +69,11 @@ class Context:
     @classmethod
     def of(cls, about: Mapping[str, Any], label: str = "") -> Context:
         return cls(about, hashlib.blake2b(_text(about).encode(), digest_size=16).digest(), label)
+
+    def number(self, design: bytes) -> int:
+        """62 bits that stand for a design under this context."""
+        digest = hashlib.blake2b(self.digest + design, digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +128,13 @@ class Store:
 
     Attributes:
         readable: whether reading has not failed so far.
+        claims: who simulates what.
         ignored: rows that were left out because their checksum is wrong.
     """
 
     def __init__(self, path: Path | str, say: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
+        self.claims = Claims(self.path.with_name(f"{self.path.name}-claims"))
         self.readable = True
         self._quiet_until = 0.0  # after a failed write
         self.ignored = 0
@@ -147,6 +155,11 @@ class Store:
                 self._connection.close()
             self._connection = None
             self._ids.clear()
+
+    @property
+    def writable(self) -> bool:
+        """Whether results are likely to be kept: nothing failed, or not lately."""
+        return self.readable and time.monotonic() >= self._quiet_until
 
     # --- what simulators ask ---------------------------------------------------------------------------------------
 
@@ -181,7 +194,7 @@ class Store:
     def put(self, context: Context, rows: Mapping[bytes, Row]) -> bool:
         """Keep results: design -> row, all of them or none; True where they are in the file. A result that is there stays,
         unless it is damaged."""
-        if not rows or not self.readable or time.monotonic() < self._quiet_until:
+        if not rows or not self.writable:
             return False
         try:
             with self._lock, self._transaction() as connection:

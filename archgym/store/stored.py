@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from archgym.announcing import say_once
 from archgym.simulator import REFERENCES, Evaluation, Simulator, Workload, median_references, result_identity
 from archgym.space import Designs, DesignSpace, Mask
 from archgym.store.database import Context, Row, Store
@@ -25,6 +27,10 @@ from archgym.wrapping import Wrapped
 
 VARIABLE = "ARCHGYM_STORE"
 OFF = ("off", "none", "0")
+PATIENCE_S = 10.0
+"""Seconds of waiting for another process before that is said."""
+POLL_S = 0.05
+"""Seconds between two looks at whether another process is done."""
 _STORES: dict[str, Store] = {}
 
 
@@ -177,21 +183,62 @@ class Stored(Wrapped):
             return self.whole.evaluate(array, workload, fidelity=fidelity, seed=seed, **further)
         context, keys = self.context(workload, fidelity, seed), _keys(space.canonical(array))
         names = [metric.name for metric in self.whole.metrics_for(workload)]
-        known = self.store.look_up(context, keys)
-        known = {key: row for key, row in known.items() if len(row.metrics) == 8 * len(names)}
-        answered: Mask = np.array([key in known for key in keys], dtype=bool)
-        for counting in _TALLIES.get():
-            counting.add(answered)
+        known = self._look_up(context, keys, names)
         # Equivalent designs of one batch are simulated once.
-        rows = [row for row in {key: i for i, key in reversed(list(enumerate(keys)))}.values() if not answered[row]]
-        new = np.array(sorted(rows), dtype=np.int64)
-        if len(new):
-            for part, evaluation in self.whole.evaluate_parts(array[new], workload, fidelity=fidelity, seed=seed):
-                made = dict(zip([keys[row] for row in new[part]], _rows(evaluation, names), strict=True))
-                if self.context(workload, fidelity, seed) is context:  # not built anew meanwhile
-                    self.store.put(context, made)
-                known.update(made)
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}
+        rows = sorted(row for key, row in first.items() if key not in known)
+        simulated: set[bytes] = set()
+        with closing(self._claimed(context, keys, rows)) as parts:
+            for mine, give_back in parts:
+                if give_back is not None:  # another process may have simulated them meanwhile
+                    known |= self._look_up(context, [keys[row] for row in mine], names)
+                new = np.array([row for row in mine if keys[row] not in known], dtype=np.int64)
+                if not len(new):
+                    continue
+                for part, evaluation in self.whole.evaluate_parts(array[new], workload, fidelity=fidelity, seed=seed):
+                    made = dict(zip([keys[row] for row in new[part]], _rows(evaluation, names), strict=True))
+                    if self.context(workload, fidelity, seed) is context:  # not built anew meanwhile
+                        self.store.put(context, made)
+                    known |= made
+                    simulated |= made.keys()
+                    if give_back is not None:
+                        give_back(new[part].tolist())
+        for counting in _TALLIES.get():
+            counting.add(np.array([key not in simulated for key in keys], dtype=bool))
         return _evaluation([known[key] for key in keys], names)
+
+    def _look_up(self, context: Context, keys: list[bytes], names: list[str]) -> dict[bytes, Row]:
+        found = self.store.look_up(context, keys)
+        return {key: row for key, row in found.items() if len(row.metrics) == 8 * len(names)}
+
+    def _claimed(
+        self, context: Context, keys: list[bytes], rows: list[int]
+    ) -> Generator[tuple[list[int], Callable[[list[int]], None] | None]]:
+        """Parts of ``rows`` for the caller to simulate, and what gives the claims on some of them back as soon as their
+        results are kept. What others simulate comes when they are done, or gone. All at once, and no claims, where no program
+        is started or results cannot be kept."""
+        if not rows or not self.whole.starts_programs or not self.store.writable:
+            yield from [(rows, None)] if rows else []
+            return
+        claims, numbers = self.store.claims, {row: context.number(keys[row]) for row in rows}
+        # A few for each worker, so that processes with the same batch share it; more where nobody else is there.
+        most, since = 4 * int(getattr(self.whole, "workers", 1)), time.monotonic()
+        while rows:
+            by_number = {numbers[row]: row for row in rows}
+            held = {by_number[number]: number for number in claims.take(by_number, most)}
+            if not held:
+                if time.monotonic() - since > PATIENCE_S:
+                    say_once(f"{context.label}: another process simulates the same designs; waiting for its results")
+                claims.wait(POLL_S)
+                continue
+            mine = list(held)
+            most = most if mine != rows[: len(mine)] else 2 * most
+            try:
+                yield mine, lambda done, held=held: claims.release([held.pop(row) for row in done])  # type: ignore[misc]
+            finally:
+                claims.release(held.values())
+            rows = sorted(set(rows) - set(mine))
+            since = time.monotonic()
 
     def missing(
         self, designs: Designs, workload: Workload, fidelity: str | None = None, seed: int | None = None

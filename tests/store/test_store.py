@@ -23,7 +23,10 @@ from hypothesis import strategies as st
 from archgym.cli import main
 from archgym.problem import Problem, make_problem
 from archgym.registry import SIMULATORS
-from archgym.simulator import Evaluation
+from archgym.simulator import Evaluation, Metric
+from archgym.simulators.external import ProcessSimulator
+from archgym.simulators.external.program import ProcessWorkload
+from archgym.space import Inactive, Parameter
 from archgym.store import Store, Stored, default_path, simulating_anew, stored, tally, using
 from archgym.store.database import Context, Row
 from archgym.testing import check_simulator
@@ -376,6 +379,99 @@ def test_processes_that_begin_at_once_make_one_file(tmp_path):
         child.join()
     assert [child.exitcode for child in children] == [0] * 12
     assert Store(tmp_path / "s.sqlite").verify()["right"] == 12
+
+
+# --- nobody starts a program for a design that another one is simulating ---------------------------------------------------
+
+
+class Slow(ProcessSimulator):
+    """Half a second a design; notes what it begins."""
+
+    name, version = "slow", "1"
+    parameters = (Parameter("a", tuple(range(50))), Parameter("b", (0, 1)))
+    metrics = (Metric("time_ns", "ns", "min"),)
+    command = ("sh", "-c", "echo $a-$b >> $log; sleep 0.5; echo time_ns: 1$a")
+    inactive = (Inactive("b", lambda v: v["a"] > 1, "small only", over="values"),)
+
+    def __init__(self, log, **options):
+        self.log = log
+        super().__init__(**options)
+
+    def workloads(self):
+        return {"any": ProcessWorkload("any", {"log": self.log})}
+
+
+def simulate_slowly(folder, designs, answers=None, threads=1, workers=1):
+    simulator = Stored(Slow(str(folder / "log"), workers=workers), str(folder / "s.sqlite"))
+    workload = simulator.workloads()["any"]
+
+    def ask():
+        with tally() as found:
+            made = simulator.evaluate(designs, workload)
+        (answers.put if answers else list)((found.answered, made.metrics["time_ns"].tolist()))
+
+    asking = [threading.Thread(target=ask) for _ in range(threads)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+
+
+def begun(folder):
+    return (folder / "log").read_text().split()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="claims need fcntl")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_four_processes_start_a_program_once_a_design(tmp_path, threads):
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
+    designs = np.array([[a, b] for a in range(6) for b in (0, 1)])  # 8 different ones
+    orders = [designs, designs[::-1], designs[2:], designs]
+    children = [fork.Process(target=simulate_slowly, args=(tmp_path, order, answers, threads)) for order in orders]
+    for child in children:
+        child.start()
+    got = [answers.get(timeout=60) for _ in range(4 * threads)]
+    for child in children:
+        child.join()
+    wanted = {tuple(float(f"1{a}") for a in order[:, 0]) for order in orders}
+    assert {tuple(times) for _, times in got} == wanted
+    assert len(begun(tmp_path)) == len(set(begun(tmp_path))) == 8
+    assert not list(tmp_path.glob("s.sqlite-journal"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="claims need fcntl")
+def test_a_killed_process_keeps_nobody_waiting(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    designs = np.array([[3, 0], [4, 0]])
+    killed = fork.Process(target=simulate_slowly, args=(tmp_path, designs))
+    killed.start()
+    while not (tmp_path / "log").exists():
+        assert killed.is_alive()
+        time.sleep(0.01)
+    other = fork.Process(target=simulate_slowly, args=(tmp_path, designs))
+    other.start()
+    killed.kill()
+    other.join(120)
+    assert other.exitcode == 0
+    assert {"3-0", "4-0"} == set(begun(tmp_path)) and 2 <= len(begun(tmp_path)) <= 4
+    assert Store(tmp_path / "s.sqlite").verify()["right"] == 2
+
+
+def test_an_error_gives_claims_back(tmp_path, monkeypatch):
+    simulator = Stored(Slow(str(tmp_path / "log")), str(tmp_path / "s.sqlite"))
+    workload = simulator.workloads()["any"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Slow, "evaluate_parts", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as kept:
+            simulator.evaluate([[5, 0]], workload)
+    assert simulator.evaluate([[5, 0]], workload).metrics["time_ns"] == [15.0] and kept
+
+
+def test_where_results_are_not_kept_nobody_waits_for_them(tmp_path):
+    (tmp_path / "s.sqlite").write_text("something else")
+    simulate_slowly(tmp_path, np.array([[2, 0]]), threads=2)
+    assert begun(tmp_path) == ["2-0", "2-0"]
 
 
 # --- where it is used ----------------------------------------------------------------------------------------------------
