@@ -27,7 +27,7 @@ from archgym.account import Account, account_for
 from archgym.announcing import duration
 from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, all_different
 from archgym.files import kept_beside
 from archgym.locating import following
 from archgym.measure import default_reference
@@ -370,11 +370,7 @@ def run(
     names = [name.strip() for name in agents.split(",") if name.strip()]
     if not names:
         raise ArchGymError("--agent is empty; name at least one agent, for instance --agent ga")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ArchGymError(
-            f"--agent names {twice!r} twice; name each agent once, and ask for several runs with --seeds"
-        )
+    all_different(names, "--agent")
     if seed < 0:
         raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
     problem = _problem_of_run(problem_name, folder if resume else None, **options)
@@ -446,18 +442,18 @@ def _problem_of_run(name: str, resumed: Path | None, **options: Any) -> Problem:
 
 
 def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -> dict[str, Any]:
-    """The hyperparameters meant for one agent: ``ga.population=64`` for that agent, ``population=64`` for all."""
-    mine: dict[str, Any] = {}
+    """The hyperparameters meant for one agent: ``population=64`` for all, ``ga.population=32`` for that agent instead."""
+    common, own = [], []
     for pair in hyper:
         left, _, _ = pair.partition("=")
         agent, dot, _ = left.partition(".")
         if not dot:
-            mine |= parse_options((pair,))
+            common.append(pair)
         elif agent == name:
-            mine |= parse_options((pair[len(agent) + 1 :],))
+            own.append(pair[len(agent) + 1 :])
         elif agent not in names:
             raise UnknownNameError("agent of this run", agent, names)
-    return mine
+    return parse_options(tuple(common)) | parse_options(tuple(own))
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -615,7 +611,7 @@ def enumerate_(
         from archgym.studies.spread import spread_by
 
         problem = spread_by(executor, problem)
-    texts = [text.strip() for text in (objectives or problem.objective.name).split(",")]
+    texts = all_different((t.strip() for t in (objectives or problem.objective.name).split(",")), "--objectives")
     folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
     asked = [problem_name, *(["--objectives", objectives] if objectives else [])]
     for key, value in options.items():

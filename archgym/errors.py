@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 MAX_SENTENCE = 300
@@ -100,6 +100,19 @@ class MissingExtraError(ArchGymError):
         detail = f" ({cause})" if cause else ""
         super().__init__(f"{what} needs the extra {extra!r}{detail}: pip install 'archgym[{extra}]'")
         self.extra = extra
+
+
+def all_different(names: Iterable[Any], what: str) -> list[Any]:
+    """``names`` as a list; one that stands there twice is refused, since it would count once, or one of two values would be
+    lost. ``what`` holds them (``"--agents"``)."""
+    found = list(names)
+    seen: set[Any] = set()
+    for name in found:
+        key = name if isinstance(name, Hashable) else repr(name)
+        if key in seen:
+            raise ArchGymError(f"{what} holds {quote(name)} twice; name each once")
+        seen.add(key)
+    return found
 
 
 def whole_number(what: str, value: Any, unit: str = "", least: int = 1) -> int:

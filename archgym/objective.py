@@ -326,7 +326,8 @@ def log_ratio(
     that start programs the values are asked for when they are needed, unless ``deferred`` says otherwise."""
     known = {metric.name: metric for metric in simulator.metrics_for(workload)}
     if deferred is None:
-        deferred = simulator.starts_programs and not simulator.reference_values
+        known_already = simulator.reference_values or simulator.given_references is not None
+        deferred = simulator.starts_programs and not known_already
     references = {} if deferred else simulator.references(workload)
     terms = []
     for metric in metrics:

@@ -6,13 +6,14 @@ Options come from command lines, study files and datasets; each meets its declar
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
-from archgym.reading import checked
+from archgym.reading import INT_MAX, INT_MIN, checked
 
 RESERVED = ("name", "problem", "workload")
 """What no stored option of a problem may be called: these are said elsewhere."""
@@ -83,15 +84,36 @@ def check_given(given: Mapping[str, Any], known: Mapping[str, Option], what: str
     for name, value in given.items():
         if name not in known:
             if open_ended:
+                check_storable(value, f"the option {name} of {what}")
                 continue
             if not known:
                 raise ArchGymError(f"{what} takes no options; leave {quote(name)} out")
             raise UnknownNameError(f"option of {what}", name, known)
         kind = known[name].kind
+        check_storable(value, f"the option {name} of {what}")
         try:
             checked(_plain(value), kind, f"the option {name} of {what}")
         except TypeError:  # an annotation that no file can hold; its owner checks the value
             continue
+
+
+def check_storable(value: Any, where: str) -> None:
+    """Refuse numbers in an option that no file of trials gives back: what is not finite, or beyond 64 bits.
+
+    Raises:
+        ArchGymError: one sentence; ``where`` names the option.
+    """
+    todo = [value]
+    while todo:
+        item = _plain(todo.pop())
+        if isinstance(item, Mapping):
+            todo += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple):
+            todo += item
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ArchGymError(f"{where} is {item}; expected a finite number")
+        elif isinstance(item, int) and not INT_MIN <= item <= INT_MAX:
+            raise ArchGymError(f"{where} is a whole number beyond 64 bits; expected a smaller one")
 
 
 def check_options(options: Any, where: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from archgym.registry import SIMULATORS, STAND_INS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, result_identity
 from archgym.space import DesignSpace, Value
 from archgym.store import stored
-from archgym.wrapping import Referred, Wrapped
+from archgym.wrapping import Wrapped
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ class Problem:
         """The options that make this problem again where nobody said how it was made."""
         space = {"space": self.simulator.space_name} if self.simulator.space_name != self.simulator.spaces[0] else {}
         fidelity = {"fidelity": self.fidelity} if self.fidelity is not None else {}
-        return {"objective": self.objective.name, **space, **fidelity, **self.simulator.given_options}
+        given = self.simulator.given_references
+        references = {} if given is None else {"references": dict(given) or "none"}
+        return {"objective": self.objective.name, **space, **fidelity, **references, **self.simulator.given_options}
 
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, objective={self.objective.name!r}, space={self.simulator.space_name!r})"
@@ -185,10 +187,18 @@ def known_optimum(problem: Problem) -> Optimum | None:
     key = optimum_key(problem)
     for row in json.loads(table.read_text(encoding="utf-8")):
         if {name: {"settings": {}, **row}.get(name) for name in key} == key:
-            meant = _objective(problem.objective.name, problem.simulator, problem.workload)
+            meant = _objective(problem.objective.name, _with_own_references(problem.simulator), problem.workload)
             same = same_objective(problem.objective, meant)
             return Optimum(**{name: row[name] for name in Optimum.__dataclass_fields__}) if same else None
     return None
+
+
+def _with_own_references(simulator: Simulator) -> Simulator:
+    """A simulator whose objectives are those of the table, whatever references were given by hand."""
+    if simulator.stands_for.given_references is None:
+        return simulator
+    own = simulator.stands_for.with_references(None)
+    return Combined(own) if isinstance(simulator, Combined) else own
 
 
 def _within(optimum: Optimum | None, problem: Problem) -> Optimum | None:
@@ -262,15 +272,13 @@ def make_problem(
         sim: Simulator = cls(**options)
     except TypeError as error:
         raise ArchGymError(f"{kind} does not take these options ({_reason(error)})") from None
-    sim = stored(sim)
     if references is not None:
         if references != "none" and not isinstance(references, Mapping):
             raise ArchGymError(f"the references are {quote(references)}; expected metric -> value, or none")
-        sim = Referred(sim, {} if references == "none" else references)
+        sim = sim.with_references({} if references == "none" else references)
+    sim = stored(sim)
     if colon:
         sim = STAND_INS.load(stand_in)(what, sim)
-    if fidelity is not None and sim.fidelities and fidelity.partition(":")[0] not in sim.fidelities:
-        raise UnknownNameError(f"fidelity of {kind}", fidelity, sim.fidelities)
     if workload is not None:
         workload_name = workload.name
     else:

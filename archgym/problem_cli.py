@@ -55,6 +55,8 @@ def chosen_problem(
     """The problem that the shared options describe."""
     workload_options = parse_options(workload_option)
     if requests is not None:
+        if "requests" in workload_options:
+            raise ArchGymError("--requests and -w requests=... say the same; give one of them")
         workload_options["requests"] = requests
     options = parse_options(option)
     for taken, flag in _FLAGS.items():

@@ -7,6 +7,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.announcing import say_once
-from archgym.errors import ArchGymError, UnknownNameError
-from archgym.options import Option
+from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.options import Option, check_storable
 from archgym.reading import own_file
 from archgym.space import Designs, DesignSpace, Mask, Value
 
@@ -156,8 +157,15 @@ class Workload:
         return {}
 
 
-def _remade(cls: type[Simulator], args: tuple[Any, ...], options: dict[str, Any]) -> Simulator:
-    return cls(*args, **options)
+def _remade(
+    cls: type[Simulator],
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    references: Mapping[str, float] | None = None,
+) -> Simulator:
+    made = cls(*args, **options)
+    made._given_references = references
+    return made
 
 
 def _space_of(simulator: Simulator, workload: Workload) -> DesignSpace:
@@ -175,6 +183,33 @@ def _with_origin(space: Callable[[Any, Workload], DesignSpace]) -> Callable[[Any
         return made
 
     return marked
+
+
+def _fidelity_checked(evaluate: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
+    """A simulator's ``evaluate`` that refuses a fidelity which the simulator does not have."""
+
+    @wraps(evaluate)
+    def checked(
+        self: Any, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, **further: Any
+    ) -> Evaluation:
+        if fidelity is not None:
+            self.check_fidelity(workload, fidelity)
+        return evaluate(self, designs, workload, fidelity=fidelity, **further)
+
+    return checked
+
+
+def _given_first(references: Callable[[Any, Workload], Mapping[str, float]]) -> Any:
+    """A simulator's ``references`` that are those given by hand, where they were."""
+
+    @wraps(references)
+    def get(self: Any, workload: Workload) -> Mapping[str, float]:
+        given = self._given_references
+        if given is None:
+            return references(self, workload)
+        return {metric.name: given.get(metric.name, 1.0) for metric in self.metrics_for(workload)}
+
+    return get
 
 
 _S = TypeVar("_S", bound="Simulator")
@@ -206,6 +241,8 @@ class Simulator(ABC):
         version: changes whenever a result can change.
         spaces: names of the design spaces on offer, the default first.
         fidelities: names of the fidelities on offer, the default first; empty where there is only one.
+        fidelities_with_argument: those of them that take an argument after a colon (``requests:1000``); the simulator's own
+            ``check_fidelity`` says which arguments.
         default_objective: name of the objective a problem gets where none is asked for.
         neutral_options: options that cannot change a result (a number of threads); every other one is taken to.
         combines_workloads: whether ``A+B`` is a workload of the simulator's own; otherwise several workloads are simulated
@@ -224,6 +261,7 @@ class Simulator(ABC):
     version: str
     spaces: tuple[str, ...] = ("default",)
     fidelities: tuple[str, ...] = ()
+    fidelities_with_argument: ClassVar[tuple[str, ...]] = ()
     default_objective: str = ""
     renamed_objectives: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Earlier name of an objective -> its name today; an earlier one still works, and warns."""
@@ -242,17 +280,24 @@ class Simulator(ABC):
     combines_workloads: ClassVar[bool] = False
     metrics: tuple[Metric, ...]
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _given_references: Mapping[str, float] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "space" in cls.__dict__:
             cls.space = _with_origin(cls.__dict__["space"])  # type: ignore[assignment]
+        if "evaluate" in cls.__dict__:
+            cls.evaluate = _fidelity_checked(cls.__dict__["evaluate"])  # type: ignore[method-assign]
+        if "references" in cls.__dict__:
+            cls.references = _given_first(cls.__dict__["references"])  # type: ignore[method-assign]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         # It has no state but its options (and caches): a copy is made anew from them.
-        return _remade, (type(self), *self._arguments)
+        return _remade, (type(self), *self._arguments, self._given_references)
 
     def __new__(cls, *args: Any, **options: Any) -> Self:
+        for name, value in options.items():
+            check_storable(value, f"the option {name}")
         made = super().__new__(cls)
         made._arguments = args, options
         return made
@@ -353,9 +398,21 @@ class Simulator(ABC):
 
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         """Raise one sentence for a fidelity that this simulator does not have on ``workload``; called when a problem is
-        made, before anything is evaluated or written. The default checks the name before a colon."""
-        if fidelity is not None and self.fidelities and fidelity.partition(":")[0] not in self.fidelities:
+        made, before anything is evaluated or written, and by :meth:`evaluate`. The default checks the name before a colon,
+        and that there is one only where the fidelity takes an argument; a simulator adds what else it refuses."""
+        if fidelity is None:
+            return
+        if not isinstance(fidelity, str):
+            raise ArchGymError(f"the fidelity of {self.name} is {quote(fidelity)}; expected a text")
+        if not self.fidelities:
+            raise ArchGymError(f"{self.name} has one fidelity only; leave {quote(fidelity)} out")
+        name, colon, _ = fidelity.partition(":")
+        if name not in self.fidelities:
             raise UnknownNameError(f"fidelity of {self.name}", fidelity, self.fidelities)
+        if colon and name not in self.fidelities_with_argument:
+            raise ArchGymError(
+                f"the fidelity {name!r} of {self.name} takes no argument; write it without {fidelity[len(name) :][:80]!r}"
+            )
 
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         """What evaluating takes where designs on ``workload`` are trained live; None (the default) where they are looked up
@@ -412,11 +469,34 @@ class Simulator(ABC):
         with. None (the default) where there is none."""
         return None
 
+    @_given_first
     @remembered
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Reference value a metric, to which objectives and observations relate; all positive and finite. The
         default is the median over feasible designs among 64 uniform draws with seed 0."""
         return median_references(self, workload, REFERENCES)
+
+    @property
+    def given_references(self) -> Mapping[str, float] | None:
+        """Reference values given by hand (:meth:`with_references`), or None."""
+        return self._given_references
+
+    def with_references(self, given: Mapping[str, float] | None) -> Self:
+        """A copy whose references, and so the objectives made of them, are those given: metric -> value, the metrics
+        left out have 1. None for the simulator's own again.
+
+        Raises:
+            ArchGymError: an unknown metric, or a value that is not positive and finite.
+        """
+        known = [metric.name for metric in self.metrics] if self.metrics else list(given or {})
+        for name, value in (given or {}).items():
+            if name not in known:
+                raise UnknownNameError(f"metric of {self.name}", name, known)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise ArchGymError(f"the reference of {name} is {quote(value)}; expected a positive number")
+        made = copy(self)
+        made._given_references = None if given is None else {name: float(value) for name, value in given.items()}
+        return made
 
 
 def median_references(simulator: Simulator, workload: Workload, missing: int) -> dict[str, float]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.options import Option
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload
 from archgym.space import Designs, DesignSpace, Value
@@ -44,6 +43,14 @@ class Wrapped(Simulator):
     @property
     def given_options(self) -> dict[str, Any]:
         return self.whole.given_options
+
+    @property
+    def given_references(self) -> Mapping[str, float] | None:
+        return self.whole.given_references
+
+    def with_references(self, given: Mapping[str, float] | None) -> Self:
+        (_, *others), options = self._arguments
+        return type(self)(self.whole.with_references(given), *others, **options)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -129,29 +136,3 @@ class Wrapped(Simulator):
 
     def references(self, workload: Workload) -> Mapping[str, float]:
         return self.whole.references(workload)
-
-
-class Referred(Wrapped):
-    """A simulator with reference values given by hand; metrics left out have 1.
-
-    Args:
-        whole: the simulator.
-        given: metric -> value, positive and finite.
-    """
-
-    def __init__(self, whole: Simulator, given: Mapping[str, float]) -> None:
-        super().__init__(whole)
-        known = [metric.name for metric in whole.metrics] if whole.metrics else list(given)
-        for name, value in given.items():
-            if name not in known:
-                raise UnknownNameError(f"metric of {whole.name}", name, known)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise ArchGymError(f"the reference of {name} is {quote(value)}; expected a positive number")
-        self.reference_values = {metric: float(given.get(metric, 1.0)) for metric in known}
-
-    @property
-    def given_options(self) -> dict[str, Any]:
-        return {**self.whole.given_options, "references": dict(self.reference_values)}
-
-    def references(self, workload: Workload) -> Mapping[str, float]:
-        return {m.name: self.reference_values.get(m.name, 1.0) for m in self.metrics_for(workload)}

@@ -151,6 +151,8 @@ def _shapes_of(given: str | Sequence[int], inputs: Mapping[str, Any], place: str
             raise ArchGymError(
                 f"{place} has no input {quote(name, 40)}; it has {quote(', '.join(inputs), 80, marks=False)}"
             )
+        if name in found:
+            raise ArchGymError(f"the shape of the input {quote(name, 40)} is given twice; give it once")
         sizes = shape.lower().split("x")
         if not all(size.isdigit() and 0 < int(size) < 2**31 for size in sizes):
             raise ArchGymError(f"the shape {quote(shape, 40)} of input {quote(name, 40)} is none; write 1x3x224x224")

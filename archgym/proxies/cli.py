@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from archgym.console import print_result
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, all_different, quote
 from archgym.store.option import store_option
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -29,20 +29,23 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ArchGymError(f"cannot read the setting {text!r}; write NAME=VALUE")
+            raise ArchGymError(f"cannot read the setting {quote(text)}; write NAME=VALUE")
+        if name in result:
+            raise ArchGymError(f"the setting {quote(name)} is given twice; give it once")
         try:
             number = float(value)
         except ValueError:
-            raise ArchGymError(f"the setting {name} is {value!r}; expected a number") from None
+            raise ArchGymError(f"the setting {quote(name)} is {quote(value)}; expected a number") from None
         result[name] = int(number) if number.is_integer() and "." not in value else number
     return result
 
 
 def _sizes(text: str, what: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ArchGymError(f"{what} is {text!r}; expected whole numbers with commas between") from None
+        raise ArchGymError(f"{what} is {quote(text)}; expected whole numbers with commas between") from None
+    return all_different(numbers, what)
 
 
 @click.group()
@@ -163,7 +166,7 @@ def compare_command(
     from archgym.proxies.experiment import run_experiment
 
     found = run_experiment(
-        make_problem(problem, objective=objective), out, agents=[a.strip() for a in agents.split(",")],
+        make_problem(problem, objective=objective), out, agents=all_different((a.strip() for a in agents.split(",")), "--agents"),
         sizes=_sizes(sizes, "--sizes"), seeds=_sizes(seeds, "--seeds"), test=test, metrics=metrics or None, model=model,
         settings=_settings(settings), progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip

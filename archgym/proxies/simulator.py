@@ -33,6 +33,8 @@ def parse_path(text: str) -> tuple[Path, dict[str, Any]]:
         key, _, value = part.partition("=")
         if key not in _OPTIONS:
             raise UnknownNameError("proxy option", key, _OPTIONS)
+        if key in options:
+            raise ArchGymError(f"the proxy option {key} is given twice; give it once")
         try:
             options[key] = _OPTIONS[key](value)
         except ValueError:
@@ -182,12 +184,16 @@ class ProxySimulator(Simulator):
 
     # --- evaluation ----------------------------------------------------------------------------------------------
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        trained = self.proxy.about.get("fidelity")
+        if fidelity != trained:
+            advice = "leave the fidelity out" if trained is None else f"give fidelity {trained}"
+            raise ArchGymError(f"the proxy was trained at fidelity {trained or 'default'}; {advice}")
+
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        if fidelity != self.proxy.about.get("fidelity"):
-            trained = self.proxy.about.get("fidelity") or "default"
-            raise ArchGymError(f"the proxy was trained at fidelity {trained}; leave the fidelity out")
+        self.check_fidelity(workload, fidelity)
         array = self.space(workload).check(designs)
         said = self.proxy.predict(array, workload)
         columns = {name: np.array(column) for name, column in said.mean.items()}

@@ -248,7 +248,7 @@ class Stored(Wrapped):
         return len(keys) - len(self.store.look_up(self.context(workload, fidelity, seed), keys))
 
     def references(self, workload: Workload) -> Mapping[str, float]:
-        if type(self.whole).references is not Simulator.references:
+        if self.given_references is not None or type(self.whole).references is not Simulator.references:
             return self.whole.references(workload)
         if workload.fingerprint not in self._known:
             count = 0

@@ -44,7 +44,7 @@ import numpy as np
 from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.combining import parse_parts
 from archgym.datasets.schema import hyperparameter_hash
-from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
+from archgym.errors import ArchGymError, UnknownNameError, all_different, quote, whole_number
 from archgym.options import check_options
 from archgym.problem import Problem, parse_name, problem_of_options
 from archgym.reading import checked, parse_yaml, read_text
@@ -217,18 +217,31 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
     entries = [_AgentEntry(entry) if isinstance(entry, str) else entry for entry in data.agents]
     limits: dict[str, int] = {}
     problems = tuple(_problem(entry, source, limits) for entry in data.problems)
-    seeds = tuple(range(data.seeds)) if isinstance(data.seeds, int) else tuple(dict.fromkeys(data.seeds))
+    for place, (name, options) in enumerate(problems):
+        if (name, options) in problems[:place]:
+            raise ArchGymError(
+                f"{source} holds the problem {quote(name)} twice; problems must differ in name or options"
+            )
+    seeds = range(data.seeds) if isinstance(data.seeds, int) else all_different(data.seeds, f"seeds of {source}")
     most = MAX_RUNS // (len(problems) * len(seeds))
     settings: list[tuple[str, Mapping[str, Any], int]] = []
+    known: set[tuple[str, str, int]] = set()
     for entry in entries:
         if len(settings) + _count(entry) > most:
             raise ArchGymError(f"{source} asks for more than {MAX_RUNS:,} runs; give fewer settings, seeds or problems")
-        settings += _settings(entry, data.budget, data.sampling_seed, source)
+        made = {_key(setting): setting for setting in _settings(entry, data.budget, data.sampling_seed, source)}
+        if made.keys() <= known:
+            raise ArchGymError(
+                f"{source} names the agent {entry.agent!r} twice with the same hyperparameters and budget; name it once, and "
+                "ask for several runs with seeds"
+            )
+        settings += [setting for key, setting in made.items() if key not in known]
+        known |= made.keys()
     return StudySpec(
         name=data.name or _file_word(source),
         problems=problems,
         settings=tuple(settings),
-        seeds=seeds,
+        seeds=tuple(seeds),
         budget=data.budget,
         batch=data.batch,
         log=data.log,
@@ -237,6 +250,11 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
         text=text,
         limits=limits,
     )
+
+
+def _key(setting: tuple[str, Mapping[str, Any], int]) -> tuple[str, str, int]:
+    agent, hyperparameters, budget = setting
+    return agent, hyperparameter_hash(hyperparameters), budget
 
 
 def _file_word(source: str) -> str:
@@ -304,6 +322,8 @@ def _settings(entry: _AgentEntry, budget: int, seed: int, source: str) -> Iterat
     given: list[dict[str, Any]] = []
     grid = entry.grid
     if isinstance(grid, dict):
+        for key, listed in grid.items():
+            all_different(listed, f"the grid of {key} of {name} in {source}")
         given += [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     elif grid is not None:
         axes = {key: domain.levels(grid) for key, domain in domains.items()}

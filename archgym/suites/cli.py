@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from archgym.console import print_json, print_table
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, all_different
 from archgym.store.option import store_option
 
 out = Console()
@@ -323,7 +323,9 @@ def measure(
     from archgym.suites.writing import write_suite
 
     loaded = load_suite(path)
-    names = None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip())
+    names = None
+    if methods is not None:
+        names = tuple(all_different((name.strip() for name in methods.split(",") if name.strip()), "--methods"))
     given: dict[str, Any] = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
     problems = list(loaded.problems)
     if like is not None:

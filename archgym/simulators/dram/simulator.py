@@ -74,6 +74,7 @@ class DramSimulator(Simulator):
     spaces = tuple(SPACES)
     default_objective = "read_latency"
     fidelities: tuple[str, ...] = ("full", "requests")
+    fidelities_with_argument = ("requests",)
     renamed_objectives = MappingProxyType({"archgym-target": "archgym-target-over-gap"})
     default_workload = "gzip"
     usual_name: ClassVar[str] = "the usual controller (open pages, FR-FCFS)"

@@ -154,8 +154,6 @@ class DramsysSimulator(DramSimulator):
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
-        if fidelity is not None:
-            raise ArchGymError(f"{self.name} has no fidelity {fidelity!r}; leave it out")
         if not isinstance(workload, Trace):
             raise ArchGymError(f"the workload of {self.name} is a {type(workload).__name__}; expected a Trace")
         space = self.space(workload)

@@ -225,6 +225,10 @@ class ProcessSimulator(Simulator):
     def space(self, workload: Workload) -> DesignSpace:
         return self._spaces
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        # What an argument may be is the program's business.
+        super().check_fidelity(workload, None if fidelity is None else fidelity.partition(":")[0])
+
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         texts = [*self.command, *map(_text, self.inputs.values())]
         return self.uses_seed or any(re.search(r"\$(seed\b|\{seed\})", text) for text in texts)

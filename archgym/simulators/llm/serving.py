@@ -334,8 +334,6 @@ class LlmServing(Simulator):
     ) -> Evaluation:
         served = _serving(workload)
         fidelity = fidelity or self.fidelities[0]
-        if fidelity not in self.fidelities:
-            raise UnknownNameError(f"fidelity of {self.name}", fidelity, self.fidelities)
         space = self.space(served)
         rows = space.canonical(designs)
         violation = space.violations(rows)

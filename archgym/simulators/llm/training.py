@@ -266,16 +266,19 @@ class LlmTrainingSimulator(Simulator):
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
+    def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
+        super().check_fidelity(workload, fidelity)
+        if fidelity is not None and (self.space_name == "calculon") != (fidelity == "calculon"):
+            raise ArchGymError("the fidelity calculon and the space calculon go together; ask for both or neither")
+        if fidelity == "table":
+            self._model(_training(workload), fidelity)
+
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None
     ) -> Evaluation:
         work = _training(workload)
         own = self.space_name == "calculon"
         fidelity = fidelity or ("calculon" if own else "closed")
-        if fidelity not in self.fidelities:
-            raise UnknownNameError(f"fidelity of {self.name}", fidelity, self.fidelities)
-        if own != (fidelity == "calculon"):
-            raise ArchGymError("the fidelity calculon and the space calculon go together; ask for both or neither")
         if own:
             return self._calculon(designs, work)
         space = self.layouts(work)

@@ -51,13 +51,14 @@ def build_table(
 
     Start it as often as there are cores: processes share the folder. ``--shards 0 --assemble FILE`` only assembles.
     """
-    from archgym.errors import ArchGymError
+    from archgym.errors import ArchGymError, all_different
     from archgym.simulators.nas import build_table as builder
 
     try:
         numbers = [int(part) for part in seeds.split(",")]
     except ValueError:
         raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
+    all_different(numbers, "--seeds")
     if status:
         click.echo(json.dumps(builder.status(folder), indent=1))
         return
@@ -177,12 +178,13 @@ def protocols(
 @click.option("--classes", type=click.IntRange(1), help="so many classes only, in the table's random order")
 def score_cells(folder: Path, output: Path, seeds: str, classes: int | None) -> None:
     """Compute the zero-cost scores of the function classes on the skeleton of our own table."""
-    from archgym.errors import ArchGymError
+    from archgym.errors import ArchGymError, all_different
     from archgym.simulators.nas.zerocost import build_scores
 
     try:
         numbers = [int(part) for part in seeds.split(",")]
     except ValueError:
         raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
+    all_different(numbers, "--seeds")
     count = build_scores(output, folder, numbers, classes, log=sys.stderr)
     click.echo(f"{output}: scores of {count} function classes")

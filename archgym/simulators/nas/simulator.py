@@ -106,6 +106,7 @@ class NasSimulator(Simulator):
     version = "2"
     spaces = ("default",)
     fidelities = ("table", "formula", "zero-cost", "train", "supernet")
+    fidelities_with_argument = ("table", "zero-cost", "train", "supernet")
     default_objective = "accuracy"
     default_workload = "nb201-mnist1d"
     seconds_metric = "train_seconds"
@@ -277,6 +278,7 @@ class NasSimulator(Simulator):
         assert isinstance(workload, NasWorkload)
         if fidelity is None:
             return
+        super().check_fidelity(workload, str(fidelity) if isinstance(fidelity, Fidelity) else fidelity)
         parsed = parse_fidelity(fidelity)
         if workload.space_kind != "nb201":
             if parsed.source != "formula":

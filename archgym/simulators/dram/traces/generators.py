@@ -237,6 +237,8 @@ def generated(name: str, base: str, text: str) -> Trace:
         key, _, value = part.partition("=")
         if key not in defaults:
             raise UnknownNameError(f"argument of the trace generator {base!r}", key, defaults)
+        if key in arguments:
+            raise ArchGymError(f"workload {quote(name)} gives {key} twice; give it once")
         kind = type(defaults[key])
         try:
             arguments[key] = kind(int(value, 0) if kind is int else value)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from archgym.console import print_json
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, all_different
 from archgym.progress import count_progress
 from archgym.simulators.nas.supernet.cli import chosen_workload, workload_option
 from archgym.writing import write_text
@@ -51,7 +51,7 @@ def search(
     from archgym.simulators.nas import live
 
     chosen = chosen_workload(workload)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = all_different((name.strip() for name in methods.split(",") if name.strip()), "METHODS")
     if not names:
         raise ArchGymError("name at least one method, for instance archgym nas search darts,drnas")
     _needs_torch()
