@@ -71,6 +71,10 @@ class Optimum:
         return float(np.interp(reward, values, [float(share) for share in shares]))
 
 
+_NAMED = (("file:", ""), ("torch:", ":"), ('"', '"'))
+"""What stands around the name of a file in a problem's name and options."""
+
+
 class Problem:
     """What an agent searches. Make it with :func:`make_problem`.
 
@@ -101,7 +105,7 @@ class Problem:
         self.metrics: tuple[Metric, ...] = simulator.metrics_for(workload)
         said = f"{name} {json.dumps(self.options, default=str, ensure_ascii=False)}"
         self.files: tuple[tuple[str, Path], ...] = tuple(
-            (file, path) for file, path in asked_for() if file and (f"file:{file}" in said or f"torch:{file}:" in said)
+            (file, path) for file, path in asked_for() if file and any(f"{start}{file}{end}" in said for start, end in _NAMED)
         )
         for file, path in self.files:
             if str(path) != file:  # what was found elsewhere is still called what it was called

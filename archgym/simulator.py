@@ -331,6 +331,11 @@ class Simulator(ABC):
         identifies a result."""
         return {}
 
+    def sources(self, fidelity: str | None) -> Mapping[str, str]:
+        """The ``programs`` that answer under a fidelity; a simulator adds the files that it reads without an option that
+        names them (a folder from the environment)."""
+        return self.programs
+
     @abstractmethod
     def workloads(self) -> Mapping[str, Workload]:
         """The workloads that come with the package; values may be loaded on first access."""
@@ -544,7 +549,7 @@ def result_identity(simulator: Simulator, workload: Workload, fidelity: str | No
     """What identifies a simulator's results beside the design, JSON-able: version, the workload's own fingerprint, space,
     fidelity, every option that differs from its default and can change a result, and the programs that answer. Known
     optima, stores and proxies go by it."""
-    programs = dict(simulator.programs)
+    programs = dict(simulator.sources(fidelity))
     return {
         "simulator": simulator.name,
         "space": simulator.space_name,

@@ -60,6 +60,9 @@ class Wrapped(Simulator):
     def programs(self) -> Mapping[str, str]:
         return self.whole.programs
 
+    def sources(self, fidelity: str | None) -> Mapping[str, str]:
+        return self.whole.sources(fidelity)
+
     def workloads(self) -> Mapping[str, Workload]:
         return self.whole.workloads()
 

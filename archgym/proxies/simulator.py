@@ -136,6 +136,9 @@ class ProxySimulator(Simulator):
     def programs(self) -> Mapping[str, str]:
         return self.true.programs
 
+    def sources(self, fidelity: str | None) -> Mapping[str, str]:
+        return self.true.sources(fidelity)
+
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         return self.true.noisy(workload, fidelity)
 

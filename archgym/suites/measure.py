@@ -20,7 +20,7 @@ from archgym.problem import Problem
 from archgym.studies.statistics import hypervolume
 from archgym.suites.fronts import box, corners_of, growth
 from archgym.suites.scale import threshold
-from archgym.suites.suite import Best, Known, Suite, SuiteProblem
+from archgym.suites.suite import Best, Known, Suite, SuiteProblem, settings_digest
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999)
 BATCH = 4096
@@ -133,6 +133,7 @@ def measure(
         draws_low=low,
         draws_high=high,
         best=best,
+        settings=settings_digest(problem),
     )
     return replace(given, known=known)
 
@@ -182,6 +183,7 @@ def _measure_front(
         draws_high=high,
         best=Best(best, {}, False, evaluations, {name: volume(front) for name, front in fronts.items()}, command),
         corners=corners,
+        settings=settings_digest(problem),
     )
     return replace(given, known=known)
 

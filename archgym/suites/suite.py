@@ -19,6 +19,7 @@ A problem whose measured part is older than its simulator or workload is refused
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem
 from archgym.reading import checked, parse_yaml, read_text
 from archgym.registry import SIMULATORS
+from archgym.simulator import result_identity
 from archgym.studies.spec import RunSpec, problem_of
 
 Scalar = bool | int | float | str
@@ -82,6 +84,8 @@ class Known:
             interval ``[low, high]``. ``high`` is null where no draw came so close: then ``draws`` is a lower bound.
         best: the best design known.
         corners: of the scale ``hypervolume``: Pareto metric -> where its axis begins and ends.
+        settings: digest of the simulator's options by what they say, files by their content (:func:`settings_digest`);
+            empty where all are the defaults, or the suite was measured before this was noted.
     """
 
     workload: str
@@ -96,6 +100,14 @@ class Known:
     draws_high: float | None
     best: Best
     corners: Mapping[str, Corner] = field(default_factory=dict)
+    settings: str = ""
+
+
+def settings_digest(problem: Problem) -> str:
+    """What stands for a simulator's options and sources in a suite: equal for equal content, wherever its files lie."""
+    about = result_identity(problem.simulator, problem.workload, problem.fidelity)
+    said = {name: about[name] for name in ("settings", "programs") if about.get(name)}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16] if said else ""
 
 
 @dataclass(frozen=True)
@@ -173,8 +185,9 @@ class SuiteProblem:
             for what, now, then in (
                 ("simulator version", problem.simulator.version, self.known.version),
                 ("workload", problem.workload.fingerprint, self.known.workload),
+                ("options or files", settings_digest(problem), self.known.settings),
             ):
-                if now != then:
+                if now != then and then:
                     raise ArchGymError(
                         f"{self.problem} was measured for the suite with {what} {then}, here it is {now}; "
                         "use the archgym of the suite's version, or measure the suite again"
@@ -227,7 +240,13 @@ class Suite:
     def fingerprint(self) -> str:
         """Hash of what entries must agree on: problems with options, workloads and versions, budgets, seeds."""
         parts = [
-            (p.key, p.budget, p.known.workload if p.known else "", p.known.version if p.known else "")
+            (
+                p.key,
+                p.budget,
+                p.known.workload if p.known else "",
+                p.known.version if p.known else "",
+                *((p.known.settings,) if p.known and p.known.settings else ()),
+            )
             for p in self.problems
         ]
         return hashlib.sha256(

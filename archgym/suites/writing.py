@@ -18,6 +18,8 @@ def _plain(problem: SuiteProblem) -> dict[str, Any]:
     whole["measuring"] = {key: value for key, value in whole["measuring"].items() if value != usual[key]}
     if "methods" in whole["measuring"]:
         whole["measuring"]["methods"] = list(whole["measuring"]["methods"])
+    if whole["known"] is not None and not whole["known"]["settings"]:
+        del whole["known"]["settings"]
     return {key: value for key, value in whole.items() if value != defaults.get(key) and value not in ({}, None)}
 
 

@@ -22,7 +22,11 @@ from archgym.problem import Optimum, Problem, make_problem, optimum_key
 from archgym.proxies.simulator import fitting_space
 from archgym.proxies.training import facts_of, from_dataset
 from archgym.registry import SIMULATORS
+from archgym.simulator import result_identity
 from archgym.studies.summary import Results
+from archgym.suites.measure import measure
+from archgym.suites.suite import parse_suite, settings_digest
+from archgym.suites.writing import suite_text
 
 OTHER = {
     "dram": {"device": "DDR3-1600", "address_map": "brc", "ranks": 2, "channels": 2, "order": "event"},
@@ -94,6 +98,94 @@ def test_a_technology_is_known_by_what_its_file_says(tmp_path):
         file.write_text(json.dumps({**content, "node_nm": node}))
         settings.append(SIMULATORS.load("accelerator")(technology=f"file:{file}").settings)
     assert settings[0] != settings[1] and all(len(s["technology"]) < 40 for s in settings)
+
+
+SHIPPED = Path(__file__).parents[2] / "archgym" / "simulators"
+
+
+def _technology(changed: bool) -> dict:
+    content = json.loads((SHIPPED / "accelerator/technologies/accelergy-45nm.json").read_text())
+    return {**content, "node_nm": 46} if changed else content
+
+
+def _memory(changed: bool) -> dict:
+    content = json.loads((SHIPPED / "dram/devices.json").read_text())["DDR3-1600"]
+    return {**content, "ranks": 2} if changed else content
+
+
+def _system(changed: bool) -> dict:
+    from archgym.simulators.llm.calculon import system_of
+    from archgym.simulators.llm.devices import device
+
+    content = system_of(device("h100"))
+    mine = {**content, "mem1": {**content["mem1"], "GiB": 40}} if changed else content
+    return {"mine": mine, "other": content}
+
+
+@pytest.mark.parametrize(
+    ("problem", "option", "make", "ending"),
+    [
+        ("accelerator/mobilenet_v2", "technology", _technology, ""),
+        ("dram/sort", "device", _memory, ""),
+        ("llm-training", "costs", lambda changed: {"usd_per_kwh": 0.2 if changed else 0.3}, ""),
+        ("llm-serving", "costs", lambda changed: {"usd_per_kwh": 0.2 if changed else 0.3}, ""),
+        ("llm-training", "system", _system, "#mine"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_file_of_an_option_counts_by_its_content(problem, option, make, ending, tmp_path):
+    space = {"space": "calculon"} if option == "system" else {}
+    found = []
+    for name, changed in (("a", False), ("b", False), ("c", True)):
+        file = tmp_path / name / "own.json"
+        file.parent.mkdir()
+        file.write_text(json.dumps(make(changed)))
+        made = make_problem(problem, references="none", **{option: f"file:{file}{ending}"}, **space)
+        assert [path for _, path in made.files] == [file]  # kept with the trials
+        found.append((result_identity(made.simulator, made.workload), settings_digest(made), optimum_key(made)))
+        assert str(tmp_path) not in json.dumps(found[-1])
+    assert found[0] == found[1]
+    assert all(one != other for one, other in zip(found[0], found[2], strict=True))
+
+
+def _table(folder: Path, seconds: float) -> None:
+    import gzip
+
+    (folder / "ops").mkdir(parents=True)
+    rows = [f"h100_sxm,bfloat16,{m},4096,4096,{seconds * m}" for m in (128, 1024, 8192)]
+    with gzip.open(folder / "ops" / "gemm.csv.gz", "wt") as file:
+        file.write("\n".join(["device,dtype,m,n,k,time_ms", *rows]) + "\n")
+
+
+def test_tables_of_the_environment_count_by_their_content_where_they_are_read(tmp_path, monkeypatch):
+    found = {}
+    for name, seconds in (("a", 0.001), ("b", 0.001), ("c", 0.002)):
+        _table(tmp_path / name, seconds)
+        monkeypatch.setenv("ARCHGYM_REF", str(tmp_path / name))
+        problem = make_problem("llm-training")
+        found[name] = [
+            json.dumps(result_identity(problem.simulator, problem.workload, f), sort_keys=True)
+            for f in ("closed", "table")
+        ]
+    assert found["a"] == found["b"] and found["a"][0] == found["c"][0] and found["a"][1] != found["c"][1]
+
+
+def test_a_suite_refuses_an_option_s_file_that_says_something_else(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps({"usd_per_kwh": 0.2}))
+    text = json.dumps({"name": "own", "version": 1, "budgets": [5], "seeds": 1, "problems": [
+        {"problem": "llm-training", "options": {"objective": "cost", "costs": f"file:{file}"}}]})  # fmt: skip
+    suite = parse_suite(text)
+    measured = measure(suite.problems[0], samples=256, seeds=2, methods=("random",), evaluations=8)
+    written = parse_suite(suite_text(suite, [measured]))
+    assert written.problems[0].make().options == measured.make().options
+    file.write_text(json.dumps({"usd_per_kwh": 0.3}))
+    from archgym.studies.spec import _cached_problem
+
+    _cached_problem.cache_clear()
+    with pytest.raises(ArchGymError, match="options or files"):
+        written.problems[0].make()
+    assert written.fingerprint != suite.fingerprint
 
 
 def test_an_objective_of_a_known_name_but_other_references_has_no_optimum():

@@ -304,22 +304,31 @@ def system_of(device: Device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_system(source: str, device: Device) -> dict[str, NDArray[np.float64]]:
-    """Packed systems by data type: of the device where ``source`` is empty, else of ``file:PATH`` (one of Calculon's
-    system files) or ``file:PATH#NAME`` (one of several in a file)."""
-    system: Any = system_of(device)
-    if source:
-        given = own_file(source)
-        if given is None:
-            raise ArchGymError(
-                f"system is {quote(source)}; expected file:PATH or file:PATH#NAME of a system of Calculon"
-            )
-        path, _, name = str(given).partition("#")
-        system = read_object(Path(path), "system of Calculon")
-        if name:
-            if name not in system:
-                raise UnknownNameError("system", name[:80], system)
-            system = system[name]
+def read_system(source: str) -> dict[str, Any] | None:
+    """A system in Calculon's terms: of ``file:PATH`` (one of Calculon's system files) or ``file:PATH#NAME`` (one of several
+    in a file); None where ``source`` is empty."""
+    if not source:
+        return None
+    place, _, name = source.partition("#")
+    path = own_file(place)
+    if path is None:
+        raise ArchGymError(f"system is {quote(source)}; expected file:PATH or file:PATH#NAME of a system of Calculon")
+    system = read_object(path, "system of Calculon")
+    if not name:
+        return system
+    if name not in system:
+        raise UnknownNameError("system", name[:80], system)
+    if not isinstance(system[name], dict):
+        raise ArchGymError(f"the system {quote(source)} is {quote(system[name], 40)}; expected one of Calculon's")
+    found: dict[str, Any] = system[name]
+    return found
+
+
+def packed_systems(system: Mapping[str, Any] | None, device: Device, source: str) -> dict[str, NDArray[np.float64]]:
+    """Systems by data type, packed; the device's with assumed efficiencies where ``system`` is None. ``source`` names it in
+    errors."""
+    if system is None:
+        system = system_of(device)
     try:
         found = {t: pack_system(system, t) for t in system["matrix"] if t in system["vector"] and t in ELEMENT_BYTES}
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.locating import located
 from archgym.measure import default_reference
 from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
 from archgym.options import Option, options_of
@@ -672,7 +673,7 @@ def _table_folder(given: str | None) -> Path | None:
     if given is None:
         return None
     if given != "ref":
-        return Path(given)
+        return located(given)
     return default_reference("llm")
 
 

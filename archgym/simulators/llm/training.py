@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.locating import located
 from archgym.objective import Objective, log_ratio
 from archgym.options import Option, check_given, options_of
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, remembered
 from archgym.simulators.llm import devices as device_catalogue
 from archgym.simulators.llm import models as model_catalogue
-from archgym.simulators.llm.calculon import VERDICTS, ExecutionSpace, read_system
+from archgym.simulators.llm.calculon import VERDICTS, ExecutionSpace, packed_systems, read_system
 from archgym.simulators.llm.costs import costs as read_costs
 from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import training as kernel
@@ -174,7 +176,8 @@ class LlmTrainingSimulator(Simulator):
                 raise ArchGymError(f"{name} is {quote(value)}; expected a number from 0 (no limit) up")
         self.costs = read_costs(costs)
         self.budget_usd, self.budget_w = float(budget_usd), float(budget_w)
-        self.tables, self.system = tables, system
+        self.tables, self.system = str(located(tables)) if tables else "", read_system(system)
+        self._system_name = system
         if self.space_name == "calculon":
             self.metrics = _CALCULON_METRICS
         self.changed: Mapping[str, float] = {}
@@ -184,13 +187,21 @@ class LlmTrainingSimulator(Simulator):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Costs and tables count by their content, not by the file or folder that holds them."""
-        found = {name: v for name, v in self.given_options.items() if name not in ("costs", "tables")}
+        """Costs, tables and a system count by their content, not by the file or folder that holds them."""
+        found = {name: v for name, v in self.given_options.items() if name not in ("costs", "tables", "system")}
         if self.costs != read_costs():
             found["costs"] = vars(self.costs)
         if self.tables:
             found["tables"] = folder_digest(Path(self.tables))
+        if self.system is not None:
+            found["system"] = blake2b(json.dumps(self.system, sort_keys=True).encode(), digest_size=16).hexdigest()
         return found
+
+    def sources(self, fidelity: str | None) -> Mapping[str, str]:
+        """The tables of the environment variable ARCHGYM_REF, where the fidelity reads them."""
+        if fidelity != "table" or self.tables:
+            return super().sources(fidelity)
+        return {**super().sources(fidelity), "tables": folder_digest(self._table_folder())}
 
     # --- workloads -------------------------------------------------------------------------------------------------
 
@@ -217,7 +228,7 @@ class LlmTrainingSimulator(Simulator):
         if key not in self._executions:
             m = workload.model
             shape = [m.hidden, m.ffn, workload.sequence, m.heads, m.head_dim, m.layers]
-            systems = read_system(self.system, workload.device)
+            systems = packed_systems(self.system, workload.device, self._system_name)
             self._executions[key] = ExecutionSpace(
                 np.array(shape, dtype=np.int64), systems, workload.devices, workload.batch
             )
