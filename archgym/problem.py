@@ -105,7 +105,9 @@ class Problem:
         self.metrics: tuple[Metric, ...] = simulator.metrics_for(workload)
         said = f"{name} {json.dumps(self.options, default=str, ensure_ascii=False)}"
         self.files: tuple[tuple[str, Path], ...] = tuple(
-            (file, path) for file, path in asked_for() if file and any(f"{start}{file}{end}" in said for start, end in _NAMED)
+            (file, path)
+            for file, path in asked_for()
+            if file and any(f"{start}{file}{end}" in said for start, end in _NAMED)
         )
         for file, path in self.files:
             if str(path) != file:  # what was found elsewhere is still called what it was called
