@@ -96,6 +96,7 @@ AGENTS = Registry(
         "sa": "archgym.agents.simulated_annealing:SimulatedAnnealing",
         "ga": "archgym.agents.genetic:GeneticAlgorithm",
         "nsga2": "archgym.agents.nsga2:NSGA2",
+        "nsga3": "archgym.agents.nsga3:NSGA3",
         "re": "archgym.agents.regularized_evolution:RegularizedEvolution",
         "aco": "archgym.agents.ant_colony:AntColony",
         "mcts": "archgym.agents.tree_search:TreeSearch",

@@ -3,8 +3,10 @@
     python benchmarks/agents_table.py --out entries                          # every agent and peer below, resumable
     python benchmarks/agents_table.py --out entries --only bo,ga,pymoo-ga    # some of them
     python benchmarks/agents_table.py --out entries --only ""                # only print what is there
+    python benchmarks/agents_table.py --out fronts --suite archgym-mo --only random,nsga2,nsga3,pymoo-nsga2,optuna-nsga2
 
-Normalised regret: 0 is the optimum (or, where none is known, the best design of all runs), 1 the median of uniform designs.
+Normalised regret: 0 is the optimum (or, where none is known, the best design of all runs), 1 the median of uniform designs;
+with ``--suite`` on the suite's measured scale, where a front is asked for the share of the best known hypervolume that is missing.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import numpy as np
 import yaml
 from scipy.stats import bootstrap
 
+from archgym.studies.statistics import anytime
 from archgym.studies.store import Study
-from archgym.suites import parse_suite, run_entry
+from archgym.suites import load_suite, parse_suite, run_entry, verify
 from archgym.suites.entry import run_command
-from archgym.suites.suite import Suite
+from archgym.suites.scale import normalised
+from archgym.suites.suite import Suite, SuiteProblem
 
 BUDGETS = (100, 300, 1000)
 PROBLEMS: dict[str, dict[str, Any]] = {
@@ -39,7 +43,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
 }
 AGENTS = {
     "random": 1000, "local": 1000, "sa": 1000, "ga": 1000, "re": 1000, "nsga2": 1000, "aco": 1000, "portfolio": 1000,
-    "bo": 1000, "tpe": 300, "cmaes": 300,
+    "bo": 1000, "tpe": 300, "cmaes": 300, "nsga3": 1000,
 }  # fmt: skip
 """Agents and the largest budget that each is run with: what is dear is run with less."""
 PEERS = {
@@ -52,12 +56,22 @@ PEERS = {
     "turbo": ("botorch_turbo.py", 100),
     "optuna-gp": ("optuna_gp.py", 100),
     "smac3": ("smac3.py", 100),
+    "pymoo-nsga2": ("pymoo_nsga2.py", 1000),
+    "optuna-nsga2": ("optuna_nsga2.py", 1000),
 }
+FRONTS = {"nsga3", "pymoo-nsga2", "optuna-nsga2"}
+"""Of those, what is only run where it is named: they look for fronts."""
 FOLDER = Path(__file__).parents[1] / "examples" / "peers"
 
 
-def suite_of(seeds: int) -> Suite:
-    """The problems as a suite, so that outside optimisers have their door to it."""
+Found = dict[tuple[str, int, str], dict[int, float]]
+"""(problem's key, budget, agent) -> seed -> normalised regret."""
+
+
+def suite_of(seeds: int, given: str | None) -> Suite:
+    """The problems as a suite, so that outside optimisers have their door to it; or those of a given one."""
+    if given:
+        return parse_suite(yaml.safe_dump({**yaml.safe_load(load_suite(given).text), "seeds": seeds}, sort_keys=False))
     problems = [{"problem": name, "options": options} for name, options in PROBLEMS.items()]
     content = {"name": "agents-table", "version": 1, "budgets": list(BUDGETS), "seeds": seeds, "problems": problems}
     return parse_suite(yaml.safe_dump(content, sort_keys=False))
@@ -91,10 +105,10 @@ def best_at(curve: list[list[float]], budget: int) -> float:
     return max(reward for evaluations, reward in curve if evaluations <= budget)
 
 
-def regrets(suite: Suite, folder: Path, names: list[str]) -> dict[tuple[str, int, str], dict[int, float]]:
-    """(problem, budget, name) -> seed -> normalised regret."""
+def on_own_scale(suite: Suite, folder: Path, names: list[str]) -> Found:
+    """Normalised regret between the best of all runs, or the known optimum, and the median of uniform designs."""
     rows = {name: Study(folder / name).results() for name in names}
-    found: dict[tuple[str, int, str], dict[int, float]] = {}
+    found: Found = {}
     for p in suite.problems:
         problem = p.make()
         evaluation, rewards = problem.evaluate(problem.space.sample(4000, 99))
@@ -105,7 +119,19 @@ def regrets(suite: Suite, folder: Path, names: list[str]) -> dict[tuple[str, int
             for budget in BUDGETS:
                 if budget <= row["budget"]:
                     regret = (top - best_at(row["curve"], budget)) / (top - median)
-                    found.setdefault((p.problem, budget, name), {})[row["seed"]] = float(np.clip(regret, 0.0, 1.0))
+                    found.setdefault((p.key, budget, name), {})[row["seed"]] = float(np.clip(regret, 0.0, 1.0))
+    return found
+
+
+def on_suites_scale(suite: Suite, folder: Path, names: list[str]) -> Found:
+    """Normalised regret, or missing hypervolume, on the scale that a suite's file holds."""
+    found: Found = {}
+    for name in names:
+        for run in verify(suite, folder / name, sample=0, repeat=0).runs:
+            for budget in BUDGETS:
+                if budget <= run.spec.budget:
+                    regret = normalised(run.problem, anytime(run.curve, [budget]))[0]
+                    found.setdefault((run.problem.key, budget, name), {})[run.spec.seed] = float(regret)
     return found
 
 
@@ -119,21 +145,21 @@ def compared(ours: dict[int, float], theirs: dict[int, float]) -> str:
 
     value = float(difference(a, b))
     if len(seeds) < 3 or (np.ptp(a) == 0 and np.ptp(b) == 0):
-        return f"{value:+.4f}"
+        return f"{value:+.4f} level" if not value else f"{value:+.4f} {'lost' if value > 0 else 'won'}"
     interval = bootstrap((a, b), difference, paired=True, method="percentile", n_resamples=2000, rng=0)
     low, high = interval.confidence_interval
     verdict = "lost" if low > 0 else "won" if high < 0 else "level"
     return f"{value:+.4f} [{low:+.4f}, {high:+.4f}] {verdict}"
 
 
-def table(suite: Suite, folder: Path, names: list[str]) -> None:
-    """Print the table, and how the best of ours compares with the best of the others."""
-    found = regrets(suite, folder, names)
-    columns = [(problem, budget) for problem in PROBLEMS for budget in BUDGETS]
-    print("| | " + " | ".join(f"{problem.split('/')[1]}, {budget}" for problem, budget in columns) + " | seeds | ms |")
+def table(suite: Suite, found: Found, folder: Path, names: list[str]) -> None:
+    """Print the table, and how the best of ours compares with the best of the others and each of ours with random."""
+    columns = [(problem, budget) for problem in suite.problems for budget in BUDGETS]
+    columns = [(p, budget) for p, budget in columns if any((p.key, budget, name) in found for name in names)]
+    print("| | " + " | ".join(f"{p.title}, {budget}" for p, budget in columns) + " | seeds | ms |")
     print("| --- |" + " ---: |" * (len(columns) + 2))
     for name in names:
-        cells = [found.get((*column, name)) for column in columns]
+        cells = [found.get((p.key, budget, name)) for p, budget in columns]
         cost = [json.loads(line) for line in (folder / name / "cpu.jsonl").read_text().splitlines()]
         ms = 1000 * sum(c["cpu_s"] for c in cost) / max(sum(c["evaluations"] for c in cost), 1)
         shown = ["" if cell is None else f"{np.median(list(cell.values())):.4f}" for cell in cells]
@@ -141,13 +167,32 @@ def table(suite: Suite, folder: Path, names: list[str]) -> None:
         print(f"| {name} | " + " | ".join(shown) + f" | {'-'.join(map(str, seeds))} | {ms:.2g} |")
     print("\n| problem | evaluations | best of ours | best of the others | difference of medians |")
     print("| --- | ---: | --- | --- | --- |")
-    for column in columns:
-        here = {name: found[(*column, name)] for name in names if (*column, name) in found}
+    for p, budget in columns:
+        here = {name: found[p.key, budget, name] for name in names if (p.key, budget, name) in found}
         order = sorted(here, key=lambda name: float(np.median(list(here[name].values()))))
         ours = next((name for name in order if name in AGENTS and name != "random"), None)
         theirs = next((name for name in order if name in PEERS), None)
         if ours and theirs:
-            print(f"| {column[0]} | {column[1]} | {ours} | {theirs} | {compared(here[ours], here[theirs])} |")
+            print(f"| {p.title} | {budget} | {ours} | {theirs} | {compared(here[ours], here[theirs])} |")
+    against_random(columns, found, [name for name in names if name in AGENTS])
+
+
+def against_random(columns: list[tuple[SuiteProblem, int]], found: Found, names: list[str]) -> None:
+    """Print where an agent's median is away from random's, by its interval, at the least budget."""
+    least = [(p, budget) for p, budget in columns if budget == BUDGETS[0]]
+    if "random" in names and len(names) > 1:
+        print(f"\n| after {BUDGETS[0]} evaluations | better than random | level | worse than random |")
+        print("| --- | --- | --- | --- |")
+    for name in names:
+        verdicts: dict[str, list[str]] = {"won": [], "level": [], "lost": []}
+        for p, budget in least:
+            own, uniform = found.get((p.key, budget, name)), found.get((p.key, budget, "random"))
+            if name != "random" and own and uniform:
+                verdicts[compared(own, uniform).split()[-1]].append(p.title)
+        if any(verdicts.values()):
+            print(
+                f"| {name} | " + " | ".join(f"{len(v)}: {', '.join(v)}" if v else "0" for v in verdicts.values()) + " |"
+            )
 
 
 @click.command()
@@ -156,14 +201,21 @@ def table(suite: Suite, folder: Path, names: list[str]) -> None:
 @click.option(
     "--most", type=int, default=1000, show_default=True, help="Largest budget of what is run; 100, 300 or 1000."
 )
-@click.option("--only", default=",".join([*AGENTS, *PEERS]), help="Agents and peers to run, with commas.")
-def main(out: Path, seeds: int, only: str, most: int) -> None:
+@click.option(
+    "--only",
+    default=",".join(name for name in [*AGENTS, *PEERS] if name not in FRONTS),
+    help="Agents and peers to run, with commas.",
+)
+@click.option("--suite", "given", help="A suite (name or file) in place of the problems of docs/agents.md.")
+def main(out: Path, seeds: int, only: str, most: int, given: str | None) -> None:
     """Run what is missing, then print the table of everything that is there."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the peers
-    suite = suite_of(seeds)
+    suite = suite_of(seeds, given)
     for name in filter(None, only.split(",")):
         do(name, suite, out / name, most)
-    table(suite, out, [name for name in [*AGENTS, *PEERS] if (out / name / "cpu.jsonl").is_file()])
+    names = [name for name in [*AGENTS, *PEERS] if (out / name / "cpu.jsonl").is_file()]
+    found = (on_suites_scale if given else on_own_scale)(suite, out, names)
+    table(suite, found, out, names)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
         if not metrics or (self.p.reward != "never" and not same):
             losses = np.column_stack([losses, -rewards])
         # Crowding distances need finite numbers; a failure is worse than anything a simulator returns.
-        return np.where(np.isfinite(losses) & evaluation.feasible[:, None], losses, _FAILED)
+        return np.where(np.isfinite(losses) & evaluation.feasible[:, None], losses, FAILED)
 
     def propose(self) -> Designs:
         if not self._parents:
@@ -63,13 +63,20 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
                 return self._fresh.first(self.p.population)
             return self.space.sample(self.p.population, self.rng)
         with self._random:
-            chosen = tools.selTournamentDCD(self._parents, len(self._parents) // 4 * 4)
-            children = [list(parent) for parent in chosen]
+            children = [list(parent) for parent in self._mated()]
             parents = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
             vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
         born = np.array(children, dtype=np.int64)
         return born if self._fresh is None else self._fresh(born, parents)
+
+    def _mated(self) -> list[Any]:
+        """Parents of the next generation, the two of a pair one after the other."""
+        return list(tools.selTournamentDCD(self._parents, len(self._parents) // 4 * 4))
+
+    def _survivors(self, individuals: list[Any], count: int) -> list[Any]:
+        """The individuals that live on."""
+        return _select(individuals, count)
 
     def forget(self) -> bool:
         self._parents = []
@@ -86,10 +93,10 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
         # DEAP's tournament takes individuals in fours.
         while len(self._parents) % 4 and len(self._parents) < self.p.population:
             self._parents.append(self._parents[-1])
-        self._parents = _select(self._parents, max(4, self.p.population // 4 * 4))
+        self._parents = self._survivors(self._parents, max(4, self.p.population // 4 * 4))
 
 
-_FAILED = 1e30
+FAILED = 1e30
 
 
 class _Fitness(base.Fitness):
@@ -125,6 +132,19 @@ def _select(individuals: list[Any], count: int) -> list[Any]:
         for member in individuals:
             member.fitness.crowding_dist = 0.0
         return [individuals[i] for i in np.argsort(losses[:, 0], kind="stable")[:count]]
+    kept: list[Any] = []
+    for front in fronts(losses, count):
+        members = [individuals[i] for i in front]
+        tools.emo.assignCrowdingDist(members)
+        room = count - len(kept)
+        if len(members) > room:
+            members = sorted(members, key=lambda member: -member.fitness.crowding_dist)[:room]
+        kept += members
+    return kept
+
+
+def fronts(losses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
+    """Rows of the non-dominated front, then of that of the others, and so on until they hold ``count``."""
     # dominates[i, j]: i is nowhere worse than j and somewhere better.
     no_worse = np.ones((len(losses), len(losses)), dtype=bool)
     better = np.zeros_like(no_worse)
@@ -133,14 +153,9 @@ def _select(individuals: list[Any], count: int) -> list[Any]:
         better |= column[:, None] < column
     dominates = no_worse & better
     left = np.arange(len(losses))
-    kept: list[Any] = []
-    while len(left) and len(kept) < count:
+    found: list[NDArray[np.int64]] = []
+    while len(left) and sum(map(len, found)) < count:
         front = ~dominates[np.ix_(left, left)].any(axis=0)
-        members = [individuals[i] for i in left[front]]
-        tools.emo.assignCrowdingDist(members)
-        room = count - len(kept)
-        if len(members) > room:
-            members = sorted(members, key=lambda member: -member.fitness.crowding_dist)[:room]
-        kept += members
+        found.append(left[front])
         left = left[~front]
-    return kept
+    return found

@@ -47,12 +47,13 @@ def test_model_based_agents_beat_random_with_a_third_of_its_budget(agent, hyperp
     assert len(won) == 2, won
 
 
-def test_nsga2_covers_the_known_front():
+@pytest.mark.parametrize("name", ["nsga2", "nsga3"])
+def test_a_search_for_fronts_covers_the_known_one(name):
     from archgym.simulators.synthetic.landscapes import LANDSCAPES, exact_front
     from archgym.studies.statistics import hypervolume
 
     problem = make_problem("synthetic/pareto")
-    agent, losses = make_agent("nsga2", problem, 0, reward="never"), []
+    agent, losses = make_agent(name, problem, 0, reward="never"), []
     for _ in range(60):
         designs = agent.ask(64)
         evaluation, rewards = problem.evaluate(designs)

@@ -12,7 +12,7 @@ from archgym.problem import make_problem
 from archgym.registry import AGENTS
 from archgym.space import DesignSpace, Parameter
 
-INFORMED = [name for name in ("ga", "nsga2", "re", "aco", "sa", "local") if name in AGENTS]
+INFORMED = [name for name in ("ga", "nsga2", "nsga3", "re", "aco", "sa", "local") if name in AGENTS]
 
 
 def test_first_designs_take_all_values_evenly():

@@ -18,6 +18,7 @@ NEEDS = {
     "nevergrad_portfolio": ["nevergrad"],
     "optuna_cmaes": ["optuna", "cmaes"],
     "optuna_gp": ["optuna", "torch"],
+    "optuna_nsga2": ["optuna"],
     "optuna_tpe": ["optuna"],
     "pymoo_ga": ["pymoo"],
     "pymoo_nsga2": ["pymoo"],
