@@ -76,8 +76,8 @@ class Results:
     """The finished runs of a study.
 
     Args:
-        records: as in ``results.jsonl``. Of an agent with several budgets (the study was continued with a larger one) the
-            runs with the largest count.
+        records: as in ``results.jsonl``. Of an agent with several budgets on a problem (the study was continued with a
+            larger one) the runs with the largest count.
         problems: the yardsticks, by problem key.
         name: of the study.
     """
@@ -89,10 +89,11 @@ class Results:
         runs = [_run(record) for record in records if record.get("best") is not None]
         if not runs:
             raise ArchGymError("the study has no finished runs yet; run it first")
-        largest: dict[str, int] = {}
+        # Problems of a study may have a smaller budget than the others.
+        largest: dict[tuple[str, str], int] = {}
         for run in runs:
-            largest[run.agent] = max(run.budget, largest.get(run.agent, 0))
-        self.runs = [run for run in runs if run.budget == largest[run.agent]]
+            largest[run.problem, run.agent] = max(run.budget, largest.get((run.problem, run.agent), 0))
+        self.runs = [run for run in runs if run.budget == largest[run.problem, run.agent]]
         self.problems = {key: dict(row) for key, row in problems.items()}
         self.keys = sorted({run.problem for run in self.runs})
         self.agents = sorted({run.agent for run in self.runs}, key=lambda a: (a in UNTUNED, a))
@@ -426,7 +427,9 @@ class Results:
         text = "With more samples the difference between the algorithms vanishes."
         if len(self._contestants) < 2:
             return None
-        budget = min(run.budget for run in self.runs if run.agent in self._contestants)
+        budget = min(
+            max(run.budget for run in self.runs if run.agent == agent) for agent in self._contestants
+        )  # a problem's own budget may be smaller: its runs keep their last
         at = sorted({max(1, budget // 10), max(1, budget // 3), budget})
         gaps = {n: self._gap(n)[0] for n in at}
         first, last = gaps[at[0]], gaps[at[-1]]

@@ -10,6 +10,7 @@
 | ``verify`` | an entry, simulated again |
 | ``packed``, ``packing`` | an entry as it is passed on: the improvements of its runs |
 | ``score`` | what the verified runs amount to |
+| ``lottery`` | what a study says of the hyperparameter lottery on a suite's scale |
 """
 
 from archgym.suites.entry import Entry, run_entry

@@ -1,4 +1,4 @@
-"""``archgym suite list | describe | run | score | verify | pack | board | measure``."""
+"""``archgym suite list | describe | run | score | verify | pack | board | lottery | measure``."""
 
 from __future__ import annotations
 
@@ -288,6 +288,42 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
     for row in made["refused"]:
         out.print(f"[red]refused[/red] {row['folder']}:", row["reason"], soft_wrap=True, highlight=False)
     out.print(f"board: [bold]{page}[/bold]")
+
+
+@suite.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def lottery(name: str, folder: Path, as_json: bool) -> None:
+    """Which claims of the ArchGym paper hold in the study in FOLDER on the scale of suite NAME, and on each problem alone."""
+    from archgym.suites.lottery import judge
+    from archgym.suites.suite import load_suite
+
+    made = judge(load_suite(name), folder)
+    if as_json:
+        print_json(made)
+        return
+    out.print(
+        f"{made['study']} on the scale of {made['suite']}: {made['runs']:,} runs, {made['seeds']} seeds",
+        highlight=False,
+    )
+    for claim in made["claims"]:
+        out.print(
+            f"[bold]{claim['verdict'].upper()}[/bold]: {claim['claim']}\n    {claim['evidence']}", highlight=False
+        )
+    if not made["problems"][0]["claims"]:
+        return
+    table = Table(
+        Column("problem alone", overflow="fold"), "best tuned agent", "worst",
+        *(Column(claim["claim"], overflow="fold") for claim in made["problems"][0]["claims"]),
+    )  # fmt: skip
+    for row in made["problems"]:
+        order = sorted(row["tuned"], key=lambda agent: row["tuned"][agent])
+        table.add_row(
+            row["title"], *(f"{agent} {row['tuned'][agent]:.3f}" for agent in (order[0], order[-1])),
+            *(claim["verdict"] for claim in row["claims"]),
+        )  # fmt: skip
+    print_table(out, table)
 
 
 @suite.command()
