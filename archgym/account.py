@@ -14,6 +14,7 @@ from archgym.narrowing import Narrowed
 from archgym.objective import LogRatio
 from archgym.problem import Problem
 from archgym.quantities import quantity
+from archgym.sensitivity import costly, without_effect
 from archgym.simulator import Metric
 from archgym.space import Value
 
@@ -61,17 +62,6 @@ class Account:
         }
 
 
-def without_effect(problem: Problem, design: ArrayLike) -> tuple[str, ...]:
-    """The parameters that have no effect in ``design``."""
-    array = problem.space.check(design)[:1].copy()
-    names = []
-    for rule in problem.space.inactive:
-        if np.asarray(rule.when(array), dtype=bool)[0]:
-            names.append(rule.parameter)
-            array[0, problem.space.position(rule.parameter)] = rule.index
-    return tuple(dict.fromkeys(names))
-
-
 def account_for(
     problem: Problem, design: ArrayLike, reward: float, metrics: Mapping[str, float | None], agent: str
 ) -> Account:
@@ -84,8 +74,7 @@ def account_for(
     shown = {name: None if name in idle else value for name, value in named.items()}
     relative = isinstance(problem.objective, LogRatio)
     simulator, workload = problem.simulator, problem.workload
-    costly = simulator.starts_programs or simulator.live(workload, problem.fidelity) is not None
-    usual = None if costly else simulator.usual_design(workload)
+    usual = None if costly(problem) else simulator.usual_design(workload)
     tried = None if usual is None else _tried(problem, named, usual, idle)
     if usual is None or tried is None:
         return Account(shown, None, None, {}, relative, f"{agent} found {_values(problem, metrics, reward)}.")

@@ -35,7 +35,7 @@ def announce(problem: Problem) -> Live | None:
     key = (problem.name, problem.fidelity)
     if live is not None and key not in _SAID:
         _SAID.add(key)
-        print(f"archgym: {problem.name} {live.what}, about {duration(live.seconds)} each", file=sys.stderr, flush=True)
+        say(f"{problem.name} {live.what}, about {duration(live.seconds)} each")
     return live
 
 
@@ -57,5 +57,4 @@ class Follow:
             return
         self._last = now
         left = (now - self._begin) / done * (self._total - done)
-        line = f"archgym: {self._name}: {done:,} of {self._total:,} designs, about {duration(left)} left"
-        print(line, file=sys.stderr, flush=True)
+        say(f"{self._name}: {done:,} of {self._total:,} designs, about {duration(left)} left")

@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from archgym.announcing import say
+
 PATIENCE_S = 1.0
 """Compiling for less than this, in all, is not worth a word."""
 _EVENTS = "numba.core.event"
@@ -49,7 +51,7 @@ class _News:
     def say(self) -> None:
         if self.wanted and not self.said:
             self.said = True
-            print(f"archgym: compiling{', once for this machine' if self.kept else ''}", file=sys.stderr, flush=True)
+            say(f"compiling{', once for this machine' if self.kept else ''}")
 
     def listen(self, event: ModuleType) -> None:
         """Hear of Numba's compilations; what comes from the cache is none. ``event`` is its module of that name."""
@@ -121,10 +123,9 @@ def find_place() -> None:
         os.environ["NUMBA_CACHE_DIR"] = folder
         atexit.register(_remove, folder, os.getpid())
     _news.kept = False
-    print(
-        "archgym: compiled code cannot be kept here, so that every run compiles anew; set NUMBA_CACHE_DIR to a folder that "
-        "can be written",
-        file=sys.stderr,
+    say(
+        "compiled code cannot be kept here, so that every run compiles anew; set NUMBA_CACHE_DIR to a folder that can be "
+        "written"
     )
 
 

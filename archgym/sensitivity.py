@@ -83,6 +83,17 @@ def relative(problem: Problem) -> bool:
     return isinstance(objective.base if isinstance(objective, Constrained) else objective, LogRatio)
 
 
+def without_effect(problem: Problem, design: ArrayLike) -> tuple[str, ...]:
+    """The parameters that have no effect in ``design``."""
+    array = problem.space.check(design)[:1].copy()
+    names = []
+    for rule in problem.space.inactive:
+        if np.asarray(rule.when(array), dtype=bool)[0]:
+            names.append(rule.parameter)
+            array[0, problem.space.position(rule.parameter)] = rule.index
+    return tuple(dict.fromkeys(names))
+
+
 def told_apart(problem: Problem, rewards: ArrayLike) -> bool:
     """Whether the objective tells designs with these (finite, feasible) rewards apart: their spread, from the fifth to the
     ninety-fifth percentile, is at least :data:`LEAST_SHARE`. True for fewer than :data:`LEAST_DESIGNS`, which prove
@@ -147,8 +158,6 @@ def one_change(problem: Problem, design: ArrayLike) -> list[Change] | None:
     """What every other value of every parameter costs, the rest of ``design`` kept, the dearest least change first. Values
     that change nothing cost exactly 0. None where evaluating is :func:`costly` or takes more than :data:`MOST`
     evaluations."""
-    from archgym.account import without_effect
-
     row = problem.space.check(design)[:1]
     near = problem.space.neighbours(row)
     if costly(problem) or not len(near) or len(near) > MOST:

@@ -16,6 +16,7 @@ from scipy.stats import norm
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.mixed_gp import MixedGP
 from archgym.agents.moves import Mover, first_seen
+from archgym.agents.rewards import expected_improvement, standardised
 from archgym.agents.starting import allowed, first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
@@ -254,13 +255,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z))) + 1e-12 * mean
 
     def _standardised(self) -> Array:
-        """Rewards with mean 0 and deviation 1 over feasible trials; the bad tail is cut at -3, the infeasible are put
-        there. A surrogate that spends its capacity on how bad the bad are finds nothing."""
-        good = self._rewards[self._feasible] if self._feasible.any() else self._rewards
-        centre = float(np.median(good))
-        spread = float(np.quantile(good, 0.84) - centre) or float(np.std(good)) or 1.0
-        y = np.maximum((self._rewards - centre) / spread, -3.0)
-        return np.where(self._feasible, y, -3.0)
+        return standardised(self._rewards, self._feasible)
 
     def _shown(self) -> NDArray[np.int64]:
         """Trials that the model sees: a half the best, a half the latest."""
@@ -293,7 +288,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
 def log_improvement(z: Array) -> Array:
     """Logarithm of the expected improvement of a standard normal beyond -z, exact where the improvement itself is zero in
     floats (Ament et al., 2023). Shape of ``z``."""
-    result = np.log(np.maximum(norm.pdf(z) + z * norm.cdf(z), 1e-300))
+    result = np.log(np.maximum(expected_improvement(z), 1e-300))
     far = z < -6.0
     # pdf(z) / z^2 (1 - 3 / z^2 ...), the tail's series.
     result[far] = norm.logpdf(z[far]) - 2.0 * np.log(-z[far]) + np.log1p(-3.0 / z[far] ** 2)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Mover
+from archgym.agents.rewards import quantiles
 from archgym.agents.torch_support import own_randomness
 from archgym.agents.transfer import logged_trials
 from archgym.objective import Rewards
@@ -247,10 +248,3 @@ class Diffusion(GenerationalAgent[DiffusionHyperparameters]):
 
     def _conditions(self, n: int) -> torch.Tensor:
         return torch.from_numpy(self._condition).expand(n, -1)
-
-
-def quantiles(rewards: Rewards) -> Array:
-    """Of each reward its quantile among all, 0 to 1; equal rewards share the middle of theirs."""
-    ordered = np.sort(rewards)
-    low, high = np.searchsorted(ordered, rewards, "left"), np.searchsorted(ordered, rewards, "right")
-    return (low + high - 1) / max(2 * len(rewards) - 2, 1)

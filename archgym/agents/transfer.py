@@ -6,7 +6,6 @@ and adaptive Bayesian linear regression (Perrone et al., NeurIPS 2018), with the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.rewards import expected_improvement, standard_units, standardised
+from archgym.announcing import say
 from archgym.errors import ArchGymError
 from archgym.objective import Rewards
 from archgym.problem import Problem, make_problem, parse_name
@@ -69,8 +69,8 @@ class TransferHyperparameters(Hyperparameters):
 class Transfer(GenerationalAgent[TransferHyperparameters]):
     """Keeps a pool of designs with the standardised rewards s_k that each of m sibling workloads gives them, and models the
     reward as y = sum_k w_k s_k + b + e with w_k ~ N(1/m, .5/m), a vague b, and the variance of e by moments. It asks for the
-    design with the largest expected improvement, one at a time; the first is the siblings' favourite. What pretraining costs
-    is not in the budget, so it is printed, and given to the run's log as ``transfer/pretraining_evaluations``. Where there
+    design with the largest expected improvement, one at a time; the first is the siblings' favourite. What the siblings
+    cost is not in the budget, so it is printed, and given to the run's log as ``transfer/pretraining_evaluations``. Where there
     are no siblings, the f features of a design stand in for their rewards, with w_k ~ N(0, 1/f)."""
 
     name = "transfer"
@@ -87,6 +87,7 @@ class Transfer(GenerationalAgent[TransferHyperparameters]):
         self._tried: list[int] = []
         self._rewards: list[float] = []
         self._feasible: list[bool] = []
+        self._beyond = 0  # evaluations on siblings
 
     def propose(self) -> Designs:
         if self._siblings is None:
@@ -99,7 +100,7 @@ class Transfer(GenerationalAgent[TransferHyperparameters]):
                 return self.space.sample(1, self.rng)
         mean, deviation, best = self._predict(open_rows)
         z = (mean - best) / deviation
-        improvement = deviation * (z * norm.cdf(z) + norm.pdf(z)) if self._tried else mean
+        improvement = deviation * expected_improvement(z) if self._tried else mean
         chosen = int(open_rows[np.argmax(improvement)])
         return self._pool[chosen : chosen + 1]
 
@@ -120,6 +121,7 @@ class Transfer(GenerationalAgent[TransferHyperparameters]):
 
     def _begin(self) -> None:
         pool = self.space.sample(self.p.pool, self.rng)
+        said: Array | None = None
         if self.p.data:
             self._siblings = [
                 _learnt(self.problem, designs, evaluation)
@@ -128,35 +130,53 @@ class Transfer(GenerationalAgent[TransferHyperparameters]):
         else:
             others = siblings(self.problem, self.p.most) if self.p.siblings == "auto" else []
             if others:
-                count = len(others) * len(pool)
-                text = f"simulates {len(pool):,} designs on {len(others)} other workloads first"
-                print(f"archgym: transfer {text}: {count:,} evaluations beyond the budget", file=sys.stderr, flush=True)
-                self.measured({"transfer/pretraining_evaluations": float(count)})
-            self._siblings = [_simulated(other, pool) for other in others]
+                text = f"transfer simulates {len(pool):,} designs on {len(others)} other workloads first"
+                later = ", and the neighbours of good designs as they come" if self.p.moves else ""
+                say(f"{text}: {len(others) * len(pool):,} evaluations beyond the budget{later}")
+            self._siblings, known = [], []
+            for other in others:
+                sibling, scores = _simulated(other, pool)
+                self._siblings.append(sibling)
+                known.append(scores)
+            if known:
+                said = np.stack(known, axis=1)
+                self._count(len(pool))
         self._prior = np.empty((0, len(self._siblings) or len(self.space.feature_names)))
-        self._join(pool)
+        self._join(pool, said)
         if self.p.moves and self._siblings:
             favourites = np.unique(np.append(self._prior.argmax(axis=0), self._prior.mean(axis=1).argmax()))
             for row in favourites:
                 around = self.space.neighbours(self._pool[row])
                 self._join(around[self.rng.permutation(len(around))[:NEIGHBOURS]])
 
-    def _join(self, designs: Designs) -> None:
-        """Designs that the pool does not hold yet join it, with what the siblings say of them."""
-        new: list[Designs] = []
-        for row in self.space.canonical(designs):
+    def _join(self, designs: Designs, said: Array | None = None) -> None:
+        """Designs that the pool does not hold yet join it, with what the siblings say of them (``said (n, m)``, where that is
+        known already)."""
+        canonical = self.space.canonical(designs)
+        new: list[int] = []
+        for i, row in enumerate(canonical):
             key = row.tobytes()
             if key not in self._place:
                 self._place[key] = len(self._pool) + len(new)
-                new.append(row)
-        if new:
-            rows = np.stack(new)
-            said = (
-                np.stack([sibling.score(rows) for sibling in self._siblings], 1)
-                if self._siblings
-                else self.space.features(rows)
-            )
-            self._pool, self._prior = np.concatenate([self._pool, rows]), np.concatenate([self._prior, said])
+                new.append(i)
+        if not new:
+            return
+        rows = canonical[new]
+        if said is not None:
+            said = said[new]
+        elif self._siblings:
+            said = np.stack([sibling.score(rows) for sibling in self._siblings], axis=1)
+            if not self.p.data:
+                self._count(len(rows))
+        else:
+            said = self.space.features(rows)
+        self._pool, self._prior = np.concatenate([self._pool, rows]), np.concatenate([self._prior, said])
+
+    def _count(self, designs: int) -> None:
+        """Note that so many designs were simulated on every sibling."""
+        assert self._siblings is not None
+        self._beyond += designs * len(self._siblings)
+        self.measured({"transfer/pretraining_evaluations": float(self._beyond)})
 
     # --- the model -----------------------------------------------------------------------------------------------
 
@@ -209,16 +229,16 @@ def _same_parameters(one: DesignSpace, other: DesignSpace) -> bool:
     return [(p.name, p.values) for p in one.parameters] == [(p.name, p.values) for p in other.parameters]
 
 
-def _simulated(sibling: Problem, pool: Designs) -> Sibling:
-    """Scores by simulating, in the units of the rewards of the pool."""
-    evaluation, rewards = sibling.evaluate(pool)
+def _simulated(other: Problem, pool: Designs) -> tuple[Sibling, Array]:
+    """A sibling that is simulated, in the units of its rewards over the pool, and its scores of the pool."""
+    evaluation, rewards = other.evaluate(pool)
     units = standard_units(rewards, evaluation.feasible)
 
     def score(designs: Designs) -> Array:
-        evaluation, rewards = sibling.evaluate(designs)
+        evaluation, rewards = other.evaluate(designs)
         return standardised(rewards, evaluation.feasible, units)
 
-    return Sibling(score, units[1])
+    return Sibling(score, units[1]), standardised(rewards, evaluation.feasible, units)
 
 
 def logged_trials(path: Path, problem: Problem) -> list[tuple[Problem, Designs, Evaluation]]:
@@ -262,16 +282,3 @@ def _learnt(problem: Problem, designs: Designs, evaluation: Evaluation) -> Sibli
         problem.space.features(problem.space.canonical(designs)), standardised(rewards, evaluation.feasible, units)
     )
     return Sibling(lambda rows: np.asarray(model.predict(problem.space.features(rows))), units[1])
-
-
-def standard_units(rewards: Rewards, feasible: NDArray[np.bool_]) -> tuple[float, float]:
-    """Centre and spread of feasible rewards: the median, and how far the 84th percentile lies above it."""
-    good = rewards[feasible] if feasible.any() else rewards
-    centre = float(np.median(good))
-    return centre, float(np.quantile(good, 0.84) - centre) or float(np.std(good)) or 1.0
-
-
-def standardised(rewards: Rewards, feasible: NDArray[np.bool_], units: tuple[float, float]) -> NDArray[np.float64]:
-    """Rewards in standard units, the bad tail cut at -3 and the infeasible put there: how bad the bad are is no news."""
-    centre, spread = units
-    return np.where(feasible, np.maximum((rewards - centre) / spread, -3.0), -3.0)

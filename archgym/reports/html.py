@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from archgym._version import __version__
-from archgym.account import account_for, without_effect
+from archgym.account import account_for
 from archgym.errors import MissingExtraError
 from archgym.problem import Problem
 from archgym.quantities import quantity, unit_name
 from archgym.reports import data
 from archgym.reports.charts import CHARTS, Figure
 from archgym.reports.data import ProblemReport
-from archgym.sensitivity import alike_sentence, relative, told_apart
+from archgym.sensitivity import alike_sentence, relative, told_apart, without_effect
 from archgym.space import Designs
 from archgym.writing import finite
 

@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import archgym.announcing as announcing
 from archgym.errors import ArchGymError
 from archgym.store.claims import Claims
 
@@ -138,7 +138,7 @@ class Store:
         self.readable = True
         self._quiet_until = 0.0  # after a failed write
         self.ignored = 0
-        self._say = say or _complain
+        self._say = say or announcing.say
         self._said: set[str] = set()
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
@@ -415,7 +415,3 @@ def _patiently(do: Callable[[], Any]) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(0.02)
-
-
-def _complain(sentence: str) -> None:
-    print(f"archgym: {sentence}", file=sys.stderr, flush=True)

@@ -100,8 +100,11 @@ class Front:
 
 def growth(placed: Iterable[Array], dimension: int) -> Array:
     """The hypervolume after each of the placed losses, in order ``(n,)``."""
-    front = Front(dimension)
-    return np.array([front.volume for point in placed if front.add(point) or True])
+    front, result = Front(dimension), []
+    for point in placed:
+        front.add(point)
+        result.append(front.volume)
+    return np.array(result)
 
 
 def volumes(problem: Problem, corners: Mapping[str, Corner], evaluation: Evaluation) -> Array:

@@ -12,6 +12,7 @@ from archgym.suites.entry import Entry
 from archgym.suites.packed import FILE
 from archgym.suites.suite import Suite
 from archgym.suites.verify import verify
+from archgym.writing import replacing
 
 
 def pack(suite: Suite, folder: Path | str, target: Path | str) -> dict[str, Any]:
@@ -30,7 +31,6 @@ def pack(suite: Suite, folder: Path | str, target: Path | str) -> dict[str, Any]
     if not verified.holds:
         first = verified.findings[0]
         raise ArchGymError(f"{folder} does not hold: {first.kind} in {first.run}: {first.sentence}"[:300])
-    target.mkdir(parents=True, exist_ok=True)
     lines: list[dict[str, Any]] = []
     for run in verified.runs:
         steps = [[at, reward, row] for (at, reward), row in zip(run.curve, run.designs.tolist(), strict=True)]
@@ -38,7 +38,8 @@ def pack(suite: Suite, folder: Path | str, target: Path | str) -> dict[str, Any]
         lines.append({"run": run.spec.id, "evaluations": run.evaluations, "agent_s": seconds, "steps": steps})
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     # No time of day in the file: equal entries are equal bytes.
-    (target / FILE).write_bytes(gzip.compress(text.encode(), mtime=0))
+    with replacing(target / FILE) as temporary:
+        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
     Entry.read(folder).write(target)
     size = sum((target / name).stat().st_size for name in (FILE, "entry.json"))
     return {

@@ -321,7 +321,8 @@ class _PackedCheck:
             raise _Fault("wrong-problem", "its designs differ in length")
         designs = problem.space.check(np.array(rows, dtype=np.int64))
         rewards = np.array([step[1] for step in packed.steps])
-        evaluation, again = problem.evaluate(designs, seed=self.spec.seed)
+        with simulating_anew():
+            evaluation, again = problem.evaluate(designs, seed=self.spec.seed)
         again = _worth(problem, self.suite_problem, evaluation, again)
         self.simulated = len(designs)
         wrong = np.flatnonzero(~_equal(again, rewards))
@@ -390,7 +391,9 @@ def _repeat(
         problem = run.problem.make()
         agent = make_agent(entry.agent, problem, run.spec.seed, **dict(entry.hyperparameters))
         done += 1
-        if not _same_curve(_repeated_curve(problem, run, agent), run.curve):
+        with simulating_anew():
+            again = _repeated_curve(problem, run, agent)
+        if not _same_curve(again, run.curve):
             findings.append(
                 Finding("does-not-repeat", run.spec.id, f"{entry.agent} with this seed takes another path here")
             )
