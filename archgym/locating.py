@@ -48,9 +48,9 @@ def digest(path: Path) -> str:
     """SHA-256 of a file's content, or of the names and contents below a folder; empty where there is nothing to read,
     or a folder holds more than anybody describes a design with."""
     try:
-        about = path.stat()
+        path.stat()  # raises where there is nothing
         if path.is_file():
-            return _file_digest(str(path.absolute()), about.st_mtime_ns, about.st_size)
+            return file_digest(path)
         found = hashlib.sha256()
         files = list(islice((p for p in path.rglob("*") if p.is_file()), MOST_FILES + 1))
         if len(files) > MOST_FILES or sum(p.stat().st_size for p in files) > MOST_FOLDER:
@@ -60,6 +60,16 @@ def digest(path: Path) -> str:
         return found.hexdigest()
     except (OSError, ValueError):
         return ""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits; read again only where the file was changed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    return _file_digest(str(path.absolute()), about.st_mtime_ns, about.st_size)
 
 
 @lru_cache(maxsize=256)

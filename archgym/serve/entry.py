@@ -13,7 +13,7 @@ from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem
 from archgym.reading import parse_json
 from archgym.serve.sessions import ServeError, Session, SessionFacts, Sessions
-from archgym.studies.spec import RunSpec
+from archgym.studies.spec import RunSpec, problem_key
 from archgym.studies.store import Study
 from archgym.suites.entry import open_command_entry
 from archgym.suites.session import record
@@ -55,20 +55,12 @@ class EntrySessions(Sessions):
             for spec in self.specs.values()
         ]
 
-    def open(
-        self,
-        problem: str,
-        options: Mapping[str, Any],
-        budget: int,
-        seed: int = 0,
-        agent: str = "external",
-        settings: Mapping[str, Any] | None = None,
-        key: str = "",
-    ) -> Session:
-        """The session of the run of this problem and seed; the suite says its options and budget."""
-        if settings or agent not in ("external", self.called):
+    def admitted(self, asked: SessionFacts) -> SessionFacts:
+        """The run of this problem and seed; the suite says its options and budget."""
+        problem, seed = asked.problem, asked.seed
+        if asked.settings or asked.agent not in ("external", self.called):
             raise ServeError(f"these runs are an entry of {self.called}; leave agent and settings out")
-        given = parse_json(_json(options), "the options")
+        given = parse_json(_json(asked.options), "the options")
         fits = [
             spec
             for spec in self.specs.values()
@@ -84,13 +76,15 @@ class EntrySessions(Sessions):
                 f"{self.suite.name} has several problems {problem}; give the options of one of them, as list_problems has them"
             )
         spec = fits[0]
-        if budget != spec.budget:
-            raise ServeError(f"the budget is {budget:,}; runs of {self.suite.name} have {spec.budget:,} evaluations")
-        return super().open(spec.problem, spec.options, spec.budget, spec.seed, self.called, {}, spec.id)
+        if asked.budget != spec.budget:
+            raise ServeError(
+                f"the budget is {asked.budget:,}; runs of {self.suite.name} have {spec.budget:,} evaluations"
+            )
+        return replace(asked, options=dict(spec.options), agent=self.called, key=spec.id)
 
     def make(self, name: str, options: Mapping[str, Any]) -> Problem:
         """The suite's own problem, refused where it is no longer the one that was measured; others as ever, to look at."""
-        key = RunSpec(name, options, "random", {}, 0, 1).problem_key
+        key = problem_key(name, options)
         return self._problems[key].make() if key in self._problems else super().make(name, options)
 
     def _session(self, facts: SessionFacts, problem: Problem) -> Session:

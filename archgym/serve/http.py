@@ -118,7 +118,7 @@ def endpoint(service: Service, operation: Operation) -> Callable[[Request], Awai
             return Response(status_code=499)  # nobody reads it
         except (ArchGymError, ImportError, OSError) as error:
             kind, sentence = kind_of(error)
-            return refusal(kind, sentence, getattr(error, "key", None) if isinstance(error, SlowError) else None)
+            return refusal(kind, sentence, error.key if isinstance(error, SlowError) else None)
         except Exception:
             log.exception("%s failed", operation.name)
             return refusal("internal", "the server failed here, which is a fault of archgym; its log says more")
@@ -131,7 +131,8 @@ def kind_of(error: BaseException) -> tuple[str, str]:
     if isinstance(error, MissingExtraError):
         return "internal", str(error)
     if isinstance(error, ArchGymError):
-        return getattr(error, "kind", "") if getattr(error, "kind", "") in STATUS else "bad_request", str(error)
+        kind = getattr(error, "kind", "")
+        return kind if kind in STATUS else "bad_request", str(error)
     return "internal", quote(f"{type(error).__name__}: {error}", 200, marks=False)
 
 

@@ -40,6 +40,8 @@ class SlowError(ServeError):
 
 
 class BusyError(ServeError):
+    """As many requests wait as the server allows."""
+
     kind = "busy"
 
 

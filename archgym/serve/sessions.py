@@ -59,6 +59,8 @@ class ServeError(ArchGymError):
 
 
 class NoSessionError(ServeError):
+    """There is no session of this name."""
+
     kind = "no_session"
 
 
@@ -69,18 +71,26 @@ class ClosedError(ServeError):
 
 
 class KeyUsedError(ServeError):
+    """The key of a request was that of another one."""
+
     kind = "key_used"
 
 
 class FullError(ServeError):
+    """As many sessions are open as the server allows."""
+
     kind = "too_many_sessions"
 
 
 class UntrustedError(ServeError):
+    """A problem needs a file or a program, and the server was started without trust."""
+
     kind = "untrusted"
 
 
 class DamagedError(ServeError):
+    """What a session's folder holds does not fit together."""
+
     kind = "damaged"
 
 
@@ -481,9 +491,10 @@ class Sessions:
         Raises:
             ArchGymError: one sentence, for whatever cannot be.
         """
+        asked = self.admitted(SessionFacts("", problem, dict(options), budget, seed, agent, dict(settings or {}), key))
+        agent, key = asked.agent, asked.key
         if agent in AGENTS or agent in CELL_AGENTS:
             raise ServeError(f"{agent} is an agent of archgym, which does not search here; call yours something else")
-        asked = SessionFacts("", problem, dict(options), budget, seed, agent, dict(settings or {}), key)
         if not key:
             return self._open(asked)
         with self._opening[hash(key) % len(self._opening)]:
@@ -494,6 +505,10 @@ class Sessions:
                     raise KeyUsedError(f"the key {quote(key)} opened another session; give every session its own")
                 return self.get(known.session)
             return self._open(asked)
+
+    def admitted(self, asked: SessionFacts) -> SessionFacts:
+        """What is opened for what was asked for; sub-classes that admit less refuse here."""
+        return asked
 
     def _open(self, asked: SessionFacts) -> Session:
         if asked.budget > self.max_budget:
@@ -540,9 +555,8 @@ class Sessions:
                 near = UnknownNameError("session", quote(name, 60, marks=False), self._facts).nearest
                 hint = f"did you mean {near!r}?" if near else "open one first"
                 raise NoSessionError(f"there is no session {quote(name, 60)}; {hint}")
-        with self._loading[
-            hash(name) % len(self._loading)
-        ]:  # loading takes long, and holds up nobody but those who want the same session
+        # Loading takes long, and holds up nobody but those who want the same session.
+        with self._loading[hash(name) % len(self._loading)]:
             with self._lock:
                 found = self._loaded.get(name)
             if found is None:

@@ -147,10 +147,7 @@ def _problem_text(info: schemas.ProblemInfo) -> str:
         f"{info.space.designs:,.4g} designs; every parameter gets one of its values:",
     ]
     for p in info.space.parameters:
-        about = "; ".join(
-            [p.description, *(f"without effect: {text}" for text in idle.get(p.name, []))] if p.description else
-            [f"without effect: {text}" for text in idle.get(p.name, [])]
-        )  # fmt: skip
+        about = "; ".join(filter(None, [p.description, *(f"without effect: {text}" for text in idle.get(p.name, []))]))
         unit = f" {unit_name(p.unit)}" if unit_name(p.unit) else ""
         lines.append(f"- {p.name}: {values_text(p.values)}{unit}{f' ({about})' if about else ''}")
     lines += [f"rule {rule.name}: {rule.sentence}" for rule in info.space.constraints]

@@ -258,7 +258,7 @@ class Store:
             "rows": rows,
             "right": right,
             "damaged": rows - right,
-            "file": [] if findings == ["ok"] else [finding for finding in findings if finding != "ok"],
+            "file": [finding for finding in findings if finding != "ok"],
         }
 
     def prune(self, wanted: Callable[[Mapping[str, Any], str, float, bool], bool]) -> int:
@@ -284,17 +284,16 @@ class Store:
     def _rows(self, connection: sqlite3.Connection) -> Iterator[_Stored]:
         """Every row of the file."""
         known = {
-            number: (digest, about)
+            number: (digest, _about(about))
             for number, digest, about in connection.execute("SELECT id, digest, about FROM contexts")
         }
-        described = {number: _about(about) for number, (_, about) in known.items()}
+        # The words of a context are as much in need of being right as its rows.
+        sound = {number for number, (digest, about) in known.items() if Context.of(about).digest == digest}
         for context, created, *row in connection.execute(
             "SELECT context, created, design, feasible, violation, metrics, checksum FROM evaluations"
         ):
-            digest, about = known.get(context, (b"", ""))
-            # The words of a context are as much in need of being right as its rows.
-            right = Context.of(described.get(context, {})).digest == digest and _is_right(digest, row)
-            yield _Stored(context, row[0], row[2], created, described.get(context, {}), right)
+            digest, about = known.get(context, (b"", {}))
+            yield _Stored(context, row[0], row[2], created, about, context in sound and _is_right(digest, row))
 
     # --- the file --------------------------------------------------------------------------------------------------
 

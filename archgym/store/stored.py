@@ -27,6 +27,8 @@ from archgym.wrapping import Wrapped
 
 VARIABLE = "ARCHGYM_STORE"
 OFF = ("off", "none", "0")
+FILE = "store.sqlite"
+"""The store in a folder."""
 PATIENCE_S = 10.0
 """Seconds of waiting for another process before that is said."""
 POLL_S = 0.05
@@ -37,7 +39,7 @@ _STORES: dict[str, Store] = {}
 def default_path() -> Path:
     """The store of this user: in the cache folder."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "archgym" / "store.sqlite"
+    return (Path(cache) if cache else Path.home() / ".cache") / "archgym" / FILE
 
 
 def chosen_path(simulator: Simulator | None = None) -> Path | None:
@@ -47,7 +49,7 @@ def chosen_path(simulator: Simulator | None = None) -> Path | None:
         return None
     if given:
         path = Path(given).expanduser()
-        return path / "store.sqlite" if path.is_dir() else path
+        return path / FILE if path.is_dir() else path
     try:
         return default_path() if simulator is None or simulator.starts_programs else None
     except RuntimeError:  # nobody's home

@@ -75,9 +75,8 @@ class RunSpec:
 
     @property
     def problem_key(self) -> str:
-        """The problem with its options as one word, fit for a folder name."""
-        key = "".join(c if c.isalnum() or c in "-_." else "-" for c in self.problem)
-        return f"{key}-{_short_hash(self.options)}" if self.options else key
+        """The problem with its options as one word, see :func:`problem_key`."""
+        return problem_key(self.problem, self.options)
 
     @property
     def setting(self) -> str:
@@ -92,6 +91,12 @@ class RunSpec:
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; ``RunSpec(**d)`` is the same run."""
         return dataclasses.asdict(self)
+
+
+def problem_key(problem: str, options: Mapping[str, Any]) -> str:
+    """A problem with its options as one word, fit for a folder name."""
+    key = "".join(c if c.isalnum() or c in "-_." else "-" for c in problem)
+    return f"{key}-{_short_hash(options)}" if options else key
 
 
 def _short_hash(value: Any) -> str:
@@ -215,8 +220,9 @@ def parse_spec(text: str, source: str = "the study") -> StudySpec:
     if data.log not in LOGS:
         raise UnknownNameError(f"log of {source}", data.log, LOGS)
     entries = [_AgentEntry(entry) if isinstance(entry, str) else entry for entry in data.agents]
-    limits: dict[str, int] = {}
-    problems = tuple(_problem(entry, source, limits) for entry in data.problems)
+    found = [_problem(entry, source) for entry in data.problems]
+    problems = tuple((name, options) for name, options, _ in found)
+    limits = {problem_key(name, options): limit for name, options, limit in found if limit is not None}
     for place, (name, options) in enumerate(problems):
         if (name, options) in problems[:place]:
             raise ArchGymError(
@@ -261,8 +267,8 @@ def _file_word(source: str) -> str:
     return re.sub(r"[^\w .+@-]", "-", Path(source).stem)[:100] or "study"
 
 
-def _problem(entry: str | Mapping[str, Any], source: str, limits: dict[str, int]) -> tuple[str, Mapping[str, Any]]:
-    """Name and options of an entry of ``problems``; the budget of its own, where it has one, goes into ``limits``."""
+def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[str, Any], int | None]:
+    """Name and options of an entry of ``problems``, and the budget of its own where it has one."""
     options: dict[str, Any] = {}
     limit: Any = None
     if isinstance(entry, str):
@@ -287,8 +293,7 @@ def _problem(entry: str | Mapping[str, Any], source: str, limits: dict[str, int]
     name = f"{kind}/{workload}"
     if limit is not None:
         limit = whole_number(f"the budget of {name} in {source}", limit, "simulator evaluations")
-        limits[RunSpec(name, options, "", {}, 0, 1).problem_key] = limit
-    return name, options
+    return name, options, limit
 
 
 def _count(entry: _AgentEntry) -> int:

@@ -26,7 +26,7 @@ from archgym.simulators.dram.devices import Device
 from archgym.simulators.dram.simulator import DramSimulator
 from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces import write_trace
-from archgym.simulators.external.process import ToolError, file_digest, run_tool
+from archgym.simulators.external.process import ToolError, program_digest, run_tool
 from archgym.space import DesignSpace
 from archgym.threads import usable_cores
 
@@ -127,7 +127,7 @@ class DramsysSimulator(DramSimulator):
     @property
     def programs(self) -> Mapping[str, str]:
         given = Path(self.binary or os.environ.get(BINARY_VARIABLE) or "").expanduser()
-        return {"dramsys": file_digest(given)} if given.is_file() else {}
+        return {"dramsys": program_digest(given)} if given.is_file() else {}
 
     def objective_for(self, workload: Workload) -> tuple[str, str]:
         return self.default_objective, ""

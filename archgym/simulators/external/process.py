@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
 from archgym.errors import ArchGymError
+from archgym.locating import file_digest
+from archgym.simulators.external.isolated import end_group
 
 T = TypeVar("T")
 
@@ -34,16 +34,9 @@ def find_binary(binary: str, tool: str, how: str) -> str:
     return found
 
 
-def file_digest(path: Path) -> str:
-    """Sixteen hex digits that stand for a file's content; read again only where the file was changed."""
-    about = os.stat(path)
-    return _digest(str(path), about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest(path: str, size: int, changed_ns: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def program_digest(path: Path) -> str:
+    """Sixteen hex digits that stand for the content of a file that a result depends on."""
+    return file_digest(path)[:16]
 
 
 def run_tool(
@@ -71,18 +64,11 @@ def run_tool(
         raise ToolError("timeout", f"it ran past {timeout_s:g} s") from None
     finally:
         if process.poll() is None:
-            _kill(process)
+            end_group(process.pid)
+            process.wait()
     if process.returncode:
         raise ToolError("failed", _reason(output, process.returncode))
     return output
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    try:
-        os.killpg(process.pid, 9)
-    except (OSError, AttributeError):
-        process.kill()
-    process.wait()
 
 
 def _reason(output: str, code: int) -> str:

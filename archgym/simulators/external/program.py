@@ -45,7 +45,7 @@ from archgym.announcing import say_once
 from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
 from archgym.simulator import Evaluation, Simulator, Workload
 from archgym.simulators.external.isolated import Crashed, Isolated, TooLong, Violation, end_group
-from archgym.simulators.external.process import file_digest
+from archgym.simulators.external.process import program_digest
 from archgym.space import Constraint, DesignSpace, Inactive, Parameter, Permutation
 from archgym.threads import usable_cores
 
@@ -124,7 +124,7 @@ class ProcessWorkload(Workload):
 
     @property
     def fingerprint(self) -> str:
-        known = {k: ["file", file_digest(v)] if isinstance(v, Path) else [v] for k, v in self.values.items()}
+        known = {k: ["file", program_digest(v)] if isinstance(v, Path) else [v] for k, v in self.values.items()}
         return hashlib.sha256(json.dumps([self.name, known], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -205,7 +205,7 @@ class ProcessSimulator(Simulator):
             raise ArchGymError(f"{self.name} has neither a command nor a method simulate; say what is to be run")
         self.failures: list[Failure] = []
         self.started = 0
-        self._spaces = DesignSpace(self.parameters, self.constraints, self.inactive)
+        self._space = DesignSpace(self.parameters, self.constraints, self.inactive)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes] | Isolated] = set()
         self._idle: list[Isolated] = []
@@ -223,7 +223,7 @@ class ProcessSimulator(Simulator):
         return ProcessWorkload(f"file:{path}", {**next(iter(self.cases.values())), **options, "path": path.resolve()})
 
     def space(self, workload: Workload) -> DesignSpace:
-        return self._spaces
+        return self._space
 
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         # What an argument may be is the program's business.
@@ -257,7 +257,7 @@ class ProcessSimulator(Simulator):
             name = string.Template(text).safe_substitute(here=self._here, python="")
             path = shutil.which(name) if position == 0 and name and "$" not in name else name
             if path and Path(path).is_file():
-                found[Path(path).name] = file_digest(Path(path))
+                found[Path(path).name] = program_digest(Path(path))
         said = [
             list(self.command), {k: _text(v) for k, v in self.inputs.items()}, dict(self.outputs),
             {str(k): v for k, v in self.exit_violations.items()}, dict(self.environment),
