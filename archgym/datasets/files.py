@@ -120,7 +120,7 @@ class TrialFile:
                         yield batch
                     if source.tell() != source.size():
                         self.note = "bytes follow the end of the stream"
-                    elif not _has_end(source):
+                    elif not has_end(source):
                         self.note = "the run was not closed (killed, or still going)"
                 except (pa.ArrowException, OSError, MemoryError) as error:
                     self.note = f"torn after the last whole batch ({first_line(error)})"
@@ -128,7 +128,7 @@ class TrialFile:
             raise unusable(self.path, f"it is no Arrow stream of trials ({first_line(error)})") from None
 
 
-def _has_end(source: pa.NativeFile) -> bool:
+def has_end(source: pa.NativeFile) -> bool:
     """True where the stream ends with its end-of-stream marker (a continuation and a length of 0)."""
     size = source.size()
     source.seek(max(size - 8, 0))

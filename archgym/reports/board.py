@@ -14,16 +14,14 @@ import numpy as np
 from rich.console import Console
 
 from archgym.errors import ArchGymError
-from archgym.reports.charts import COLOURS, DASHES, Figure, anytime_figure
+from archgym.reports.charts import FLOOR, Figure, anytime_figure, style
 from archgym.reports.html import page as html_page
+from archgym.reports.html import sorted_table
 from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, pairs_told_apart, regrets, score
 from archgym.suites.suite import Suite, SuiteProblem
 from archgym.suites.verify import Verified, verify
 from archgym.writing import write_text
-
-FLOOR = 1e-5
-"""A regret of zero has no place on a logarithmic axis: it is drawn here."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,8 @@ def write_board(
         console: where each verdict is said; silent where None.
 
     Returns:
-        ``entries``: the scores, best first, with the mean rank of each; ``refused``: folder and reason; ``page``.
+        ``entries``, ``refused``, ``budget``, ``told_apart``: as :class:`Board` has them (``entries``: its rows); ``page``: where
+        the page is.
 
     Raises:
         ArchGymError: no entry holds.
@@ -101,6 +100,9 @@ def board_of(
     Args:
         link: the address of an entry's folder.
         suite, folders, sample, console: as :func:`write_board` takes them.
+
+    Raises:
+        ArchGymError: no entry holds.
     """
     kept: dict[str, Verified] = {}
     places: dict[str, Path] = {}
@@ -135,28 +137,26 @@ def board_of(
     sections = [table, _grades(suite, apart)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
     figures: dict[str, Figure] = {}
-    curves = {name: regrets(suite, kept[name], _points(suite)) for name in order}
+    points = sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
+    curves = {name: regrets(suite, kept[name], points) for name in order}
+    reach = {name: [point for point in points if point <= kept[name].entry.budgets(suite)[-1]] for name in order}
     for number, problem in enumerate(suite.problems):
         key = f"curve{number}"
-        reach = {name: kept[name].entry.budgets(suite)[-1] for name in curves}
-        figures[key] = _curves(suite, {name: columns[problem.key] for name, columns in curves.items()}, reach)
+        figures[key] = _curves({name: columns[problem.key] for name, columns in curves.items()}, reach)
         links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
         sections.append(_section(suite, problem, number, key, rows))
     return Board(rows, refused, common, apart, links, sections, figures)
 
 
-def _points(suite: Suite) -> list[int]:
-    return sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
-
-
-def _curves(suite: Suite, columns: Mapping[str, Any], reach: Mapping[str, int]) -> Figure:
+def _curves(columns: Mapping[str, Any], reach: Mapping[str, list[int]]) -> Figure:
     """Median regret with quartiles by evaluations, one line an entry, up to the evaluations that it reached."""
     lines = []
-    for i, (name, rows) in enumerate(columns.items()):
+    for number, (name, rows) in enumerate(columns.items()):
         if len(rows):
-            at = [point for point in _points(suite) if point <= reach[name]]
+            at = reach[name]
             low, middle, high = np.maximum(np.quantile(rows[:, : len(at)], [0.25, 0.5, 0.75], axis=0), FLOOR)
-            lines.append((name, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], at, low, middle, high))
+            colour, dash, _ = style(number)
+            lines.append((name, colour, dash, at, low, middle, high))
     return anytime_figure(lines, "normalised regret")
 
 
@@ -184,9 +184,7 @@ def _table(
         '<section id="entries"><h2>Entries</h2><p>Interquartile mean of normalised regret over all problems and seeds '
         f"(0 = best known, 1 = median random design) after {common:,} evaluations, with its 95 % bootstrap interval. "
         "Every improvement of every run was simulated again.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="entries"><table class="best sortable"><thead><tr>'
-        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
-        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        + sorted_table("entries", head, lines)
         + (f"<h3>Refused</h3><ul>{note}</ul>" if note else "")
         + "</section>"
     )
@@ -216,13 +214,11 @@ def _grades(suite: Suite, apart: Mapping[str, tuple[int, int]]) -> str:
             f'<td data-value="{known.best.reward:.9g}">{known.best.reward:.5g}</td><td>{source}</td>'
             f'<td data-value="{apart[problem.key][0]}">{apart[problem.key][0]} of {apart[problem.key][1]}</td></tr>'
         )
+    head = ["problem", "N", "median reward", "best reward", "best from", "pairs told apart"]
     return (
         '<section id="problems"><h2>Problems</h2><p>N: uniform draws until random search has an even chance of a '
         "normalised regret of 1 %. Pairs of entries are told apart by Mann and Whitney's test, p &lt; 0.05.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="problems"><table class="best sortable"><thead><tr>'
-        '<th scope="col">problem</th><th scope="col">N</th><th scope="col">median reward</th>'
-        '<th scope="col">best reward</th><th scope="col">best from</th><th scope="col">pairs told apart</th></tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+        f"{sorted_table('problems', head, lines)}</section>"
     )
 
 
@@ -246,7 +242,5 @@ def _section(suite: Suite, problem: SuiteProblem, number: int, key: str, rows: S
         f'<section id="problem{number}"><h2>{html.escape(problem.title)}</h2><div class="grid">'
         f'<figure class="card"><figcaption><p>Median normalised regret, band from the lower to the upper quartile.</p>'
         f'</figcaption><div class="plot" id="{key}" role="img" aria-label="{label}" tabindex="0"></div></figure></div>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="results"><table class="best sortable"><thead><tr>'
-        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
-        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div></section>"
+        f"{sorted_table('results', head, lines)}</section>"
     )

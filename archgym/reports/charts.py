@@ -18,6 +18,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon")
 
+FLOOR = 1e-5
+"""A normalised regret of zero has no place on a logarithmic axis: it is drawn here."""
 AXES = 16
 """Axes of parallel coordinates: those of the parameters that matter most."""
 
@@ -36,10 +38,9 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def style(report: ProblemReport, agent: str) -> tuple[str, str, str]:
-    """Colour, dash and marker of an agent."""
-    i = report.agents.index(agent)
-    return COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)]
+def style(number: int) -> tuple[str, str, str]:
+    """Colour, dash and marker of the agent or entry of that number."""
+    return COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)]
 
 
 def _rgba(colour: str, alpha: float) -> str:
@@ -89,8 +90,8 @@ def anytime_figure(lines: Sequence[Line], title: str) -> Figure:
 
 def _curves(report: ProblemReport, change: Callable[[Any], Any]) -> list[dict[str, Any]]:
     traces = []
-    for agent in report.agents:
-        colour, dash, _ = style(report, agent)
+    for number, agent in enumerate(report.agents):
+        colour, dash, _ = style(number)
         x, quartiles = data.anytime(report.of(agent))
         low, middle, high = (change(values) for values in quartiles)
         traces += curve_traces([(agent, colour, dash, x, low, middle, high)], band=len(report.of(agent)) > 1)
@@ -132,8 +133,8 @@ def lottery(report: ProblemReport) -> Chart | None:
     if len(report.runs) <= len(report.agents):
         return None
     traces = []
-    for agent in report.agents:
-        colour, _, marker = style(report, agent)
+    for number, agent in enumerate(report.agents):
+        colour, _, marker = style(number)
         runs = report.of(agent)
         traces.append(
             {
@@ -189,9 +190,9 @@ def pareto(report: ProblemReport, x: str = "", y: str = "") -> Chart | None:
         rows = np.sort(np.random.default_rng(0).choice(rows, data.CLOUD_POINTS, replace=False))
     rows = rows[np.sort(np.unique(losses[rows], axis=0, return_index=True)[1])]
     traces = []
-    for code, agent in enumerate(report.agents):
-        colour, _, marker = style(report, agent)
-        mine = rows[report.agent_of[rows] == code]
+    for number, agent in enumerate(report.agents):
+        colour, _, marker = style(number)
+        mine = rows[report.agent_of[rows] == number]
         if len(mine):
             traces.append(
                 {

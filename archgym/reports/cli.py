@@ -76,14 +76,13 @@ def show(
 
 
 def _chosen_design(problem: Any, folder: Path | None, design: str | None) -> Any:
-    from archgym.reports.data import best_rows, load_report
+    from archgym.reports.data import best_rows, design_in, load_report
 
     if folder is not None:
         reports = [report for report in load_report(folder) if report.name == problem.name]
         if not reports:
             raise ArchGymError(f"{folder} holds no run on {problem.name}; name the problem that was run")
-        best = best_rows(reports[0])[0]["row"]
-        return problem.space.encode({name: best[name] for name in problem.space.names})
+        return design_in(problem, best_rows(reports[0])[0]["row"])
     if design is not None:
         try:
             given = parse_json(design, "it")

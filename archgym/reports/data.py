@@ -1,8 +1,8 @@
-"""What a report shows, computed from trials: curves, spreads, the Pareto front, importances, best designs."""
+"""What a report shows, computed from trials: curves, the Pareto front, what parameters explain and are worth, best designs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from archgym.datasets.dataset import Dataset
-from archgym.datasets.problems import options_of
+from archgym.datasets.problems import KEY_COLUMNS, options_of
 from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
 from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
@@ -21,6 +21,7 @@ from archgym.pareto import non_dominated
 from archgym.problem import Problem, make_problem, parse_name, problem_of_options
 from archgym.sensitivity import Change, Effects, one_change, total_effects
 from archgym.simulator import Metric, runs_own_code
+from archgym.space import Designs
 
 CURVE_POINTS = 160
 CLOUD_POINTS = 4000
@@ -107,8 +108,7 @@ class ProblemReport:
         """What changing one parameter of the best design costs; it simulates every such design."""
         if self.problem is None:
             return None
-        best = best_rows(self)[0]["row"]
-        return one_change(self.problem, self.problem.space.encode({n: best[n] for n in self.problem.space.names}))
+        return one_change(self.problem, design_in(self.problem, best_rows(self)[0]["row"]))
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers or truth values of the trials."""
@@ -205,15 +205,17 @@ def runs_in(path: Path) -> list[Run]:
     if order is not None:
         table, code = table.take(pa.array(order)), code[order]
     edges = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist(), len(table)]
-    kept = {info.key: {*info.parameters, *info.metrics} for info in dataset.problems.values()}
+    kept: dict[tuple[str, ...], set[str]] = {}
+    for info in dataset.problems.values():
+        about = dict(zip(KEY_COLUMNS, info.key, strict=True))
+        kept.setdefault(tuple(about[name] for name in _SOURCE), {*info.parameters, *info.metrics})
     found = []
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         part = table.slice(low, high - low)
         first = part.slice(0, 1).to_pylist()[0]
         source = tuple(str(first[name]) for name in _SOURCE)
         if len(kept) > 1:  # the columns of other problems are empty here
-            mine = (names for key, names in kept.items() if (key[0], key[2], key[1], key[5], key[3]) == source)
-            own = {*next(mine, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed"}
+            own = {*kept.get(source, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed"}
             part = part.select([name for name in part.schema.names if name in own])
         found.append(
             Run(first["agent"], first["seed"], first["hyperparameters"], _best_so_far(part), part, source)
@@ -293,6 +295,11 @@ def best_rows(report: ProblemReport) -> list[dict[str, Any]]:
         found = int(np.argmax(run.best == run.best[-1])) + 1
         rows.append({"agent": agent, "seed": run.seed, "reward": float(rewards[i]), "found": found, "row": row})
     return sorted(rows, key=lambda row: -row["reward"])
+
+
+def design_in(problem: Problem, row: Mapping[str, Any]) -> Designs:
+    """The design ``(1, d)`` in a trial given by column."""
+    return problem.space.encode({name: row[name] for name in problem.space.names})
 
 
 def pareto_axes(report: ProblemReport) -> list[Metric]:

@@ -24,7 +24,7 @@ from archgym.reports.charts import CHARTS, Figure
 from archgym.reports.data import ProblemReport
 from archgym.sensitivity import alike_sentence, relative, told_apart, without_effect
 from archgym.space import Designs
-from archgym.writing import finite
+from archgym.writing import finite, write_text
 
 
 def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = False) -> Path:
@@ -32,8 +32,6 @@ def write_report(folder: Path | str, path: Path | None = None, *, trust: bool = 
 
     ``trust``: see :func:`archgym.reports.data.load_report`.
     """
-    from archgym.writing import write_text
-
     folder = Path(folder)
     reports = data.load_report(folder, trust=trust)
     path = path or folder / "report.html"
@@ -78,14 +76,29 @@ def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Map
         "SECTIONS": "\n".join(sections),
         "STYLE": files.joinpath("report.css").read_text(encoding="utf-8"),
         "SCRIPT": "".join(files.joinpath(name).read_text(encoding="utf-8") for name in ("plots.js", "report.js")),
-        # "</" cannot stand inside a script element.
-        "FIGURES": json.dumps(finite(figures), separators=(",", ":")).replace("</", "<\\/"),
+        # Inside a script element neither "</script" nor "<!--<script" may stand.
+        "FIGURES": json.dumps(finite(figures), separators=(",", ":")).replace("<", "\\u003c"),
         "LIBRARY": base64.b64encode(library).decode(),
     }
     text = files.joinpath("report.html").read_text(encoding="utf-8")
-    for key, value in parts.items():
-        text = text.replace("{{" + key + "}}", value)
-    return text
+    # In one pass: a foreign name that looks like a place of the template is none.
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda place: parts[place[1]], text)
+
+
+def sorted_table(label: str, head: Sequence[str], lines: Sequence[str]) -> str:
+    """A table that a click on a column's head sorts, in a frame that scrolls.
+
+    Args:
+        label: what it is, for readers who do not see it.
+        head: the columns' heads, plain text.
+        lines: HTML of the rows; a cell sorts by its ``data-value``, where it has one.
+    """
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(label)}">'
+        '<table class="best sortable"><thead><tr>'
+        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
+        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 def card(identifier: str, title: str, sentence: str, figure: Figure) -> str:
@@ -121,7 +134,7 @@ def found(report: ProblemReport) -> str:
     if problem is None:
         return ""
     best = data.best_rows(report)[0]
-    design = _design(problem, best["row"])
+    design = data.design_in(problem, best["row"])
     metrics = {metric.name: best["row"][metric.name] for metric in problem.metrics}
     account = account_for(problem, design, best["reward"], metrics, best["agent"])
     feasible = report.column("feasible").astype(bool)
@@ -146,10 +159,6 @@ def _reasons(report: ProblemReport) -> str:
     return f"; what it rests on: {', '.join(parts)}" if parts else ""
 
 
-def _design(problem: Problem, row: Mapping[str, Any]) -> Designs:
-    return problem.space.encode({name: row[name] for name in problem.space.names})
-
-
 def changes(report: ProblemReport) -> str:
     """What changing one parameter of the best design costs, as a table."""
     if report.problem is None:
@@ -163,7 +172,7 @@ def changes(report: ProblemReport) -> str:
         cells = ["any" if change.value is None else str(change.value)]
         for other in (change.cheapest, change.dearest):
             cells += ["-", "infeasible"] if other is None else [str(other[0]), _cost(report.problem, other[1])]
-        label = f"{_breakable(change.parameter)} {f'<small>{html.escape(unit_name(units[change.parameter]))}</small>'}"
+        label = _label(change.parameter, unit_name(units[change.parameter]))
         rows.append(
             f'<tr><th scope="row">{label}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>'
         )
@@ -219,7 +228,9 @@ def design_table(report: ProblemReport, best: list[dict[str, Any]], found: str =
     bold; ``found`` says what the number of the same name counts."""
     head = "".join(f'<th scope="col">{html.escape(row["agent"])}</th>' for row in best)
     for row in best:
-        row["idle"] = without_effect(report.problem, _design(report.problem, row["row"])) if report.problem else ()
+        row["idle"] = (
+            without_effect(report.problem, data.design_in(report.problem, row["row"])) if report.problem else ()
+        )
     lines = [("reward", [f"{row['reward']:.4f}" for row in best], "")]
     lines.append((found, [f"{row['found']:,}" for row in best], "evaluations" if found == "found after" else ""))
     if report.problem is not None:
@@ -261,9 +272,12 @@ def _table_rows(rows: list[tuple[str, list[str], str]]) -> str:
     for name, values, unit in rows:
         differs = ' class="differs"' if len(set(values)) > 1 else ""
         cells = "".join(f"<td>{html.escape(value)}</td>" for value in values)
-        label = f"{_breakable(name)}{f' <small>{html.escape(unit)}</small>' if unit else ''}"
-        text += f'<tr{differs}><th scope="row">{label}</th>{cells}</tr>'
+        text += f'<tr{differs}><th scope="row">{_label(name, unit)}</th>{cells}</tr>'
     return text
+
+
+def _label(name: str, unit: str) -> str:
+    return f"{_breakable(name)}{f' <small>{html.escape(unit)}</small>' if unit else ''}"
 
 
 def _breakable(name: str) -> str:
@@ -284,14 +298,21 @@ def pictures(report: ProblemReport) -> str:
     """Pictures of the best design that the simulator draws itself (a timeline, a Gantt chart, a breakdown), as SVG."""
     if report.problem is None:
         return ""
-    best = data.best_rows(report)[0]["row"]
-    design = report.problem.space.encode({name: best[name] for name in report.problem.space.names})
     text = ""
-    for title, sentence, svg in report.problem.simulator.pictures(design, report.problem.workload):
-        image = base64.b64encode(svg.encode()).decode()
+    for title, sentence, image in drawn(
+        report.problem, data.design_in(report.problem, data.best_rows(report)[0]["row"])
+    ):
         name = html.escape(title)
         text += (
             f'<figure class="card wide"><figcaption><h3>{name}</h3><p>{html.escape(sentence)}</p></figcaption>'
-            f'<div class="scroll"><img alt="{name}" src="data:image/svg+xml;base64,{image}"></div></figure>'
+            f'<div class="scroll"><img alt="{name}" src="{image}"></div></figure>'
         )
     return text
+
+
+def drawn(problem: Problem, design: Designs) -> list[tuple[str, str, str]]:
+    """Title, sentence and address (a ``data:`` URL) of each picture that the simulator draws of a design ``(1, d)``."""
+    return [
+        (title, sentence, "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode())
+        for title, sentence, svg in problem.simulator.pictures(design, problem.workload)
+    ]

@@ -92,5 +92,5 @@ const archgym = (() => {
     }
   }
 
-  return { hidden, layoutOf, dataOf, draw, setTheme, addFilters, addSorting };
+  return { draw, setTheme, addFilters, addSorting };
 })();

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from archgym.reports.charts import COLOURS, DASHES, Figure, anytime_figure, figure, plain
-from archgym.reports.html import card
+from archgym.reports.charts import FLOOR, Figure, anytime_figure, figure, plain, style
+from archgym.reports.html import card, sorted_table
 from archgym.studies.summary import Results
-
-FLOOR = 1e-5
-"""A regret of zero has no place on a logarithmic axis: it is drawn here."""
 
 
 def study_sections(results: Results) -> tuple[list[str], dict[str, Figure]]:
@@ -91,22 +88,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
             )
             cells += f'<td data-value="{html.escape(str(value))}">{html.escape(text)}</td>'
         lines.append(f'<tr><th scope="row">{html.escape(str(row[0]))}</th>{cells}</tr>')
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(head[0])} table">'
-        '<table class="best sortable"><thead><tr>'
-        + "".join(f'<th scope="col">{html.escape(text)}</th>' for text in head)
-        + f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+    return sorted_table(f"{head[0]} table", head, lines)
 
 
 def _curves(results: Results, which: str) -> tuple[str, str, Figure]:
     found = results.curves()
     lines = []
-    for i, (agent, rows) in enumerate(found["agents"].items()):
+    for number, (agent, rows) in enumerate(found["agents"].items()):
         if rows[which]:
             middle, low, high = np.maximum(np.array(rows[which]).T, FLOOR)
             at = found["evaluations"][: len(middle)]
-            lines.append((agent, COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)], at, low, middle, high))
+            colour, dash, _ = style(number)
+            lines.append((agent, colour, dash, at, low, middle, high))
     title = "Tuned agents" if which == "tuned" else "Any setting"
     sentence = "Interquartile mean of normalised regret by evaluations, with its 95 % interval; lower is better."
     return title, sentence, anytime_figure(lines, "normalised regret")
@@ -114,14 +107,16 @@ def _curves(results: Results, which: str) -> tuple[str, str, Figure]:
 
 def _profile(results: Results) -> tuple[str, str, Figure]:
     found = results.profiles()
-    traces = [
-        {
-            "type": "scatter", "mode": "lines", "x": np.maximum(found["regret"], FLOOR).tolist(), "y": shares,
-            "name": plain(agent), "legendgroup": agent,
-            "line": {"color": COLOURS[i % len(COLOURS)], "dash": DASHES[i % len(DASHES)], "width": 2.5, "shape": "hv"},
-        }
-        for i, (agent, shares) in enumerate(found["agents"].items())
-    ]  # fmt: skip
+    traces = []
+    for number, (agent, shares) in enumerate(found["agents"].items()):
+        colour, dash, _ = style(number)
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines", "x": np.maximum(found["regret"], FLOOR).tolist(), "y": shares,
+                "name": plain(agent), "legendgroup": agent,
+                "line": {"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
+            }
+        )  # fmt: skip
     xaxis = {"title": {"text": "normalised regret"}, "type": "log", "exponentformat": "power"}
     yaxis = {"title": {"text": "share of runs"}, "tickformat": ".0%", "range": [0, 1.02]}
     return (

@@ -32,6 +32,8 @@ from archgym.simulator import REFERENCES
 from archgym.studies.spec import RunSpec, StudySpec, load_spec, problem_of
 from archgym.writing import unwritable
 
+SPEC, PROBLEMS, RESULTS, RUNS = "study.yaml", "problems.jsonl", "results.jsonl", "runs"
+PACKED = ".gz"
 SAMPLES = 512
 """Uniform designs of a yardstick."""
 
@@ -111,7 +113,7 @@ def _lines(path: Path, kind: Any) -> Iterator[dict[str, Any]]:
 
 
 def _packed(path: Path) -> Path:
-    return path.with_name(f"{path.name}.gz")
+    return path.with_name(path.name + PACKED)
 
 
 class Study:
@@ -123,9 +125,9 @@ class Study:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.results_path = self.folder / "results.jsonl"
-        self.problems_path = self.folder / "problems.jsonl"
-        self.spec_path = self.folder / "study.yaml"
+        self.results_path = self.folder / RESULTS
+        self.problems_path = self.folder / PROBLEMS
+        self.spec_path = self.folder / SPEC
 
     @property
     def holds_results(self) -> bool:
@@ -163,7 +165,7 @@ class Study:
 
     def shard(self, run: RunSpec) -> Path:
         """Where the trials of a run are."""
-        return self.folder / "runs" / f"{run.id}{SUFFIX}"
+        return self.folder / RUNS / f"{run.id}{SUFFIX}"
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a finished run."""

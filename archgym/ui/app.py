@@ -10,13 +10,13 @@ import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from http.cookies import SimpleCookie
 from importlib import resources
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -70,7 +70,7 @@ class Guard:
             # Without the token the address can be kept and passed on.
             answer: Response = RedirectResponse("?" + urlencode(rest) if rest else request.url.path, 303)
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")
-        elif not self._known(_cookie(request, self.cookie)):
+        elif not self._known(request.cookies.get(self.cookie, "")):
             answer = HTMLResponse(
                 "<p>Open the address that <code>archgym ui</code> printed: it holds a token.</p>", 403
             )
@@ -81,14 +81,6 @@ class Guard:
 
     def _known(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token.encode())
-
-
-def _cookie(request: Request, name: str) -> str:
-    try:
-        found = SimpleCookie(request.headers.get("cookie", "")).get(name)
-    except ValueError:
-        return ""
-    return found.value if found is not None else ""
 
 
 def make_app(folder: Folder, token: str, cookie: str = "archgym-ui") -> ASGIApp:
@@ -130,8 +122,7 @@ def make_app(folder: Folder, token: str, cookie: str = "archgym-ui") -> ASGIApp:
     return Guard(Starlette(routes=routes), token, cookie)
 
 
-Query = dict[str, str]
-View = Callable[[Folder, Query, Request], Any]
+View = Callable[[Folder, QueryParams], Any]
 
 
 def _answering(folder: Folder, view: View) -> Callable[[Request], Awaitable[Response]]:
@@ -139,7 +130,7 @@ def _answering(folder: Folder, view: View) -> Callable[[Request], Awaitable[Resp
 
     async def answer(request: Request) -> Response:
         try:
-            made = await run_in_threadpool(view, folder, dict(request.query_params), request)
+            made = await run_in_threadpool(view, folder, request.query_params)
         except (ArchGymError, OSError) as error:
             # What a person mistyped is an answer of the application: a browser writes every 4xx that a page's script is
             # answered into its console, as an error. The archive of /export is what a person follows a link to.
@@ -154,39 +145,43 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(text, status, media_type="application/json")
 
 
-def _number(query: Query) -> int:
+def _number(query: QueryParams) -> int:
     text = query.get("p", "0")
     if not text.isdecimal() or len(text) > 6:
         raise ArchGymError(f"p is {text[:40]!r}; expected the number of a problem")
     return int(text)
 
 
-def _report(folder: Folder, query: Query) -> Any:
+def _suite(query: QueryParams) -> tuple[str, int]:
+    """Name and version of the suite that ``NAME@VERSION`` asks for; version 0, which none has, where it is none."""
+    name, _, version = query.get("at", "").rpartition("@")
+    return name, int(version) if version.isdecimal() and len(version) <= 6 else 0
+
+
+def _report(folder: Folder, query: QueryParams) -> Any:
     item = folder.item(query.get("at", "."))
     return folder.report(item, _number(query), query.get("objective", ""))
 
 
-def _list(folder: Folder, query: Query, request: Request) -> Any:
+def _list(folder: Folder, query: QueryParams) -> Any:
     return {"folder": folder.root.name or str(folder.root), "items": folder.listed()}
 
 
-def _item(folder: Folder, query: Query, request: Request) -> Any:
-    at = query.get("at", ".")
-    name, mark, version = at.rpartition("@")
-    if mark and version.isdecimal() and (entries := folder.entries(name, int(version))):
+def _item(folder: Folder, query: QueryParams) -> Any:
+    name, version = _suite(query)
+    if version and (entries := folder.entries(name, version)):
         return {"kind": "suite", "title": f"{name}, version {version}", "entries": [item.key for item in entries]}
-    item = folder.item(at)
+    item = folder.item(query.get("at", "."))
     head = {"kind": item.kind, "live": item.growing, "results": item.has_results, **folder.about(item)}
     if not item.files:
         return head | {"trials": 0}
-    reports = folder.reports(item)
-    folder.report(item, _number(query))
-    shown = list(reports)
-    shown[_number(query)] = _report(folder, query)
-    return head | views.about(shown, _number(query))
+    number = _number(query)
+    shown = list(folder.reports(item))
+    shown[number] = folder.report(item, number, query.get("objective", ""))
+    return head | views.about(shown, number)
 
 
-def _chart(folder: Folder, query: Query, request: Request) -> Any:
+def _chart(folder: Folder, query: QueryParams) -> Any:
     name = query.get("name", "")
     if name not in CHARTS:
         raise ArchGymError(f"there is no chart {name[:40]!r}; known: {', '.join(CHARTS)}")
@@ -201,7 +196,7 @@ def _chart(folder: Folder, query: Query, request: Request) -> Any:
     return views.chart(report, name, choices)
 
 
-def _text(folder: Folder, query: Query, request: Request) -> Any:
+def _text(folder: Folder, query: QueryParams) -> Any:
     report, name = _report(folder, query), query.get("name", "")
     if name in ("found", "changes"):
         return {"html": views.told(folder, report, name)}
@@ -211,32 +206,31 @@ def _text(folder: Folder, query: Query, request: Request) -> Any:
     return {"html": makers[name](report)}
 
 
-def _designs(folder: Folder, query: Query, request: Request) -> Any:
+def _designs(folder: Folder, query: QueryParams) -> Any:
     return views.designs(_report(folder, query), query.get("where", ""))
 
 
-def _side(folder: Folder, query: Query, request: Request) -> Any:
-    return {"html": views.side_by_side(_report(folder, query), request.query_params.getlist("pick"))}
+def _side(folder: Folder, query: QueryParams) -> Any:
+    return {"html": views.side_by_side(_report(folder, query), query.getlist("pick"))}
 
 
-def _pictures(folder: Folder, query: Query, request: Request) -> Any:
+def _pictures(folder: Folder, query: QueryParams) -> Any:
     return views.pictures(_report(folder, query), query.get("design", ""))
 
 
-def _sql(folder: Folder, query: Query, request: Request) -> Any:
+def _sql(folder: Folder, query: QueryParams) -> Any:
     return views.sql(folder.reports(folder.item(query.get("at", "."))), query.get("sql", ""))
 
 
-def _study(folder: Folder, query: Query, request: Request) -> Any:
+def _study(folder: Folder, query: QueryParams) -> Any:
     return views.study(folder, folder.item(query.get("at", ".")))
 
 
-def _board(folder: Folder, query: Query, request: Request) -> Any:
-    name, _, version = query.get("at", "").rpartition("@")
-    return views.board(folder, name, int(version) if version.isdecimal() else 0)
+def _board(folder: Folder, query: QueryParams) -> Any:
+    return views.board(folder, *_suite(query))
 
 
-def _export(folder: Folder, query: Query, request: Request) -> Any:
+def _export(folder: Folder, query: QueryParams) -> Any:
     to = query.get("to", "")
     content = views.exported(_report(folder, query), query.get("design", ""), to)
     name = f'attachment; filename="{to}.zip"'  # a registered format by now

@@ -16,15 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from archgym.datasets.files import open_file
+import pyarrow as pa
+
+from archgym.datasets.files import has_end, open_file
 from archgym.datasets.shards import SUFFIX, UNFINISHED
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.problem import Problem, problem_of_options
 from archgym.reports.data import ProblemReport, Run, reports_of, runs_in
-from archgym.studies.store import Study
+from archgym.studies.store import PACKED, PROBLEMS, RESULTS, RUNS, SPEC, Study
 from archgym.suites.entry import FILE as ENTRY
 from archgym.suites.entry import Entry
-from archgym.suites.suite import Suite, load_suite, parse_suite, ready_suites
+from archgym.suites.packed import FILE as IMPROVEMENTS
+from archgym.suites.suite import Suite, load_suite, ready_suites
 
 T = TypeVar("T")
 
@@ -32,8 +35,6 @@ DEPTH = 12
 """Levels of folders that are searched."""
 GROWING_S = 60.0
 """A shard without an end that was written to within so many seconds belongs to a run that goes on."""
-_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""The last bytes of a shard that was closed."""
 _KEPT = {
     "reports": 4,
     "runs": 4,
@@ -45,8 +46,8 @@ _KEPT = {
     "simulated": 256,
 }
 """How many results of each kind are kept."""
-_STUDY = ("study.yaml", "results.jsonl", "results.jsonl.gz")
-_DESCRIPTIONS = (ENTRY, *_STUDY, "problems.jsonl", "problems.jsonl.gz", "improvements.jsonl.gz")
+_STUDY = (SPEC, RESULTS, RESULTS + PACKED)
+_DESCRIPTIONS = (ENTRY, *_STUDY, PROBLEMS, PROBLEMS + PACKED, IMPROVEMENTS)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Item:
     @property
     def has_results(self) -> bool:
         """Whether it has the results of a study."""
-        return any(path.name.startswith("results.jsonl") and path.stat().st_size for path in self.others)
+        return any(path.name.startswith(RESULTS) and path.stat().st_size for path in self.others)
 
     @property
     def growing(self) -> bool:
@@ -97,9 +98,8 @@ class Item:
 
 
 def _closed(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-min(len(_END), file.seek(0, os.SEEK_END)), os.SEEK_END)
-        return file.read() == _END
+    with path.open("rb") as file:  # Arrow opens no name that is not UTF-8
+        return has_end(pa.PythonFile(file))
 
 
 def find_items(root: Path) -> list[Item]:
@@ -294,8 +294,8 @@ class Folder:
         """A suite that ships, or whose file lies in the folder or beside an entry's runs."""
         for path in [*ready_suites().values(), *self._yaml(self.root, 0)]:
             try:
-                suite = load_suite(path) if path in ready_suites().values() else parse_suite(path.read_text("utf-8"))
-            except (ArchGymError, OSError, UnicodeDecodeError):
+                suite = load_suite(path)
+            except ArchGymError:
                 continue
             if (suite.name, suite.version) == (name, version):
                 return suite
@@ -308,10 +308,14 @@ class Folder:
 
 
 def check_links(item: Item) -> None:
-    """Refuse an item of which a description is a link, before a reader that follows links takes it."""
-    for name in _DESCRIPTIONS:
-        if (item.path / name).is_symlink():
-            raise ArchGymError(f"{name} of {item.key} is a link, which is not followed")
+    """Refuse an item of which a description, or a run that the board reads, is a link, before a reader that follows links
+    takes it."""
+    paths = [item.path / name for name in _DESCRIPTIONS]
+    if item.kind == "entry":
+        paths += [item.path / RUNS, *(item.path / RUNS).rglob("*")]
+    for path in paths:
+        if path.is_symlink():
+            raise ArchGymError(f"{path.relative_to(item.path)} of {item.key} is a link, which is not followed")
 
 
 def _about(item: Item) -> dict[str, Any]:

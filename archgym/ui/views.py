@@ -3,7 +3,6 @@ trials, and holds a bounded number of them."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import tempfile
@@ -127,13 +126,9 @@ def _alone(make: Callable[[], T]) -> T:
 def pictures(report: ProblemReport, name: str) -> list[dict[str, str]]:
     """The simulator's pictures of a design, or of the best one."""
     problem = _problem(report)
-    row = data.best_rows(report)[0]["row"]
-    design = design_of(problem, name) if name else {n: row[n] for n in problem.space.names}
-    drawn = _alone(lambda: problem.simulator.pictures(problem.space.encode(design), problem.workload))
-    return [
-        {"title": title, "sentence": sentence, "image": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()}
-        for title, sentence, svg in drawn
-    ]  # fmt: skip
+    row = design_of(problem, name) if name else data.best_rows(report)[0]["row"]
+    drawn = _alone(lambda: html.drawn(problem, data.design_in(problem, row)))
+    return [{"title": title, "sentence": sentence, "image": image} for title, sentence, image in drawn]
 
 
 # --- designs -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -14,7 +15,7 @@ from archgym.problem import make_problem
 from archgym.reports import write_report
 from archgym.reports.charts import importance, parallel
 from archgym.reports.data import anytime, explained, front_rows, load_report
-from archgym.reports.html import found, render
+from archgym.reports.html import found, page, render
 
 pytest.importorskip("plotly")
 
@@ -38,6 +39,14 @@ def test_the_report_is_one_file_that_asks_for_nothing(folder):
     assert "ga found" in body or "walk found" in body or "random found" in body
     for word in ("bowl/deep", "time_ns", "speed_mhz", "Best design of each agent", "random", "walk"):
         assert word in body
+
+
+def test_foreign_names_neither_fill_the_template_nor_end_a_script():
+    name = "</script><!--<script>"
+    text = page("{{LIBRARY}}", [], ["<p>{{FIGURES}}</p>"], {"f": {"data": [{"name": name}], "layout": {}}})
+    assert "<title>{{LIBRARY}}</title>" in text and "<p>{{FIGURES}}</p>" in text
+    figures = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, flags=re.S)[1]
+    assert "<" not in figures and json.loads(figures)["f"]["data"][0]["name"] == name
 
 
 def test_the_sentence_on_top_says_what_the_best_design_rests_on(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -39,7 +40,10 @@ def test_only_who_knows_the_token_sees_anything(server):
     assert status == 303 and headers["location"] == "?at=deep&x=a%26b"
     kept = headers["set-cookie"].lower()
     assert "httponly" in kept and "samesite=strict" in kept
-    assert server.get("/", headers["set-cookie"].partition(";")[0])[0] == 200
+    kept = headers["set-cookie"].partition(";")[0]
+    assert server.get("/", kept)[0] == 200
+    # Cookies of other applications at this address stand beside it, whatever is in them.
+    assert server.get("/", f'other={{"a": [1, 2]}}; {kept}')[0] == 200
 
 
 def test_every_answer_forbids_foreign_content(server):
@@ -70,9 +74,14 @@ def test_nothing_outside_the_folder_is_served(server, folder, tmp_path):
             assert "unknown run" in server.ask("item", at=at)["refused"]
         for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"):
             assert server.get(path)[0] == 404
+        shutil.copytree(folder / "entries" / "ga", inner / "entry")
+        (run,) = (inner / "entry").rglob("*.arrows")
+        run.unlink()
+        run.symlink_to(next((folder / "entries" / "ga").rglob("*.arrows")))
+        rows = {row["key"]: row for row in server.ask("items")["items"]}
+        assert "is a link" in rows["links/entry"]["error"]
+        assert server.ask("item", at="small@3")["entries"] == ["entries/ga"]
     finally:
-        import shutil
-
         shutil.rmtree(inner)
 
 
@@ -163,7 +172,8 @@ def test_a_study_and_a_suite_have_their_boards(server):
 @pytest.mark.parametrize(
     "query",
     ["chart?at=deep&name=x", "chart?at=deep&p=-1", "chart?at=deep&p=7&name=anytime", "text?at=deep&name=../x", "item?at=",
-     "side?at=deep&pick=" + "1-" * 9000, "board?at=x@y", "study?at=deep", "sql?at=nowhere&sql=SELECT+1"],
+     "side?at=deep&pick=" + "1-" * 9000, "board?at=x@y", "board?at=x@" + "9" * 5000, "item?at=x@" + "9" * 5000,
+     "study?at=deep", "sql?at=nowhere&sql=SELECT+1"],
 )  # fmt: skip
 def test_what_is_wrong_with_a_request_is_said_in_a_sentence(server, query):
     status, _, body = server.get(f"/api/{query}")
