@@ -157,19 +157,21 @@ def import_(name: str, path: Path, from_: str | None, out: Path | None, as_json:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def compare(name: str, which: str, from_: str | None, other: str, samples: int, as_json: bool, **options: Any) -> None:
     """Put a design of your own beside the best, metric by metric, and say how much of the space is better."""
-    from archgym.exporting.source import best_of_uniform, compared, design_of_file, from_trials, of_problem
+    from archgym.exporting.source import compared, design_of_file, from_trials, of_problem
 
     shards = find_shards(Path(other)) if other != "best" and Path(other).is_dir() else []
     with following(kept_beside(shards)) if shards else nullcontext():
         problem = chosen_problem(name, **options)
     mine, imported = design_of_file(which, problem, from_)
+    best: dict[str, Any] | None = None
+    unknown = not shards and other == "best" and problem.optimum is None
     if shards:
         found, best = from_trials(Path(other), "best")
         if found.space.names != problem.space.names:
             raise ArchGymError(f"{other} holds runs on other parameters than {problem.name} has")
         against = f"the best of {other}"
-    elif other == "best" and problem.optimum is None:
-        best, against = best_of_uniform(problem, samples), f"the best of {samples:,} uniform designs"
+    elif unknown:
+        against = f"the best of {samples:,} uniform designs"
     else:
         best, against = of_problem(problem, other), "the best known" if other == "best" else "the design given"
     result = compared(problem, mine, best, samples) | {"against": against}
@@ -197,7 +199,7 @@ def compare(name: str, which: str, from_: str | None, other: str, samples: int, 
         for parameter, (a, b) in result["differs"].items():
             table.add_row(parameter, str(a), str(b))
         print_table(out, table)
-    if against.endswith("uniform designs"):
+    if unknown:
         out.print(
             f"best: {against}; no better one ships with the simulator (--with RUN for a search's)", highlight=False
         )

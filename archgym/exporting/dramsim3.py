@@ -15,7 +15,7 @@ import numpy as np
 
 from archgym.errors import ArchGymError, quote
 from archgym.exporting.base import Exporter, Written
-from archgym.exporting.importing import Importer, Said, number
+from archgym.exporting.importing import Importer, Said, number, sections_of
 from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
 from archgym.reading import quote_path
@@ -73,11 +73,7 @@ class Dramsim3Exporter(Exporter, Importer):
 
     def read(self, problem: Problem, path: Path, text: str) -> Said:
         place = quote_path(path)
-        parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
-        try:
-            parser.read_string(text)
-        except configparser.Error as error:
-            raise ArchGymError(f"{place} is no configuration of DRAMSim3: {str(error).splitlines()[0][:120]}") from None
+        parser = sections_of(text, place, "DRAMSim3")
         if not parser.has_section("dram_structure"):
             raise ArchGymError(f"{place} has no section [dram_structure]")
         given = {key: value for section in parser.sections() for key, value in parser[section].items()}
@@ -105,14 +101,9 @@ class Dramsim3Exporter(Exporter, Importer):
         sleeps = given.get("enable_self_refresh", "false").strip().lower() == "true"
         said.values["PowerDownPolicy"] = "Staggered" if sleeps else "NoPowerDown"
         order = given.get("address_mapping", "").strip().lower()
-        back = {theirs: ours for ours, theirs in _MAPS.items()}
-        # Ranks and channels of one make orders equal; DRAMSim3's own files begin with the channel or rank.
-        fields = [order[i : i + 2] for i in range(0, len(order), 2) if order[i : i + 2] not in ("ra", "ch")]
         if order:
-            said.values["AddressMap"] = next(
-                (ours for theirs, ours in back.items()
-                 if [theirs[i : i + 2] for i in range(0, 12, 2) if theirs[i : i + 2] not in ("ra", "ch")] == fields), order
-            )  # fmt: skip
+            known_maps = (ours for ours, theirs in _MAPS.items() if _fields(theirs) == _fields(order))
+            said.values["AddressMap"] = next(known_maps, order)
         size = {key: number(given.get(key, default), place, key) for key, default in (
             ("channels", 1), ("bankgroups", 1), ("banks_per_group", 8), ("device_width", 8), ("rows", 0), ("columns", 0),
             ("tck", 0), ("channel_size", 0), ("bus_width", 64),
@@ -136,6 +127,13 @@ class Dramsim3Exporter(Exporter, Importer):
         )
         said.unplaced.append("trans_queue_size, epochs and the times of the memory: the memory is a preset here.")
         return said
+
+
+def _fields(order: str) -> list[str]:
+    """The fields of an address map without rank and channel, of which there is often one: DRAMSim3's own files begin with
+    them."""
+    fields = [order[i : i + 2] for i in range(0, len(order), 2)]
+    return [field for field in fields if field not in ("ra", "ch")]
 
 
 def _sections(memory: Memory) -> tuple[dict[str, dict[str, Any]], list[str]]:

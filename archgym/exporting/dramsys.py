@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from archgym.errors import ArchGymError, quote
-from archgym.exporting.base import Exporter, Written, write_json
-from archgym.exporting.importing import Importer, Said, inner, number, quietly
+from archgym.exporting.base import Exporter, Written, whole_simulator, write_json
+from archgym.exporting.importing import Importer, Said, inner, number, optional, quietly
 from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
 from archgym.reading import quote_path, read_json
@@ -95,9 +95,8 @@ def _part(whole: Mapping[str, Any], key: str, path: Path) -> dict[str, Any] | No
     for file in _places(path, key, value):
         if file.is_file():
             content = read_json(file, key)
-            wrapped = {"addressmapping": "CONGEN"}.get(key, key)
             if isinstance(content, dict):
-                return dict(content.get(key) or content.get(wrapped) or content)
+                return dict(content.get(key) or content)
     raise ArchGymError(f"{quote_path(path)} names the {key} {quote(value, 60)}, which is not beside it; put it there")
 
 
@@ -113,8 +112,6 @@ def _places(path: Path, key: str, name: str) -> Iterator[Path]:
 
 
 def _said_of_memspec(said: Said, problem: Problem, whole: Mapping[str, Any], path: Path) -> None:
-    place = quote_path(path)
-    memory = None
     for key in ("memspec", "addressmapping"):
         if key not in whole:
             continue
@@ -124,12 +121,12 @@ def _said_of_memspec(said: Said, problem: Problem, whole: Mapping[str, Any], pat
             said.unplaced.append(f"{error}.")
             continue
         if key == "memspec" and part is not None:
-            memory = _memspec(said, problem, part, place)
+            _memspec(said, problem, part, quote_path(path))
         elif part is not None:
-            _said_of_map(said, problem, part, memory)
+            _said_of_map(said, problem, part)
 
 
-def _memspec(said: Said, problem: Problem, spec: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+def _memspec(said: Said, problem: Problem, spec: Mapping[str, Any], place: str) -> None:
     organisation, timing = (
         part if isinstance(part, dict) else {} for part in (spec.get("memarchitecturespec"), spec.get("memtimingspec"))
     )
@@ -146,27 +143,24 @@ def _memspec(said: Said, problem: Problem, spec: Mapping[str, Any], place: str) 
         period = float(number(timing["tCK"], place, "tCK"))
         clock = 1e-6 / period if period > 0 else 0.0
     said_of_memory(said, problem, str(spec.get("memoryType", "")).upper(), clock, banks, size("nbrOfRows", 0))
-    return {"ranks": said.values["Ranks"], "channels": said.values["Channels"]}
 
 
-def _said_of_map(said: Said, problem: Problem, congen: Mapping[str, Any], memory: Mapping[str, Any] | None) -> None:
+def _said_of_map(said: Said, problem: Problem, congen: Mapping[str, Any]) -> None:
     """The name of an address map, where its bits are those of one of ours."""
     fields = {"column": "COLUMN_BIT", "bank_group": "BANKGROUP_BIT", "bank": "BANK_BIT", "rank": "RANK_BIT",
-              "channel": "CHANNEL_BIT", "row": "ROW_BIT", "byte": "BYTE_BIT"}  # fmt: skip
-    own = congen.get("CONGEN") if isinstance(congen.get("CONGEN"), dict) else congen
-    simulator = getattr(problem.simulator, "whole", problem.simulator)
-    preset = said.values.get("Device") or getattr(getattr(simulator, "device", None), "name", "DDR4-2400")
-    sizes = memory or {"ranks": 1, "channels": 1}
-    bits = {ours: tuple(own.get(theirs) or ()) for ours, theirs in fields.items()}  # type: ignore[union-attr]
-    xor = bool(own.get("XOR"))  # type: ignore[union-attr]
+              "channel": "CHANNEL_BIT", "row": "ROW_BIT"}  # fmt: skip
+    own = optional(congen, "CONGEN") or congen
+    device = getattr(whole_simulator(problem), "device", None)
+    preset = said.values.get("Device") or getattr(device, "name", "DDR4-2400")
+    ranks, channels = (int(said.values.get(name, 1)) for name in ("Ranks", "Channels"))
+    bits = {ours: tuple(own.get(theirs) or ()) for ours, theirs in fields.items()}
+    xor = bool(own.get("XOR"))
     for name in MAP_NAMES:
         try:
-            known = named_map(name, named_device(str(preset)), int(sizes["ranks"]), int(sizes["channels"]))
+            known = named_map(name, named_device(str(preset)), ranks, channels)
         except ArchGymError:
             continue
-        if xor == bool(known.xor) and all(
-            tuple(known.bits.get(field, ())) == tuple(bits[field]) for field in fields if field != "byte"
-        ):
+        if xor == bool(known.xor) and all(tuple(known.bits.get(field, ())) == bits[field] for field in fields):
             said.values["AddressMap"] = name
             return
     said.unplaced.append(f"The address map is none of {', '.join(MAP_NAMES)}, bit for bit.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.problem import Problem
-from archgym.reading import parse_json, parse_yaml_all, quote_path, read_text
+from archgym.reading import parse_json, parse_yaml_all, quote_path, read_text, taking_apart
 from archgym.registry import EXPORTERS
 from archgym.space import Parameter, Value
 
@@ -115,7 +116,8 @@ def import_design(problem: Problem, path: Path | str, format: str | None = None)
         raise ArchGymError(f"{quote_path(path)} is not recognised as a design of {simulator}; {what} (--from FORMAT)")
     name, file, text = found
     importer: Importer = EXPORTERS.load(name)()
-    return _nearest(problem, importer.read(problem, file, text), importer)
+    with taking_apart(file, f"{name} configuration"):
+        return _nearest(problem, importer.read(problem, file, text), importer)
 
 
 def recognised(problem: Problem, path: Path) -> str | None:
@@ -191,13 +193,19 @@ def _closest(parameter: Parameter, value: Any) -> Value:
 # --- what importers share --------------------------------------------------------------------------------------------
 
 
-def mapping_of(text: str, where: str, kind: str = "yaml") -> dict[str, Any]:
-    """The one mapping of a JSON or YAML text."""
-    if kind == "json":
-        content = parse_json(text, where)
-    else:
-        documents = [d for d in parse_yaml_all(text, where) if d is not None]
-        content = documents[0] if len(documents) == 1 else documents
+def _yaml(text: str, where: str = "the text") -> Any:
+    """The one document of a YAML text; a list where there are more or none."""
+    documents = [d for d in parse_yaml_all(text, where) if d is not None]
+    return documents[0] if len(documents) == 1 else documents
+
+
+def mapping_of(text: str, where: str) -> dict[str, Any]:
+    """The one mapping of a YAML text.
+
+    Raises:
+        ArchGymError: it is no YAML, or holds anything else.
+    """
+    content = _yaml(text, where)
     if not isinstance(content, dict):
         raise ArchGymError(f"{where} holds {quote(content, 40)}; expected one mapping")
     return content
@@ -206,12 +214,23 @@ def mapping_of(text: str, where: str, kind: str = "yaml") -> dict[str, Any]:
 def quietly(text: str, kind: str = "yaml") -> Any:
     """The content of a JSON or YAML text, None where it is none."""
     try:
-        if kind == "json":
-            return parse_json(text)
-        documents = [d for d in parse_yaml_all(text) if d is not None]
+        return parse_json(text) if kind == "json" else _yaml(text)
     except ArchGymError:
         return None
-    return documents[0] if len(documents) == 1 else documents
+
+
+def sections_of(text: str, where: str, tool: str) -> configparser.ConfigParser:
+    """The sections of an INI text, keys in lower case.
+
+    Raises:
+        ArchGymError: it is none, or gives a key or section twice.
+    """
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise ArchGymError(f"{where} is no configuration of {tool}: {str(error).splitlines()[0][:120]}") from None
+    return parser
 
 
 def inner(content: Mapping[str, Any], place: str, *keys: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ UNLIMITED = 1 << 30
 """Words that stand for a buffer without limit."""
 _LETTERS = ("K", "C", "Y'", "X'", "R", "S")
 """Names of the dims in output coordinates, in the order of our genes' ranks (K C P Q R S)."""
-_GENES = ("k", "c", "y", "x", "r", "s")
+_DIMS = tuple(letter.rstrip("'") for letter in _LETTERS)
+_GENES = tuple(dim.lower() for dim in _DIMS)
 
 
 class MaestroExporter(Exporter, Importer):
@@ -130,7 +131,7 @@ def _dataflow(work: LayerWorkload, design: Mapping[str, Value]) -> list[str]:
         if level == "l1":
             lines.append(f"Cluster({design['cluster']}, P)")
         for d in order:
-            kind = "Spatial" if _LETTERS[d].rstrip("'") == spread else "Temporal"
+            kind = "Spatial" if _DIMS[d] == spread else "Temporal"
             lines.append(f"{kind}Map({tiles[d]},{tiles[d]}) {_LETTERS[d]}")
         outer = tiles
     return lines
@@ -151,7 +152,7 @@ def _genes(found: MaestroLayer, work: LayerWorkload, place: str) -> Said:
         raise ArchGymError(f"{place}: the dataflow has {len(cuts)} clusters; a design has one, between its two levels")
     said = Said({"cluster": found.directives[cuts[0]].size})
     levels = {"l2": found.directives[: cuts[0]], "l1": found.directives[cuts[0] + 1 :]}
-    outer = dict(zip(("K", "C", "Y", "X", "R", "S"), work.bounds.values(), strict=True))
+    outer = dict(zip(_DIMS, work.bounds.values(), strict=True))
     for level, directives in levels.items():
         directives = [d for d in directives if d.dim != "N"]
         names = [d.dim.rstrip("'") for d in directives]
@@ -165,7 +166,7 @@ def _genes(found: MaestroLayer, work: LayerWorkload, place: str) -> Said:
         sizes = {name: _outputs(d, found, said, level) for name, d in zip(names, directives, strict=True)}
         said.values[f"par_{level}"] = spread[0].dim.rstrip("'")
         said.values[f"seed_{level}"] = order_rank("".join(order))
-        for dim, gene in zip(("K", "C", "Y", "X", "R", "S"), _GENES, strict=True):
+        for dim, gene in zip(_DIMS, _GENES, strict=True):
             outer[dim] = min(sizes.get(dim, outer[dim]), outer[dim])
             said.values[f"{gene}_{level}"] = outer[dim]
     return said

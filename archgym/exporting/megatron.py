@@ -224,8 +224,8 @@ def _arguments(text: str, place: str) -> dict[str, Any]:
     for at, word in enumerate(words):
         if not re.match(r"--[A-Za-z]", word):
             continue
-        key, equals, text = word[2:].partition("=")
-        value: Any = text
+        key, equals, given = word[2:].partition("=")
+        value: Any = given
         if not equals:
             follows = words[at + 1] if at + 1 < len(words) else ""
             value = True if not follows or follows.startswith("-") or follows in ("$@", ")", ";", "&") else follows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import configparser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from archgym.errors import ArchGymError
 from archgym.exporting.base import Exporter, Written, whole_simulator
-from archgym.exporting.importing import Importer, Said, number
+from archgym.exporting.importing import Importer, Said, number, sections_of
 from archgym.networks.layers import Network
 from archgym.problem import Problem
 from archgym.reading import quote_path
@@ -66,13 +65,7 @@ class ScaleSimExporter(Exporter, Importer):
 
     def read(self, problem: Problem, path: Path, text: str) -> Said:
         place = quote_path(path)
-        parser = configparser.ConfigParser(interpolation=None, strict=True, inline_comment_prefixes=("#", ";"))
-        try:
-            parser.read_string(text)
-        except configparser.Error as error:
-            raise ArchGymError(
-                f"{place} is no configuration of SCALE-Sim: {str(error).splitlines()[0][:120]}"
-            ) from None
+        parser = sections_of(text, place, "SCALE-Sim")
         section = next((name for name in parser.sections() if name.lower() == "architecture_presets"), None)
         if section is None:
             raise ArchGymError(f"{place} has no section [architecture_presets]")

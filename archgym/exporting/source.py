@@ -109,20 +109,19 @@ def of_problem(problem: Problem, which: str) -> dict[str, Value]:
     return problem.space.decode(problem.space.encode(problem.optimum.design))[0]
 
 
-def best_of_uniform(problem: Problem, samples: int) -> dict[str, Value]:
-    """The best of ``samples`` uniform designs (seed 0), where no better one is known."""
+def compared(
+    problem: Problem, design: Mapping[str, Value], best: Mapping[str, Value] | None, samples: int
+) -> dict[str, Any]:
+    """A design beside another: both by metric, and the share of ``samples`` uniform designs (seed 0) that beat it. The other
+    one is the best of these where None."""
     drawn = problem.space.sample(samples, 0)
-    evaluation, rewards = problem.evaluate(drawn, seed=0)
-    best = int(np.argmax(np.where(evaluation.feasible, rewards, -np.inf)))
-    return problem.space.decode(drawn[best : best + 1])[0]
-
-
-def compared(problem: Problem, design: Mapping[str, Value], best: Mapping[str, Value], samples: int) -> dict[str, Any]:
-    """A design beside another: both by metric, and the share of ``samples`` uniform designs (seed 0) that beat it."""
+    others, uniform = problem.evaluate(drawn, seed=0)
+    if best is None:
+        row = int(np.argmax(np.where(others.feasible, uniform, -np.inf)))
+        best = problem.space.decode(drawn[row : row + 1])[0]
     both = problem.space.encode([dict(design), dict(best)])
     evaluation, rewards = problem.evaluate(both, seed=0)
-    drawn, uniform = problem.evaluate(problem.space.sample(samples, 0), seed=0)
-    better = int((drawn.feasible & (uniform > rewards[0])).sum())
+    better = int((others.feasible & (uniform > rewards[0])).sum())
     metrics = {}
     for metric in problem.metrics:
         mine, other = (float(value) for value in evaluation.metrics[metric.name])

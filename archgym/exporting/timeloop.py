@@ -27,6 +27,8 @@ _ROLES = (
     ("shared_glb", ("glb", "global", "shared")),
     ("dummy_buffer", ("dummy",)),
 )
+#: What is said to be taken as usual where a file does not name it.
+_DESIGNED = ("mac", "shared_glb", "ifmap_spad", "weights_spad", "psum_spad")
 _DEPTHS = ("depth", "memory_depth", "entries")
 _NAMED = re.compile(r"(?P<name>[^\[]+?)\s*(?:\[\s*(?P<first>\d+)\s*\.\.\s*(?P<last>\d+)\s*\])?")
 #: Kinds of nodes in version 0.4, which its classes tell anyway.
@@ -96,10 +98,10 @@ class TimeloopExporter(Exporter, Importer):
             else:
                 taken.add(name)
                 _take(said, component, name, place)
-        for name in ("mac", "shared_glb", "ifmap_spad", "weights_spad", "psum_spad"):
+        for name in _DESIGNED:
             if name not in taken:
                 said.unplaced.append(f"No {name} was recognised by its name; it is taken as usual.")
-        if not taken & {"mac", "shared_glb", "ifmap_spad", "weights_spad", "psum_spad"}:
+        if taken.isdisjoint(_DESIGNED):
             raise ArchGymError(f"{place}: no level was recognised by its name (ifmap, weights, psum, glb, mac)")
         return said
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from archgym.reading import quote_path, read_text
 from archgym.simulators.llm.devices import ELEMENT_BYTES
 from archgym.simulators.llm.iteration import RUNTIME_BYTES, weight_bytes
 from archgym.simulators.llm.models import Model
+from archgym.simulators.llm.serving_space import DEFAULTS
 from archgym.space import Value
 
 _PORT = 8000
@@ -47,7 +48,8 @@ class VllmExporter(Exporter, Importer):
         work: Any = problem.workload
         space = simulator.space(work)
         row = space.encode(design)
-        value = {name: _word(space, row, name) for name in _names()}
+        value = DEFAULTS | {name: word for name, word in space.decode(row)[0].items() if name in DEFAULTS}
+        value |= {"dp_attention": int(space.ranks(row)[0]), "ep": int(space.expert_parallel(row)[0])}
         size, serving, feeding = (int(part[0]) for part in space.split(row))
         memory = float(space.hardware(row)["memory"][0])
         arguments = {
@@ -72,8 +74,8 @@ class VllmExporter(Exporter, Importer):
 
     def read(self, problem: Problem, path: Path, text: str) -> Said:
         place = quote_path(path)
-        given = _command(text, place) if re.search(r"\bvllm\s+serve\b", text) else mapping_of(text, place)
-        found = {_SHORT.get(_key(key), _key(key)): value for key, value in given.items()}
+        command = _command(text, place)
+        found = _arguments_of(mapping_of(text, place) if command is None else command)
         work: Any = problem.workload
         said = Said({ours: number(found[key], place, key) for key, ours in _NUMBERS.items() if key in found})
         values = said.values
@@ -95,33 +97,17 @@ class VllmExporter(Exporter, Importer):
         if values["mode"] == "disaggregated":
             said.unplaced.append("How many instances prefill: vLLM's arguments are those of one instance.")
             if prefill.is_file():
-                other = mapping_of(read_text(prefill, "configuration"), quote_path(prefill))
-                values["prefill_tp"] = number(other.get("tensor-parallel-size", 1), place, "tensor-parallel-size")
-        if _on(found.get("enable-expert-parallel")):
-            values["ep"] = values.get("tp", 1) * values.get("dp_attention", 1)
-        else:
-            values["ep"] = 1
+                at, key = quote_path(prefill), "tensor-parallel-size"
+                other = _arguments_of(mapping_of(read_text(prefill, "configuration"), at))
+                values["prefill_tp"] = number(other.get(key, 1), at, key)
+        spread = _on(found.get("enable-expert-parallel"))
+        values["ep"] = values.get("tp", 1) * values.get("dp_attention", 1) if spread else 1
         share = number(found.get("gpu-memory-utilization", 0.9), place, "gpu-memory-utilization")
         memory = float(work.device.mem_bytes)
         fixed = _fixed_bytes(work.model, values) / memory
         values["kv_fraction"] = round((share - fixed) / (1 - fixed), 4) if fixed < 1 else share
         said.unplaced += [f"{key}: no part of a design." for key in found if key not in _READ | _NOT_DESIGNED]
         return said
-
-
-def _names() -> list[str]:
-    from archgym.simulators.llm.serving_space import DEFAULTS
-
-    return list(DEFAULTS)
-
-
-def _word(space: Any, row: Any, name: str) -> Any:
-    """A parameter's value as the space's words; that of the space's default where it is left out."""
-    from archgym.simulators.llm.serving_space import DEFAULTS
-
-    if name in ("dp_attention", "ep"):
-        return int((space.ranks if name == "dp_attention" else space.expert_parallel)(row)[0])
-    return space.decode(row)[0].get(name, DEFAULTS[name])
 
 
 def _fixed_bytes(model: Model, value: Mapping[str, Any]) -> float:
@@ -177,7 +163,8 @@ def _unsaid(
         f"Instances: {serving} of {size} devices each"
         + (f" and {feeding} of {value['prefill_tp'] * value['dp_attention']} for prompts" if feeding else "")
         + f"; requests are spread over them by a router of yours ({value['router']}).",
-        "Device memory: the share counts weights and the 3.5 GiB that the runtime is taken to need; vLLM measures its own.",
+        f"Device memory: the share counts weights and the {RUNTIME_BYTES / 2**30:g} GiB that the runtime is taken to need; "
+        "vLLM measures its own.",
     ]
     if value["policy"] in ("orca", "chunked", "prompts_first"):
         unsaid.append(
@@ -205,15 +192,27 @@ def _on(value: Any) -> bool:
     return str(value).lower() in ("true", "1", "yes")
 
 
-def _command(text: str, place: str) -> dict[str, Any]:
-    """The arguments of the first ``vllm serve`` command of a script."""
-    joined = re.sub(r"\\\n", " ", text)
-    line = next(line for line in joined.splitlines() if re.search(r"\bvllm\s+serve\b", line))
-    try:
-        words = shlex.split(line, comments=True)
-    except ValueError as error:
-        raise ArchGymError(f"{place}: the command vllm serve cannot be read ({error})") from None
-    words = words[words.index("serve") + 1 :]
+def _arguments_of(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """Arguments by their long names, whichever way they are written."""
+    return {_SHORT.get(_key(key), _key(key)): value for key, value in given.items()}
+
+
+def _command(text: str, place: str) -> dict[str, Any] | None:
+    """The arguments of the first ``vllm serve`` command of a script; None where it stands in comments alone, or nowhere."""
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        if not re.search(r"\bvllm\s+serve\b", line):
+            continue
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise ArchGymError(f"{place}: the command vllm serve cannot be read ({error})") from None
+        if "serve" in words:
+            return _given(words[words.index("serve") + 1 :], place)
+    return None
+
+
+def _given(words: Sequence[str], place: str) -> dict[str, Any]:
+    """The arguments of one command."""
     found: dict[str, Any] = {}
     at = 0
     while at < len(words):

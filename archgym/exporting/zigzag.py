@@ -205,11 +205,11 @@ def _read_row_stationary(sides: list[int | float], memories: Mapping[str, _Memor
         said.values[f"{name}_block"] = max(block, 1)
         said.values[f"{name}_depth"] = memory.bits / WORD_BITS / max(block, 1)
     said.unplaced.append("Energies and areas of the file: here they follow from depth, width and class.")
-    used = set(map(frozenset, (set(o.split()) for o in _ROLES.values())))
+    used = [set(operands.split()) for operands in _ROLES.values()]
     said.unplaced += [
         f"Memory {name!r} has no counterpart."
         for name, memory in memories.items()
-        if frozenset(memory.operands) not in used and memory.operands != {"I1", "I2", "O"}
+        if memory.operands not in used and memory.operands != {"I1", "I2", "O"}
     ]
     return said
 
@@ -246,7 +246,7 @@ def _systolic(design: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, An
         "dimensions": ["D1", "D2"], "sizes": [rows, columns],
     }  # fmt: skip
     spatial = {
-        "ws": {"D1": [f"C, {rows}"], "D2": [f"K, {columns}"]},
+        "ws": _weights_stay(rows, columns),
         "os": {"D1": [f"OX, {rows}"], "D2": [f"K, {columns}"]},
         "is": {"D1": [f"C, {rows}"], "D2": [f"OX, {columns}"]},
     }[flow]
@@ -272,9 +272,7 @@ def _read_systolic(sides: list[int | float], memories: Mapping[str, _Memory]) ->
                 )
     stay = [m for m in memories.values() if not m.serves and len(m.operands) == 1]
     if stay:
-        operand = (
-            next(iter(max(stay, key=lambda m: m.bits).operands)) if len(stay) > 1 else next(iter(stay[0].operands))
-        )
+        (operand,) = max(stay, key=lambda m: m.bits).operands
         said.values["dataflow"] = {"I2": "ws", "O": "os", "I1": "is"}[operand]
     for memory in memories.values():
         if memory.operands == {"I1", "I2", "O"}:

@@ -1,8 +1,8 @@
-"""What the readers of layer files share: numbers, and the place before a complaint."""
+"""What the readers of layer files share: numbers, names, and the place before a complaint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from archgym.errors import ArchGymError, quote
@@ -15,6 +15,12 @@ def at(place: str, make: Callable[[], Layer]) -> Layer:
         return make()
     except ArchGymError as error:
         raise ArchGymError(f"{place}: {error}") from None
+
+
+def names_of(left_out: str | Sequence[str]) -> tuple[str, ...]:
+    """The names in an option: separated by commas, or in a list."""
+    parts = left_out.split(",") if isinstance(left_out, str) else map(str, left_out)
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def whole(place: str, field: str, value: Any) -> int:

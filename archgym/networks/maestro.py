@@ -100,8 +100,8 @@ class _Text:
         self.path = path
         text = _COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)
         self.tokens: list[tuple[str, int]] = []
-        at, line = 0, 1
-        while text[at:].strip():
+        at, line, end = 0, 1, len(text.rstrip())
+        while at < end:
             found = _TOKEN.match(text, at)
             if found is None:
                 rest = text[at:].lstrip()
@@ -113,9 +113,12 @@ class _Text:
         self.at = 0
 
     @property
+    def line(self) -> int:
+        return self.tokens[min(self.at, len(self.tokens) - 1)][1] if self.tokens else 1
+
+    @property
     def place(self) -> str:
-        line = self.tokens[min(self.at, len(self.tokens) - 1)][1] if self.tokens else 1
-        return f"{quote_path(self.path)}, line {line}"
+        return f"{quote_path(self.path)}, line {self.line}"
 
     def peek(self) -> str:
         return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
@@ -138,7 +141,7 @@ def maestro_layers(path: Path, text: str) -> Iterator[MaestroLayer]:
     tokens = _Text(path, text)
     networks = 0
     while tokens.peek():
-        if tokens.peek() in ("Constant",):
+        if tokens.peek() == "Constant":
             raise ArchGymError(f"{tokens.place}: constants are not read; write the numbers out")
         if networks:
             raise ArchGymError(f"{tokens.place}: a second block {quote(tokens.peek())}; expected one Network a file")
@@ -147,7 +150,7 @@ def maestro_layers(path: Path, text: str) -> Iterator[MaestroLayer]:
         tokens.next()
         tokens.next("{")
         while tokens.peek() != "}":
-            line = tokens.tokens[min(tokens.at, len(tokens.tokens) - 1)][1]
+            line = tokens.line
             tokens.next("Layer")
             yield _layer(tokens, MaestroLayer(tokens.next(), line))
         tokens.next("}")

@@ -17,8 +17,9 @@ from typing import Any
 
 from archgym.errors import ArchGymError, MissingExtraError, quote
 from archgym.networks.convolution import convolution_layer
+from archgym.networks.fields import names_of
 from archgym.networks.layers import Layer, Network, gemm
-from archgym.reading import quote_path, read_bytes
+from archgym.reading import quote_path, read_bytes, taking_apart
 
 MAX_MODEL = 1 << 31
 """Bytes of a model, the most that its format can hold."""
@@ -80,9 +81,10 @@ def read_onnx(
         raise ArchGymError(f"{place} is no ONNX model with operators; expected a graph")
     _set_inputs(model, input, place)
     model = _inferred(model, place)
-    reader = _Reader(model, place, _names(left_out))
-    for node in model.graph.node:
-        reader.visit(node)
+    with taking_apart(path, "ONNX model"):  # operators that lack inputs, or whose tensors have too few dimensions
+        reader = _Reader(model, place, names_of(left_out))
+        for node in model.graph.node:
+            reader.visit(node)
     if not reader.layers:
         raise ArchGymError(f"{place} runs no convolution and no matrix product; expected at least one")
     title = name or re.sub(r"\W+", "_", model.graph.name).strip("_") or path.stem
@@ -91,11 +93,6 @@ def read_onnx(
         raise ArchGymError(f"{place} has no operator {quote(unused[0], 40)} to leave out")
     remark = f"; left out: {', '.join(sorted(reader.skipped))}" if reader.skipped else ""
     return Network(title, reader.layers.values(), f"read from {path.name}{remark}")
-
-
-def _names(left_out: str | Sequence[str]) -> tuple[str, ...]:
-    parts = left_out.split(",") if isinstance(left_out, str) else [str(part) for part in left_out]
-    return tuple(part.strip() for part in parts if part.strip())
 
 
 # --- shapes ------------------------------------------------------------------------------------------------------------
@@ -391,6 +388,8 @@ def _attention(reader: _Reader, node: Any) -> None:
     if node.domain == "com.microsoft" and node.op_type == "Attention":
         _fused_attention(reader, node, given)
         return
+    if len(node.input) < 3 or not all(node.input[:3]):
+        raise reader.fail(node, "packs query, key and value into fewer inputs, which is not read")
     query, key, value = (reader.shape(node, name) for name in node.input[:3])
     past = (
         reader.shape(node, node.input[4])

@@ -67,14 +67,15 @@ def read_network(
         return read_onnx(path, name=name, input=input, left_out=left_out)
     if left_out or input:
         raise ArchGymError(f"input and left_out are options of ONNX models; {quote_path(path)} is none")
-    layers, own_name, remark = _layers_of(path, read_text(path, "network file").removeprefix("\ufeff"), format)
+    layers, own_name, remark = _layers_of(path, format)
     if not layers:
         raise ArchGymError(f"{path} holds no layers; expected at least one")
     return Network(name or own_name or path.stem, _distinct(layers), f"read from {path.name}{remark}")
 
 
-def _layers_of(path: Path, text: str, format: str | None) -> tuple[list[Layer], str, str]:
-    """The layers of a text, the name that it gives the network, and what is to be said of it."""
+def _layers_of(path: Path, format: str | None) -> tuple[list[Layer], str, str]:
+    """The layers of a file, the name that it gives the network, and what is to be said of it."""
+    text = read_text(path, "network file")
     kind = format or _guess(path, text)
     if kind in ("yaml", "timeloop", "zigzag"):
         documents = _yaml_documents(path, text)
@@ -98,7 +99,7 @@ def _from_folder(path: Path, format: str | None, name: str | None) -> Network:
     files.sort(key=lambda file: [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", file.name)])
     layers: list[Layer] = []
     for file in files:
-        found, own_name, _ = _layers_of(file, read_text(file, "network file").removeprefix("\ufeff"), format)
+        found, own_name, _ = _layers_of(file, format)
         # A file of one layer is the layer: its name is what tells it from its neighbours.
         single = len(found) == 1 and not own_name
         layers += [replace(found[0], name=file.stem)] if single else found
@@ -113,7 +114,7 @@ def _guess(path: Path, text: str) -> str:
         if is_workload(documents):
             return "zigzag"
         return "timeloop" if any(isinstance(d, dict) and "problem" in d for d in documents) else "yaml"
-    if path.suffix.lower() == ".m" or re.match(r"\s*(//[^\n]*\s*)*Network\s", text):
+    if path.suffix.lower() == ".m" or re.match(r"\s*(//[^\n]*\n\s*)*Network\s", text):
         return "maestro"
     header = [cell.strip().lower() for cell in text.partition("\n")[0].split(",")]
     if path.suffix.lower() == ".csv" or len(header) > 2:

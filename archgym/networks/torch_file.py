@@ -26,6 +26,7 @@ import numpy as np
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
 from archgym.locating import located
+from archgym.networks.fields import names_of
 from archgym.networks.layers import Network
 
 _FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
@@ -59,12 +60,9 @@ def network_of(
         about = resolved.stat()
     except OSError as error:
         raise ArchGymError(f"cannot read {path}: {error.strerror or error}; {_FORM}") from None
-    return _read(name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input), _names(left_out))
-
-
-def _names(left_out: Any) -> tuple[str, ...]:
-    parts = left_out.split(",") if isinstance(left_out, str) else list(left_out)
-    return tuple(sorted(str(part).strip() for part in parts if str(part).strip()))
+    return _read(
+        name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input), tuple(sorted(names_of(left_out)))
+    )
 
 
 def _shape(input: Any) -> tuple[int, ...] | None:

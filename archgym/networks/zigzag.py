@@ -1,8 +1,8 @@
 """Layers from ZigZag's workload files: a list of operators with an equation, loop sizes and the strides between dims.
 
 What a loop is follows from the equation, not from its letter: indices of both operands and the result are groups, those of the
-result and one operand are output channels or positions, those of both operands alone are reduced. ``Conv`` and ``Gemm`` are
-read; element-wise operators and poolings have no weights and are passed over, and named in the network's description.
+result and one operand are output channels or positions, those of both operands alone are reduced. Operators of :data:`PASSED`
+(element-wise ones and poolings, without weights) are passed over and returned by name; any other is read by its equation.
 
 Precisions, sources of operands and the input's padding say where words come from and how wide they are: they do not change the
 loop nest, and are not used (the input of a layer counts with its padding here). Any other field is refused by name.
@@ -10,6 +10,7 @@ loop nest, and are not used (the input of a layer counts with its padding here).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,8 +36,8 @@ def is_workload(documents: Sequence[Any]) -> bool:
     return any(isinstance(d, list) and any(isinstance(e, dict) and "operator_type" in e for e in d) for d in documents)
 
 
-def zigzag_layers(documents: Sequence[Any], path: Any) -> tuple[list[Layer], list[str]]:
-    """The layers of a workload, and the operators that were passed over.
+def zigzag_layers(documents: Sequence[Any], where: str) -> tuple[list[Layer], list[str]]:
+    """The layers of a workload, and the operators that were passed over; ``where`` names the file in errors.
 
     Raises:
         ArchGymError: one sentence that names the entry.
@@ -44,7 +45,7 @@ def zigzag_layers(documents: Sequence[Any], path: Any) -> tuple[list[Layer], lis
     layers, passed = [], []
     entries = [entry for d in documents for entry in (d if isinstance(d, list) else [d])]
     for i, entry in enumerate(entries):
-        place = f"{path}, entry {i}"
+        place = f"{where}, entry {i}"
         if not isinstance(entry, dict) or "operator_type" not in entry:
             raise ArchGymError(f"{place} is {quote(str(entry), 40)}; expected a mapping with an operator_type")
         kind = str(entry["operator_type"])
@@ -102,10 +103,7 @@ def _layer(entry: Mapping[str, Any], name: str, place: str) -> Layer:
         position, tap, stride, dilation = window[index]
         size[p], size[r] = bound[position], bound[tap]
         steps |= {f"stride_{p.lower()}": stride, f"dilation_{r.lower()}": dilation}
-    if window:
-        size["N"] = _product(bound, free)
-    else:
-        size["P"] = _product(bound, free)
+    size["N" if window else "P"] = _product(bound, free)
     if window:
         op = "depthwise" if size["C"] == 1 and size["G"] > 1 else "conv"
     else:
@@ -136,10 +134,7 @@ def _once(place: str, *tensors: Sequence[str]) -> None:
 
 
 def _product(bound: Mapping[str, int], indices: Sequence[str]) -> int:
-    total = 1
-    for index in indices:
-        total *= bound[index]
-    return total
+    return math.prod(bound[index] for index in indices)
 
 
 def _sums(entry: Mapping[str, Any], bound: Mapping[str, int], place: str) -> dict[str, list[tuple[str, int]]]:

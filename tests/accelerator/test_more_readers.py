@@ -67,10 +67,18 @@ def test_a_zigzag_workload_of_its_own_kind(tmp_path) -> None:
     assert "pool" in read.description
 
 
+def test_an_operator_of_another_name_is_read_by_its_equation(tmp_path) -> None:
+    read = []
+    for name, text in (("own", ZIGZAG), ("fancy", ZIGZAG.replace("operator_type: Conv", "operator_type: Fancy"))):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text)
+        read.append(read_network(path).layers)
+    assert read[0] == read[1]
+
+
 @pytest.mark.parametrize(
     "old, new, word",
     [
-        ("operator_type: Conv", "operator_type: Fancy", ""),
         ("[2, 64, 3, 112, 56, 7, 5]", "[2, 64, 3, 112, 56, 7]", "one length"),
         ("ix=2*ox+1*fx", "ix=2*ox+1*k", "no product"),
         ("ix=2*ox+1*fx", "ix=ox", "no sum"),
@@ -91,9 +99,6 @@ def test_a_zigzag_workload_of_its_own_kind(tmp_path) -> None:
 def test_what_a_zigzag_entry_cannot_be_is_said(old, new, word, tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(ZIGZAG.replace(old, new))
-    if not word:
-        assert read_network(path).layers  # an unknown type with weights and a product's equation is the product
-        return
     with pytest.raises(ArchGymError, match=word):
         read_network(path)
 
@@ -176,6 +181,16 @@ def test_what_is_wrong_in_a_network_is_said_with_its_line(old, new, line, word, 
     path.write_text(MAESTRO.replace(old, new, 1))
     with pytest.raises(ArchGymError, match=rf"line {line}.*({word})"):
         read_network(path)
+
+
+def test_a_line_of_slashes_costs_no_more_than_another(tmp_path) -> None:
+    """Whether remarks come before a network is found out in one pass."""
+    path = tmp_path / "mine.csv"
+    path.write_text("/" * 500 + "\nLayer name, M, N, K,\nlast, 4, 5, 6,\n")
+    assert [layer.name for layer in read_network(path).layers] == ["last"]
+    path = tmp_path / "mine.txt"
+    path.write_text("/" * 500 + "\n// and more\n\n" + MAESTRO)
+    assert len(read_network(path).layers) == 2
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,20 @@ def test_a_model_is_a_workload_everywhere(tmp_path) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize(
+    "op, names, sentence",
+    [("MultiHeadAttention", ["x"], "'node' packs query"), ("MultiHeadAttention", ["x", "", ""], "'node' packs query"),
+     ("Conv", ["x"], r"m\.onnx cannot be used"), ("Gemm", ["x"], r"m\.onnx cannot be used")],
+)  # fmt: skip
+def test_operators_that_lack_inputs_are_a_sentence(op, names, sentence, tmp_path) -> None:
+    domain = "com.microsoft" if op == "MultiHeadAttention" else ""
+    node = helper.make_node(op, names, ["y"], name="node", domain=domain, **({"num_heads": 2} if domain else {}))
+    opsets = [helper.make_opsetid(domain, 1)] if domain else []
+    path = save(tmp_path / "m.onnx", [node], [("x", (1, 4, 2, 3, 8) if domain else (4, 8))], opsets=opsets)
+    with pytest.raises(ArchGymError, match=sentence):
+        read_network(path)
+
+
 def test_damaged_models_are_a_sentence(tmp_path) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"], strides=[2, 2]), helper.make_node("MatMul", ["h", "v"], ["y"])]
     path = save(tmp_path / "m.onnx", nodes, [("x", (1, 3, 16, 16))], [("w", (8, 3, 3, 3)), ("v", (7, 5))])
