@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,16 @@ class Figure:
     value: float
     unit: str
     threads: int
+
+
+def units_per_second(work: Callable[[], object], units: int, seconds: float = 1.0) -> float:
+    """How fast ``work`` is, which does so many ``units`` a call: over at least ``seconds``, after a first call that compiles."""
+    work()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        work()
+        count += units
+    return count / (time.perf_counter() - start)
 
 
 def machine() -> str:

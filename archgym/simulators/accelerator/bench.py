@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 
 from archgym import networks
-from archgym.measure import Figure
-from archgym.simulator import Simulator, Workload
+from archgym.measure import Figure, units_per_second
 from archgym.simulators.accelerator.loopnest import Architecture, Batch, Level, Problem, evaluate_batch
 from archgym.simulators.accelerator.simulator import AcceleratorSimulator
 from archgym.simulators.systolic import bench as systolic
-from archgym.space import Designs
 
 _SECONDS = 1.5
-
-
-def _evaluate(simulator: Simulator, designs: Designs, workload: Workload) -> int:
-    return len(simulator.evaluate(designs, workload))
-
-
-def _rate(work: Callable[[], int]) -> float:
-    """Units of work a second, over at least ``_SECONDS``, after a first call."""
-    work()
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < _SECONDS:
-        count += work()
-    return count / (time.perf_counter() - start)
 
 
 def random_batch(problems: list[Problem], rows: int, seed: int) -> tuple[Batch, np.ndarray, Architecture]:
@@ -80,10 +65,8 @@ def bench(threads: int) -> Iterable[Figure]:
     of = np.tile(problem_of, 16)
     keeps = np.ones((1, 3, 3), dtype=bool)
 
-    def mappings() -> int:
-        return len(evaluate_batch(problems, [architecture], big, keeps, problem_of=of).cycles)
-
-    yield Figure("mappings_per_s", _rate(mappings), "(mapping, layer)/s", threads)
+    mappings = partial(evaluate_batch, problems, [architecture], big, keeps, problem_of=of)
+    yield Figure("mappings_per_s", units_per_second(mappings, len(of), _SECONDS), "(mapping, layer)/s", threads)
     for name in ("alexnet", "resnet18", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b0"):
         simulator = AcceleratorSimulator()
         network = networks.network(name)
@@ -93,7 +76,7 @@ def bench(threads: int) -> Iterable[Figure]:
         simulator.evaluate(designs, network)
         cold = len(designs) / (time.perf_counter() - start)
 
-        search = partial(_evaluate, simulator, designs, network)
-        yield Figure(f"hardware_designs_per_s/{name}", _rate(search), "designs/s", threads)
+        rate = units_per_second(partial(simulator.evaluate, designs, network), len(designs), _SECONDS)
+        yield Figure(f"hardware_designs_per_s/{name}", rate, "designs/s", threads)
         yield Figure(f"hardware_designs_per_s/{name}/cold", cold, "designs/s", threads)
     yield from systolic.bench(threads)

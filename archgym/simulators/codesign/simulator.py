@@ -13,7 +13,7 @@ from archgym.errors import ArchGymError
 from archgym.objective import Budget, Constrained, LogRatio, Objective, Term, log_ratio
 from archgym.options import Option
 from archgym.reading import own_file
-from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload
+from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, remembered
 from archgym.simulators.codesign.cost import TERMS, added_words, term_counts, term_networks
 from archgym.simulators.nas.macro import Macro, macro
 from archgym.simulators.nas.simulator import NasSimulator
@@ -182,6 +182,7 @@ class CoDesignSimulator(Simulator):
             "accuracy-edp": LogRatio(both, "accuracy-edp"),
         }
 
+    @remembered
     def references(self, workload: Workload) -> Mapping[str, float]:
         """Medians over the feasible among 1,024 uniform designs with seed 0: a table that is not complete leaves too
         few of 64. Where there is no table no network is trained for it: the accuracy's reference is then 100."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,7 +77,7 @@ class DramSimulator(Simulator):
     fidelities_with_argument = ("requests",)
     renamed_objectives = MappingProxyType({"archgym-target": "archgym-target-over-gap"})
     default_workload = "gzip"
-    usual_name: ClassVar[str] = "the usual controller (open pages, FR-FCFS)"
+    usual_name = "the usual controller (open pages, FR-FCFS)"
     pareto = ("latency_mean_ns", "energy_pj")
     metrics = METRICS
 

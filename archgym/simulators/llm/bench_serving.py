@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 
-from archgym.measure import Figure
+from archgym.measure import Figure, units_per_second
 from archgym.simulators.llm import requests
-from archgym.simulators.llm.serving import LlmServing, Serving
+from archgym.simulators.llm.serving import LlmServing
 from archgym.simulators.llm.validate_serving import run_schedule
-from archgym.space import Designs
 
-SECONDS = 1.0
 RUNS = (
     {"scheduler": "vllm", "stages": 1, "replicas": 1, "batch_cap": 64, "num_blocks": 4000},
     {"scheduler": "sarathi", "stages": 1, "replicas": 3, "batch_cap": 32, "num_blocks": 780},
@@ -40,7 +37,7 @@ def figures(threads: int) -> Iterable[Figure]:
     def schedule() -> int:
         return sum(run_schedule({**SHARED, **run}, *columns, skip=True)[1] for run in RUNS)
 
-    yield Figure("schedule_iterations_per_s", _rate(schedule), "iterations/s", 1)
+    yield Figure("schedule_iterations_per_s", units_per_second(schedule, schedule()), "iterations/s", 1)
     for fidelity, figure, space, count in (
         ("trace", "trace_designs_per_s/sharegpt_300", "small", 256),
         ("steady", "steady_designs_per_s", "default", 200_000),
@@ -51,20 +48,5 @@ def figures(threads: int) -> Iterable[Figure]:
         designs = where.sample(4 * count, 0)
         designs = designs[where.violations(designs) == ""]
         designs = np.resize(designs, (count, where.dimension))
-
-        evaluate = partial(_evaluate, simulator, workload, designs, fidelity)
-        yield Figure(figure, _rate(evaluate), "designs/s", threads)
-
-
-def _evaluate(simulator: LlmServing, workload: Serving, designs: Designs, fidelity: str) -> int:
-    simulator.evaluate(designs, workload, fidelity=fidelity)
-    return len(designs)
-
-
-def _rate(work: Callable[[], int]) -> float:
-    """Units of work a second, after a first call that compiles."""
-    work()
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
-        count += work()
-    return count / (time.perf_counter() - start)
+        evaluate = partial(simulator.evaluate, designs, workload, fidelity=fidelity)
+        yield Figure(figure, units_per_second(evaluate, count), "designs/s", threads)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
 
-from archgym.measure import Figure
+from archgym.measure import Figure, units_per_second
 from archgym.simulators.llm.training import LlmTrainingSimulator
 
 WORKLOAD = "llama3.1-70b@64xh100"
@@ -28,20 +27,10 @@ def figures(threads: int) -> Iterable[Figure]:
             designs = layouts.sample(1 << 17, rng)
             kept = np.concatenate([kept, designs[layouts.violations(designs) == ""]])
         designs = np.tile(kept[:16384], (8, 1))
-        rate = _rate(partial(simulator.evaluate, designs, workload), len(designs))
+        rate = units_per_second(partial(simulator.evaluate, designs, workload), len(designs), SECONDS)
         yield Figure(f"training_designs_per_s/{name}", rate, "designs/s", threads)
     simulator = LlmTrainingSimulator("small")
     workload = simulator.load_workload(WORKLOAD)
     whole = np.concatenate(list(simulator.space(workload).batches()))
-    rate = _rate(lambda: simulator.evaluate(whole, workload), 1)
+    rate = units_per_second(partial(simulator.evaluate, whole, workload), 1, SECONDS)
     yield Figure("training_small_s", 1.0 / rate, "s", threads)
-
-
-def _rate(work: Callable[[], object], units: int) -> float:
-    """Units a second, after one call for compilation."""
-    work()
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
-        work()
-        count += units
-    return count / (time.perf_counter() - start)

@@ -19,6 +19,8 @@ from archgym.space import Constraint, Designs, DesignSpace, Mask, Parameter, boo
 from archgym.threads import run_blocks
 
 ELEMENT_BYTES = {"float8": 1, "float16": 2, "bfloat16": 2, "float32": 4}
+PIECE = 2048
+"""Designs whose results are turned into columns at once."""
 WORDS: dict[str, dict[str, int]] = {
     "activation_recompute": {"none": kernel.NONE, "attn_only": kernel.ATTENTION, "full": kernel.FULL},
     "tensor_par_comm_type": {"ar": kernel.AR, "p2p_rs_ag": kernel.P2P_RS_AG, "rs_ag": kernel.RS_AG},
@@ -88,10 +90,6 @@ def pack_system(system: Mapping[str, Any], datatype: str) -> NDArray[np.float64]
             network["processor_usage"],
         ]
     return packed
-
-
-PIECE = 2048
-"""Designs whose results are turned into columns at once."""
 
 
 def evaluate(

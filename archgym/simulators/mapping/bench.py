@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from functools import partial
 
-from archgym.measure import Figure
+from archgym.measure import Figure, units_per_second
 from archgym.simulators.mapping.simulator import MappingSimulator
 
 
@@ -15,10 +15,5 @@ def bench(threads: int) -> Iterable[Figure]:
         simulator = MappingSimulator(space)
         workload = simulator.load_workload("resnet18-2")
         designs = simulator.space(workload).sample(4000, 0)
-        simulator.evaluate(designs, workload)
-        count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < 1.0:
-            simulator.evaluate(designs, workload)
-            count += len(designs)
-        value = count / (time.perf_counter() - start)
+        value = units_per_second(partial(simulator.evaluate, designs, workload), len(designs))
         yield Figure(f"cluster_mappings_per_s/{space}", value, "mappings/s", threads)

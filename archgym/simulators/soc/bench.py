@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
-from archgym.measure import Figure
+from archgym.measure import Figure, units_per_second
 from archgym.simulators.soc.simulator import SocSimulator
 from archgym.simulators.soc.spaces import FullSpace
 from archgym.simulators.soc.task_graph import BUILTIN
 from archgym.space import Designs
 
 MOST_ELEMENTS = 10
-SECONDS = 1.0
 
 
 def bench(threads: int) -> Iterable[Figure]:
@@ -45,12 +45,7 @@ def _designs(simulator: SocSimulator, name: str, count: int) -> Designs:
 def _rate(simulator: SocSimulator, name: str) -> float:
     graph = simulator.load_workload(name)
     designs = _designs(simulator, name, 8192)
-    simulator.evaluate(designs, graph)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < SECONDS:
-        simulator.evaluate(designs, graph)
-        count += len(designs)
-    return count / (time.perf_counter() - start)
+    return units_per_second(partial(simulator.evaluate, designs, graph), len(designs))
 
 
 def _single() -> float:

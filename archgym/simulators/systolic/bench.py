@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+from functools import partial
 
-from archgym.measure import Figure
+from archgym.measure import Figure, units_per_second
 from archgym.networks import Network
 from archgym.simulators.systolic.simulator import SystolicSimulator
 
@@ -18,9 +18,5 @@ def bench(threads: int) -> Iterable[Figure]:
     assert isinstance(network, Network)
     shapes = len(network.merged().layers)
     designs = simulator.space(network).sample(65536, 0)
-    simulator.evaluate(designs, network)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 1.5:
-        simulator.evaluate(designs, network)
-        count += len(designs) * shapes
-    yield Figure("systolic_per_s", count / (time.perf_counter() - start), "(design, layer)/s", threads)
+    rate = units_per_second(partial(simulator.evaluate, designs, network), len(designs) * shapes, 1.5)
+    yield Figure("systolic_per_s", rate, "(design, layer)/s", threads)

@@ -629,7 +629,7 @@ def _equal(f, o, other_f, other_o):
 
 @njit(cache=True, error_model="numpy")
 def _digest(f, o):
-    """A number of a mapping, equal for equal ones."""
+    """A number of a mapping, equal for equal ones: in the manner of Fowler, Noll and Vo's hash FNV-1a, word by word."""
     number = 1469598103934665603
     for place in range(PLACES):
         for d in range(DIMS):
@@ -752,23 +752,9 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
             i = order[k]
             if value[i] < np.inf:
                 end, reached, known = _descend(
-                    layer,
-                    primes,
-                    f[i],
-                    o[i],
-                    hw,
-                    objective,
-                    room,
-                    out,
-                    value[i],
-                    phase,
-                    digests,
-                    seen_f,
-                    seen_o,
-                    ends,
-                    known,
-                    i,
-                )
+                    layer, primes, f[i], o[i], hw, objective, room, out, value[i], phase,
+                    digests, seen_f, seen_o, ends, known, i,
+                )  # fmt: skip
                 value[i] = value[end] if end != i else reached
                 if end != i:
                     _copy(f[i], o[i], f[end], o[end])

@@ -19,28 +19,13 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.commands import (
-    BANK,
-    GROUP,
-    LOG_BANK,
-    LOG_CHANNEL,
-    LOG_COMMAND,
-    LOG_RANK,
-    LOG_REQUEST,
-    LOG_TIME,
-    NONE,
-    RANK,
-    RD,
-    RDA,
-    REFPB,
-    REFPB_ROUND,
-    WRA,
-)
+from archgym.simulators.dram.commands import BANK, GROUP, NONE, RANK, RD, RDA, REFPB, REFPB_ROUND, WRA
 from archgym.simulators.dram.kernels.policy import (
     after_command,
     apply,
     enqueue,
     has_space,
+    log_command,
     pick,
     power_down_command,
     refresh_command,
@@ -49,16 +34,14 @@ from archgym.simulators.dram.kernels.policy import (
 )
 from archgym.simulators.dram.kernels.state import ARB_FIFO, ARB_REORDER, ARB_SIMPLE, FAR, NEVER, RESP_REORDER, record
 
-# Messages between initiator, arbiter and controllers. NumPy's whole numbers, as Numba compiles a function once more for every
-# literal that it is called with.
-BEGIN_REQ, END_REQ, BEGIN_RESP, END_RESP = np.arange(4)
-INITIATOR, ARBITER_PROCESS, FIRST_CONTROLLER = np.arange(
-    3
-)  # processes; the first two have one event of the same number
-EVENT_REQUEST, EVENT_RELEASE, EVENT_TIMER, EVENT_DATA = np.arange(4)  # of a controller
+# What functions are called with: NumPy's whole numbers, as Numba compiles a function once more for every literal.
+BEGIN_REQ, END_REQ, BEGIN_RESP, END_RESP = np.arange(4)  # messages between initiator, arbiter and controllers
+INITIATOR, ARBITER_PROCESS, FIRST_CONTROLLER = np.arange(3)  # processes; the first two: one event, of the same number
+EVENT_REQUEST, EVENT_RELEASE, EVENT_TIMER, EVENT_DATA = np.arange(4)  # events of a controller
+AT_ONCE, NEXT_CYCLE = np.arange(2)  # delays in cycles
+FIRST_REQUEST = np.int64(0)
+
 NOT_PENDING, ZERO_DELAY, TIMED = range(3)
-AT_ONCE, NEXT_CYCLE = np.arange(2)
-FIRST = np.int64(0)
 
 #: The event kernel's and the initiator's own scalars; a command, a heap entry; an event, the delta list and the run queue;
 #: a message; the queues of messages of a process; the queues of a channel (the last is the arbiter's, in channel 0).
@@ -214,7 +197,7 @@ def simulate(s):
                 controller_pass(s, process - FIRST_CONTROLLER)
             elif p.next == 0:
                 p.next = 1
-                send(s, ARBITER_PROCESS, BEGIN_REQ, FIRST, s.m.requests[0].arrival)
+                send(s, ARBITER_PROCESS, BEGIN_REQ, FIRST_REQUEST, s.m.requests[0].arrival)
             else:
                 deliver(s, process)
         if p.answered == n:
@@ -545,10 +528,7 @@ def issue(s, c, command, rank, bank, request):
     if s.commands[command].window:
         r.faw_ends[r.faw_count % 4] = now + s.commands[command].window - 1
         r.faw_count += 1
-    i = p.logged
-    s.log[i, LOG_TIME], s.log[i, LOG_COMMAND], s.log[i, LOG_CHANNEL] = now, command, c
-    s.log[i, LOG_RANK], s.log[i, LOG_BANK], s.log[i, LOG_REQUEST] = rank, bank, request
-    p.logged += 1
+    log_command(s, c, command, rank, bank, request)
 
 
 @njit(**_options)

@@ -18,28 +18,14 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from archgym.simulators.dram.commands import (
-    ACT,
-    LOG_BANK,
-    LOG_CHANNEL,
-    LOG_COMMAND,
-    LOG_RANK,
-    LOG_REQUEST,
-    LOG_TIME,
-    N_COMMANDS,
-    NONE,
-    PREAB,
-    PREPB,
-    RD,
-    REFPB,
-    WRA,
-)
+from archgym.simulators.dram.commands import ACT, N_COMMANDS, NONE, PREAB, PREPB, RD, REFPB, WRA
 from archgym.simulators.dram.kernels.fast import O_TOTAL, latency_statistics
 from archgym.simulators.dram.kernels.policy import (
     after_command,
     apply,
     enqueue,
     has_space,
+    log_command,
     pick,
     power_down_command,
     refresh_command,
@@ -200,13 +186,10 @@ def admit(s, c):
 @njit(**_options)
 def issue(s, c, command, rank, bank, request):
     """A command goes to the DRAM: log, buses, constraints, banks and managers."""
-    m, p, x = s.m, s.p[0], s.m.channels[c]
+    m, x = s.m, s.m.channels[c]
     k = m.k[0]
     now, first = k.now, rank * k.banks
-    i = p.logged
-    s.log[i, LOG_TIME], s.log[i, LOG_COMMAND], s.log[i, LOG_CHANNEL] = now, command, c
-    s.log[i, LOG_RANK], s.log[i, LOG_BANK], s.log[i, LOG_REQUEST] = rank, bank, request
-    p.logged += 1
+    log_command(s, c, command, rank, bank, request)
     if k.column_buses and RD <= command <= WRA:
         x.column_bus = now + m.length[command]
     else:

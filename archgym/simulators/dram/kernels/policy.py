@@ -14,6 +14,12 @@ from numba import njit
 
 from archgym.simulators.dram.commands import (
     ACT,
+    LOG_BANK,
+    LOG_CHANNEL,
+    LOG_COMMAND,
+    LOG_RANK,
+    LOG_REQUEST,
+    LOG_TIME,
     NONE,
     PDEA,
     PDEP,
@@ -322,6 +328,16 @@ def apply(m, c, command, rank, bank):
     if column:
         m.channels[c].next_strict += 1
     return round_ends
+
+
+@njit(**_options)
+def log_command(s, c, command, rank, bank, request):
+    """A row of the log of either controller, whose state ``s`` is: a command that is issued now."""
+    p = s.p[0]
+    i = p.logged
+    s.log[i, LOG_TIME], s.log[i, LOG_COMMAND], s.log[i, LOG_CHANNEL] = s.m.k[0].now, command, c
+    s.log[i, LOG_RANK], s.log[i, LOG_BANK], s.log[i, LOG_REQUEST] = rank, bank, request
+    p.logged += 1
 
 
 @njit(**_options)
