@@ -29,6 +29,8 @@ MACS = {
     "llama2_7b_prefill_s512": (7, 193, 3_384_565_301_248),
     "llama3_8b_decode_ctx2048": (7, 193, 8_041_529_344),
 }
+JOINED_LATER = {"mobilenet_v3_large"}
+"""Networks that the reference list does not have."""
 ARCHGYM_MACS = {
     "archgym_alexnet": 1_076_634_144,
     "archgym_resnet50": 4_089_184_256,
@@ -68,7 +70,7 @@ def test_archgym_totals(name):
 
 def test_shapes_equal_the_reference_list(ref):
     known = json.loads((ref / "accelerator" / "workloads.json").read_text())["workloads"]
-    assert set(known) <= set(MACS)
+    assert set(known) == set(MACS) - JOINED_LATER
     for name, table in known.items():
         theirs: Counter = Counter()
         for row in table["layers"]:

@@ -284,6 +284,7 @@ architecture:
         found = import_design(problem, path)
         d = found.design
         assert (d["num_pes"], d["mac_mesh_x"], d["shared_glb_depth"], d["shared_glb_block"]) == (168, 14, 16384, 4)
+        # 12 lies nearer to 16 than to 8 by ratio, 192 nearer to 256 than to 128.
         assert (d["ifmap_spad_depth"], d["weights_spad_depth"], d["psum_spad_depth"]) == (16, 256, 16)
         assert any("ifmap_spad_depth is 12" in sentence for sentence in found.rounded)
         designs.append({name: value for name, value in d.items() if "_bw" not in name})

@@ -222,6 +222,8 @@ def test_damaged_reference_data_get_one_sentence(tmp_path: Path, file: str, chan
     found = CliRunner().invoke(main, ["validate", "llm", "--ref", str(tmp_path)])
     assert found.exit_code == 2, found.output[-500:]
     assert found.exception is None or isinstance(found.exception, SystemExit)
+    (sentence,) = (line for line in found.stderr.splitlines() if not line.startswith("archgym: compiling"))
+    assert sentence.startswith("archgym: ") and len(sentence) <= 330
 
 
 @pytest.mark.skipif(not REF.is_dir(), reason="no reference data")

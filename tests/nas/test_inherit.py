@@ -144,10 +144,21 @@ def growing() -> Problem:
     return Problem(problem.name, Growing(), problem.workload, problem.objective)
 
 
-@pytest.mark.parametrize("name", ["re", "local", "sa", "ga", "random"])
+#: Agents whose children differ from their parents in one parameter; informed ones change the parent anew where the child is
+#: known, after eight tries by two parameters, which chains of `sa` reach, who stay where most of 24 neighbours are known.
+ONE_CHANGE = {
+    "re": ({"informed": False}, 1),
+    "sa": ({"informed": False}, 1),
+    "re, informed": ({}, 1),
+    "sa, informed": ({}, 2),
+}
+
+
+@pytest.mark.parametrize("name", [*ONE_CHANGE, "local", "ga", "random"])
 def test_agents_name_the_parents_of_what_they_ask(name: str) -> None:
     problem = growing()
-    agent = make_agent(name, problem, 0)
+    settings, most = ONE_CHANGE.get(name, ({}, None))
+    agent = make_agent(name.partition(",")[0], problem, 0, **settings)
     told: list[tuple[Designs, Designs | None]] = []
     evaluator = Evaluator(problem, budget=400)
     known: set[bytes] = set()
@@ -160,8 +171,7 @@ def test_agents_name_the_parents_of_what_they_ask(name: str) -> None:
             for child, parent in zip(asked, parents, strict=True):
                 if parent[0] >= 0:
                     assert parent.tobytes() in known
-                    if name in ("re", "sa"):  # a second move where the first led to what is known
-                        assert (child != parent).sum() <= 2
+                    assert most is None or 1 <= (child != parent).sum() <= most
         answer = evaluator.evaluate(asked, parents)
         known |= {row.tobytes() for row in answer[0]}
         agent.tell(*answer)

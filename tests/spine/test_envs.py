@@ -33,16 +33,10 @@ def test_sb3_check_env_passes(bowl, mode):
         checker.check_env(DesignEnv(problem=bowl, action_mode=mode, workload_features=True), warn=True)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
-    n = 5
-    vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3, autoreset_mode="SameStep")
-    singles = [DesignEnv(problem=bowl, action_mode=mode, episode_length=3) for _ in range(n)]
-    observations, infos = vector.reset(seed=10)
-    firsts = [env.reset(seed=10 + i) for i, env in enumerate(singles)]
-    assert np.array_equal(observations, [obs for obs, _ in firsts])
-    for _ in range(9):
-        actions = np.array([vector.single_action_space.sample() for _ in range(n)])
+def same_steps(vector, singles, steps=9):
+    """Step a vector environment and single ones by the same random actions, and find no difference."""
+    for _ in range(steps):
+        actions = np.array([vector.single_action_space.sample() for _ in singles])
         observations, rewards, terminated, truncated, infos = vector.step(actions)
         for i, env in enumerate(singles):
             obs, reward, term, trunc, info = env.step(actions[i])
@@ -53,6 +47,17 @@ def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
             assert np.array_equal(observations[i], obs)
             assert np.array_equal(infos["indices"][i], info["indices"])
             assert vector.observation_space.contains(observations)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_vector_environment_goes_the_same_way_as_single_ones(bowl, mode):
+    n = 5
+    vector = DesignVectorEnv(problem=bowl, num_envs=n, action_mode=mode, episode_length=3, autoreset_mode="SameStep")
+    singles = [DesignEnv(problem=bowl, action_mode=mode, episode_length=3) for _ in range(n)]
+    observations, infos = vector.reset(seed=10)
+    firsts = [env.reset(seed=10 + i) for i, env in enumerate(singles)]
+    assert np.array_equal(observations, [obs for obs, _ in firsts])
+    same_steps(vector, singles)
 
 
 def test_construct_gives_its_reward_at_the_end_and_masks_what_does_not_exist(bowl):
@@ -265,16 +270,7 @@ def test_several_workloads_go_the_ways_of_environments_of_their_own(bowl, mode, 
     observations, infos = several.reset(seed=10)
     assert infos["workload"].tolist() == [0, 1, 0, 1, 0]
     assert np.array_equal(observations, [env.reset(seed=10 + i)[0] for i, env in enumerate(singles)])
-    for _ in range(9):
-        actions = np.array([several.single_action_space.sample() for _ in singles])
-        observations, rewards, terminated, truncated, infos = several.step(actions)
-        for i, env in enumerate(singles):
-            obs, reward, term, trunc, _ = env.step(actions[i])
-            assert (reward, term, trunc) == (rewards[i], terminated[i], truncated[i])
-            if term or trunc:
-                assert np.array_equal(infos["final_obs"][i], obs)
-                obs, _ = env.reset()
-            assert np.array_equal(observations[i], obs)
+    same_steps(several, singles)
     several.close()
     trials = read_trials(tmp_path)
     assert set(trials.column("workload").to_pylist()) == {"deep", "flat"}

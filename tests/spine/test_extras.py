@@ -39,10 +39,10 @@ def test_packages_are_those_of_setup_cfg(installed):
 @pytest.mark.parametrize(
     ("module", "extra"),
     [("torch", "rl"), ("stable_baselines3", "rl"), ("cmaes", "optuna"), ("botorch", "botorch"), ("gpytorch", "botorch"),
-     ("sklearn", "proxy"), ("numpy", None), ("nothing", None)],
+     ("sklearn", "proxy"), ("numpy", "scalesim"), ("nothing", None)],
 )  # fmt: skip
 def test_a_module_leads_to_the_extra_that_brings_it(installed, module, extra):
-    assert extras.extra_with(module) in ({extra, "scalesim"} if module == "numpy" else {extra})
+    assert extras.extra_with(module) == extra
 
 
 def test_an_agent_whose_library_is_missing_names_the_extra(installed, monkeypatch):

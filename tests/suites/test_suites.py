@@ -566,10 +566,11 @@ def test_a_suite_may_name_what_to_learn_from(tmp_path: Path) -> None:
 # --- what ships ------------------------------------------------------------------------------------------------------
 
 SHIPPED = sorted((Path(__file__).parents[2] / "data" / "suites").glob("*/*/entry.json"))
+WITHOUT_ENTRIES = {"archgym-24"}
 
 
 def test_shipped_entries_belong_to_their_suites_and_are_whole() -> None:
-    assert {path.parents[1].name for path in SHIPPED} <= set(ready_suites())
+    assert {path.parents[1].name for path in SHIPPED} == set(ready_suites()) - WITHOUT_ENTRIES
     for path in SHIPPED:
         loaded, entry = load_suite(path.parents[1].name), Entry.read(path.parent)
         belongs(entry, loaded, path.parent)
@@ -578,12 +579,9 @@ def test_shipped_entries_belong_to_their_suites_and_are_whole() -> None:
     assert sum(path.stat().st_size for path in SHIPPED[0].parents[2].rglob("*")) < 20_000_000
 
 
-@pytest.mark.parametrize("name", ready_suites())
+@pytest.mark.parametrize("name", sorted(set(ready_suites()) - WITHOUT_ENTRIES))
 def test_a_shipped_entry_holds_here(name: str) -> None:
-    folder = SHIPPED[0].parents[2] / name / "random"
-    if not folder.is_dir():
-        pytest.skip(f"no entry of {name} ships")
-    verified = verify(load_suite(name), folder)
+    verified = verify(load_suite(name), SHIPPED[0].parents[2] / name / "random")
     assert verified.holds and verified.repeated == 1, verified.findings
 
 
