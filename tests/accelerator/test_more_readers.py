@@ -82,7 +82,7 @@ def test_an_operator_of_another_name_is_read_by_its_equation(tmp_path) -> None:
         ("[2, 64, 3, 112, 56, 7, 5]", "[2, 64, 3, 112, 56, 7]", "one length"),
         ("ix=2*ox+1*fx", "ix=2*ox+1*k", "no product"),
         ("ix=2*ox+1*fx", "ix=ox", "no sum"),
-        ("*I[b][c][iy][ix]", "*I[b][c][iy]", "one tensor alone"),
+        ("*I[b][c][iy][ix]", "*I[b][c][iy]", "used by no index of the input"),
         ("loop_dims: [B, K, C, OY, OX, FY, FX]", "loop_dims: [B, K, C, OY, OX, FY, FZ]", "has no loop"),
         ("loop_dims: [B, K, C, OY, OX, FY, FX]", "loop_dims: [B, K, C, OY, OX, FY, fy]", "'fy' twice"),
         ("ix=2*ox+1*fx, iy", "ix=2*ox+1*fx, ix=1*ox+1*fx, iy", "'ix' has a second relation"),
