@@ -175,6 +175,15 @@ class Combined(Wrapped):
             return None
         return Live(sum(one.seconds for one in each), each[0].what, min(one.piece for one in each))
 
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """The mean of the parts'."""
+        return float(np.mean([self.whole.relative_cost(part, fidelity) for part in self._parts(workload).parts]))
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        """Those that all parts have."""
+        first, *others = (self.whole.cheaper_fidelities(part, fidelity) for part in self._parts(workload).parts)
+        return tuple(name for name in first if all(name in other for other in others))
+
     def inherits(self, fidelity: str | None) -> bool:
         return False
 

@@ -1,6 +1,7 @@
 """The single door to a simulator: counts the budget, caches, logs. Every trial passes here.
 
-The budget counts *simulator evaluations*, or the simulator's virtual seconds. A design whose canonical form was
+The budget counts *simulator evaluations*, or the simulator's virtual seconds; an evaluation at a cheaper fidelity counts
+its cost (:attr:`archgym.problem.Problem.cheaper`), and only those at the problem's own can be the best. A design whose canonical form was
 evaluated before in the same run is answered from the cache: it is a trial, but costs nothing, and is counted, not logged
 (``log_repeats`` logs it with ``cached=True``). So that an agent which only repeats itself still ends, a run also stops
 after ``stall_limit`` trials in a row without a new evaluation.
@@ -8,8 +9,9 @@ after ``stall_limit`` trials in a row without a new evaluation.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,16 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.announcing import announce
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
-from archgym.errors import ArchGymError, quote, whole_number
+from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
 from archgym.files import keep_files
 from archgym.objective import Rewards
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs
 from archgym.store import tally
+
+TINY = 1e-9
+"""Evaluations by which a sum of costs may miss a budget: rounding."""
 
 
 class BudgetExhausted(Exception):
@@ -70,14 +75,18 @@ class Evaluator:
         log_repeats: log repeated designs too; otherwise a gap in the trials' ``index`` says how many there were.
         read_only: the shard at ``log`` is replayed (``resume``), and never written: what it does not hold cannot be
             evaluated.
+        several_fidelities: designs may be evaluated at the problem's cheaper fidelities, too, where it has any; every trial
+            then says at which. The run ends with the first design that the budget cannot pay.
 
     Attributes:
-        used: simulator evaluations so far.
+        used: what is used of the budget: simulator evaluations so far, at several fidelities their cost, rounded up.
+        cost: the same, not rounded.
+        evaluations: simulator evaluations so far, of whatever fidelity.
         from_store: how many of them a store answered.
         seconds: virtual seconds so far; 0 where the simulator has no clock.
         trials: trials so far (evaluations and repeats).
         best: the best trial so far, or None.
-        improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
+        improvements: the anytime curve: (``used``, best reward from there on), one pair a new best.
     """
 
     def __init__(
@@ -95,6 +104,7 @@ class Evaluator:
         log_repeats: bool = False,
         read_only: bool = False,
         earlier: Path | None = None,
+        several_fidelities: bool = False,
     ) -> None:
         if budget is not None:
             budget = whole_number("the budget", budget, "simulator evaluations")
@@ -106,7 +116,14 @@ class Evaluator:
         # Designs at a time: trained ones are logged, and shown, as they come.
         self._piece = None if live is None else live.piece
         self._ready: set[bytes] = set()  # parents that are paid for
-        self.used = self.trials = self.replayed = self.from_store = 0
+        self.used = self.evaluations = self.trials = self.replayed = self.from_store = 0
+        # Of the fidelities: cost and evaluations. Counts, so that a sum of costs does not depend on how it was made.
+        cheaper = dict(problem.cheaper) if several_fidelities else {}
+        self._costs: dict[str | None, float] = {None: 1.0}
+        self._costs.update(cheaper)
+        self._counts = dict.fromkeys(self._costs, 0)
+        self._unpaid = False  # a design was asked for that the budget could not pay
+        run = {**(run or {}), "seed": seed, **({"fidelities": cheaper} if cheaper else {})}
         self.best: Best | None = None
         self.improvements: list[tuple[int, float]] = []
         self.simulation_s = 0.0
@@ -123,9 +140,9 @@ class Evaluator:
         self._make_writer: Callable[[pa.Schema], ShardWriter] | None = None
         self._fresh_file: Path | None = None  # a file of this evaluator's own that may turn out to hold nothing
         if callable(log):
-            self._schema, self._make_writer = TrialSchema(problem, {**(run or {}), "seed": seed}), log
+            self._schema, self._make_writer = TrialSchema(problem, run), log
         elif log is not None:
-            self._open(Path(log), {**(run or {}), "seed": seed}, resume, read_only, earlier)
+            self._open(Path(log), run, resume, read_only, earlier)
 
     # --- the log -----------------------------------------------------------------------------------------------
 
@@ -162,9 +179,10 @@ class Evaluator:
         self._replay = _Replay.of(self._schema, batches)
         if self._replay is not None:
             self._logged = self._replay.logged
-            if len(self._replay) > self.remaining:
+            cost = self._replay.cost(self._costs)
+            if cost > self.remaining:
                 raise ArchGymError(
-                    f"{path} holds {len(self._replay):,} evaluations, more than the budget of {self.budget:,}; "
+                    f"{path} holds {cost:,} evaluations, more than the budget of {self.budget:,}; "
                     "resume it with the same budget or a larger one"
                 )
         return batches
@@ -193,15 +211,45 @@ class Evaluator:
 
     @property
     def evaluated(self) -> tuple[Evaluation, Rewards]:
-        """Everything that was simulated so far, in order; empty without a cache."""
-        return self._rows.take(np.arange(self._rows.count), self._names)
+        """Everything that was simulated so far at the problem's own fidelity, in order; empty without a cache."""
+        return self._rows.take(np.flatnonzero(self._rows.full), self._names)
 
     # --- evaluating --------------------------------------------------------------------------------------------
 
     @property
     def remaining(self) -> float:
         """Simulator evaluations left; infinite without a budget."""
-        return float("inf") if self.budget is None else self.budget - self.used
+        return float("inf") if self.budget is None else self.budget - self.cost
+
+    @property
+    def cost(self) -> float:
+        """See the class."""
+        if len(self._costs) == 1:
+            return self.used
+        return sum(self._counts[name] * cost for name, cost in self._costs.items())
+
+    def _payable(self, fidelity: str | None) -> float:
+        """Evaluations at a fidelity that the budget can pay."""
+        remaining, cost = self.remaining, self._costs[fidelity]
+        return (
+            remaining if (cost == 1.0 and len(self._costs) == 1) or remaining == np.inf else (remaining + TINY) // cost
+        )
+
+    def _pay(self, allowed: int, asked: int) -> None:
+        """Note where the budget cut an ask short. At one fidelity the budget is used up then; at several something may be
+        left over, and the run ends all the same."""
+        if allowed < asked and len(self._costs) > 1:
+            self._unpaid = True
+            if not allowed:
+                raise BudgetExhausted
+
+    def _count(self, trials: int, new: int, fidelity: str | None) -> None:
+        """Count trials, ``new`` of which were simulated."""
+        self.trials += trials
+        self.evaluations += new
+        self._counts[fidelity] += new
+        self.used = self.evaluations if len(self._costs) == 1 else math.ceil(self.cost - TINY)
+        self._stall = 0 if new else self._stall + trials
 
     @property
     def stored(self) -> int:
@@ -212,18 +260,25 @@ class Evaluator:
     def exhausted(self) -> bool:
         """True where the run is over: budget used up, or only repeats for ``stall_limit`` trials."""
         spent = self.budget_seconds is not None and self.seconds >= self.budget_seconds
-        return spent or self.remaining <= 0 or self._stall >= self.stall_limit
+        over = self._unpaid or self.remaining <= (0 if len(self._costs) == 1 else TINY)
+        return spent or over or self._stall >= self.stall_limit
 
-    def evaluate(self, designs: ArrayLike, parents: Designs | None = None) -> tuple[Designs, Evaluation, Rewards]:
+    def evaluate(
+        self, designs: ArrayLike, parents: Designs | None = None, *, fidelity: str | None = None
+    ) -> tuple[Designs, Evaluation, Rewards]:
         """Evaluate designs ``(n, d)``; returns the designs that the budget allowed (a prefix), their evaluation and
         rewards. They are on disk before this returns. ``parents`` ``(n, d)``, rows of -1 where there is none, matter
-        only to simulators whose designs inherit.
+        only to simulators whose designs inherit. ``fidelity``: one of the problem's cheaper ones, where the evaluator takes
+        several; the problem's own where None.
 
         Raises:
             BudgetExhausted: where the run is over.
         """
         if self.exhausted:
             raise BudgetExhausted
+        if fidelity not in self._costs:
+            known = [name for name in self._costs if name is not None]
+            raise UnknownNameError(f"cheaper fidelity of {self.problem.name} in this run", str(fidelity), known)
         designs = self.problem.space.check(designs)
         if not self._inherits:
             parents = None
@@ -232,49 +287,56 @@ class Evaluator:
         # What a design costs is known only when it is evaluated: one by one, so that the budget ends at a design.
         piece = self._piece if self.budget_seconds is None else 1
         if piece is None or len(designs) <= piece:
-            return self._evaluate(designs, parents)
+            return self._evaluate(designs, parents, fidelity)
         parts = []
         for row in range(0, len(designs), piece):
             if self.exhausted:
                 break
             one = slice(row, row + piece)
-            parts.append(self._evaluate(designs[one], None if parents is None else parents[one]))
+            parts.append(self._evaluate(designs[one], None if parents is None else parents[one], fidelity))
         rewards = np.concatenate([part[2] for part in parts])
         return designs[: len(rewards)], Evaluation.concatenate([part[1] for part in parts]), rewards
 
-    def _evaluate(self, designs: Designs, parents: Designs | None) -> tuple[Designs, Evaluation, Rewards]:
+    def _evaluate(
+        self, designs: Designs, parents: Designs | None, fidelity: str | None
+    ) -> tuple[Designs, Evaluation, Rewards]:
         if self._cache is None and self._replay is None:
-            return self._evaluate_all(designs, parents)
-        new, source, keys = self._plan(designs, parents)
+            return self._evaluate_all(designs, parents, fidelity)
+        new, source, keys = self._plan(designs, parents, fidelity)
+        self._pay(len(source), len(designs))
         designs = designs[: len(source)]
         cached = np.ones(len(designs), dtype=bool)
         cached[new] = False
-        evaluation, rewards, simulated, seconds = self._answer(designs, new, source, parents)
+        evaluation, rewards, simulated, seconds = self._answer(designs, new, source, parents, fidelity)
         self._spend(designs, evaluation, new, parents)
         if keys is not None:
             assert self._cache is not None
             self._cache.update(keys)
-        start_index, before = self.trials, self.used
-        self.trials += len(designs)
-        self.used += len(new)
-        self._stall = 0 if len(new) else self._stall + len(designs)
+        start_index, before = self.trials, self.cost
+        self._count(len(designs), len(new), fidelity)
         if self._schema is not None:
             each = seconds / max(len(simulated), 1)
             rows = np.arange(max(self._logged - start_index, 0), len(designs)) if self._log_repeats else simulated
-            self._write(rows, start_index, designs, evaluation, rewards, cached, each, parents)
-        self._note_best(start_index, before, cached, designs, evaluation, rewards)
+            self._write(rows, start_index, designs, evaluation, rewards, cached, each, parents, fidelity)
+        if fidelity is None:
+            self._note_best(start_index, before, cached, designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
 
     def _answer(
-        self, designs: Designs, new: NDArray[np.int64], source: NDArray[np.int64], parents: Designs | None
+        self,
+        designs: Designs,
+        new: NDArray[np.int64],
+        source: NDArray[np.int64],
+        parents: Designs | None,
+        fidelity: str | None,
     ) -> tuple[Evaluation, Rewards, NDArray[np.int64], float]:
         """Evaluation and rewards of designs, the rows that were simulated for it and how long that took: new designs
         are answered by the stored run as far as it goes."""
         if self._replay is not None and len(new):
-            stored, stored_rewards = self._replay.take(designs[new], self.trials + new)
-            self._rows.extend(stored, stored_rewards, self._names)
+            stored, stored_rewards = self._replay.take(designs[new], self.trials + new, fidelity)
+            self._rows.extend(stored, stored_rewards, self._names, fidelity is None)
             self.replayed += len(stored_rewards)
             new = new[len(stored_rewards) :]
             if not len(self._replay):
@@ -282,11 +344,11 @@ class Evaluator:
         if not len(new):
             return *self._rows.take(source, self._names), new, 0.0
         start = time.perf_counter()
-        made = self._simulate(designs[new], None if parents is None else parents[new])
+        made = self._simulate(designs[new], None if parents is None else parents[new], fidelity)
         made_rewards = self.problem.objective(made)
         seconds = time.perf_counter() - start
         self.simulation_s += seconds
-        self._rows.extend(made, made_rewards, self._names)
+        self._rows.extend(made, made_rewards, self._names, fidelity is None)
         if len(new) == len(designs):
             return made, made_rewards, new, seconds
         return *self._rows.take(source, self._names), new, seconds
@@ -301,6 +363,7 @@ class Evaluator:
         cached: NDArray[np.bool_],
         evaluation_s: float,
         parents: Designs | None,
+        fidelity: str | None,
     ) -> None:
         """Log the given rows of a batch whose first has the index ``start``."""
         assert self._schema is not None
@@ -314,20 +377,23 @@ class Evaluator:
             designs, evaluation, rewards, cached = designs[rows], evaluation.take(rows), rewards[rows], cached[rows]
             parents = None if parents is None else parents[rows]
         self._writer.append(
-            self._schema.batch(start + rows, designs, evaluation, rewards, cached, evaluation_s, time.time(), parents)
+            self._schema.batch(
+                start + rows, designs, evaluation, rewards, cached, evaluation_s, time.time(), parents, fidelity
+            )
         )
 
-    def _simulate(self, designs: Designs, parents: Designs | None) -> Evaluation:
+    def _simulate(self, designs: Designs, parents: Designs | None, fidelity: str | None) -> Evaluation:
         problem = self.problem
+        fidelity = fidelity or problem.fidelity
         if self._piece is not None:
             announce(problem)
         if parents is None:
             with tally() as found:
-                made = problem.simulator.evaluate(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed)
+                made = problem.simulator.evaluate(designs, problem.workload, fidelity=fidelity, seed=self.seed)
             self.from_store += found.answered
             return made
         inherit: Callable[..., Evaluation] = problem.simulator.evaluate  # as Simulator.inherits promised
-        return inherit(designs, problem.workload, fidelity=problem.fidelity, seed=self.seed, parents=parents)
+        return inherit(designs, problem.workload, fidelity=fidelity, seed=self.seed, parents=parents)
 
     def _spend(self, designs: Designs, evaluation: Evaluation, new: NDArray[np.int64], parents: Designs | None) -> None:
         """Add the virtual seconds of the new rows, and of parents that this run has not paid for yet."""
@@ -353,36 +419,37 @@ class Evaluator:
             self.seconds += float(np.sum(costs))
             self._ready.update(unpaid)
 
-    def _evaluate_all(self, designs: Designs, parents: Designs | None = None) -> tuple[Designs, Evaluation, Rewards]:
+    def _evaluate_all(
+        self, designs: Designs, parents: Designs | None, fidelity: str | None
+    ) -> tuple[Designs, Evaluation, Rewards]:
         """Without a cache every design is simulated: the short way, for environments."""
-        if len(designs) > self.remaining:
-            designs = designs[: int(self.remaining)]
-        n = len(designs)
+        n = int(min(len(designs), self._payable(fidelity)))
+        self._pay(n, len(designs))
+        designs = designs[:n]
         start = time.perf_counter()
-        evaluation = self._simulate(designs, None if parents is None else parents[:n])
+        evaluation = self._simulate(designs, None if parents is None else parents[:n], fidelity)
         rewards = self.problem.objective(evaluation)
         seconds = time.perf_counter() - start
         self.simulation_s += seconds
-        first, before = self.trials, self.used
-        self.trials += n
-        self.used += n
+        first, before = self.trials, self.cost
+        self._count(n, n, fidelity)
         self._spend(designs, evaluation, np.arange(n), None if parents is None else parents[:n])
         if self._schema is not None:
             never = np.zeros(n, dtype=bool)
             born = None if parents is None else parents[:n]
-            self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1), born)
-        if n and (self.best is None or rewards[rewards.argmax()] > self.best.reward):
+            self._write(np.arange(n), first, designs, evaluation, rewards, never, seconds / max(n, 1), born, fidelity)
+        if n and fidelity is None and (self.best is None or rewards[rewards.argmax()] > self.best.reward):
             self._note_best(first, before, np.zeros(n, dtype=bool), designs, evaluation, rewards)
         if self.on_trials is not None:
             self.on_trials(self)
         return designs, evaluation, rewards
 
     def _plan(
-        self, designs: Designs, parents: Designs | None
+        self, designs: Designs, parents: Designs | None, fidelity: str | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], dict[bytes, int] | None]:
         """Rows to simulate, the stored row that answers each design (a prefix as long as the budget allows), and the
         cache keys of the new rows."""
-        limit = self.remaining
+        limit = self._payable(fidelity)
         if self._cache is None:
             # A resumed log without a cache: everything is new, and nothing has to be kept.
             self._rows.clear()
@@ -395,6 +462,9 @@ class Evaluator:
             known_parents = self.problem.space.canonical(np.maximum(parents, 0)) * with_parent
             canonical = np.ascontiguousarray(np.concatenate([canonical, known_parents, with_parent], axis=1))
         keys: list[Any] = canonical.view(np.dtype((np.void, canonical.shape[1] * 8))).ravel().tolist()
+        if fidelity is not None:
+            name = fidelity.encode()
+            keys = [name + key for key in keys]
         known, base = self._cache, self._rows.count
         fresh: dict[bytes, int] = {}
         new: list[int] = []
@@ -415,7 +485,7 @@ class Evaluator:
     def _note_best(
         self,
         start: int,
-        before: int,
+        before: float,
         cached: NDArray[np.bool_],
         designs: Designs,
         evaluation: Evaluation,
@@ -427,12 +497,12 @@ class Evaluator:
         if self.best is None or rewards[i] > self.best.reward:
             highest = np.maximum.accumulate(rewards[: i + 1])
             steps = np.flatnonzero(highest > np.concatenate([[-np.inf], highest[:-1]]))
-            done = before + np.cumsum(~cached[: i + 1])
+            # Whole where there is one fidelity; a cost of 12.3 is a budget of 13.
+            done = np.ceil(before + np.cumsum(~cached[: i + 1]) - TINY).astype(np.int64)
             least = -np.inf if self.best is None else self.best.reward
             self.improvements += [(int(done[k]), float(highest[k])) for k in steps if highest[k] > least]
             metrics = {name: float(column[i]) for name, column in evaluation.metrics.items()}
-            evaluations = before + int((~cached[: i + 1]).sum())
-            self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, evaluations)
+            self.best = Best(float(rewards[i]), designs[i].copy(), metrics, start + i, int(done[-1]))
 
 
 def check_seconds(budget: float, problem: Problem) -> float:
@@ -455,18 +525,24 @@ class _Rows:
         self._rewards = np.empty(64)
         self._feasible = np.empty(64, dtype=bool)
         self._violation = np.empty(64, dtype=object)
+        self._full = np.empty(64, dtype=bool)
+
+    @property
+    def full(self) -> NDArray[np.bool_]:
+        """Which rows are of the problem's own fidelity."""
+        return self._full[: self.count]
 
     def clear(self) -> None:
         self.count = 0
 
-    def extend(self, evaluation: Evaluation, rewards: Rewards, names: list[str]) -> None:
+    def extend(self, evaluation: Evaluation, rewards: Rewards, names: list[str], full: bool) -> None:
         end = self.count + len(rewards)
         if end > len(self._rewards):
             size = max(end, 2 * len(self._rewards))
             self._metrics = np.concatenate(
                 [self._metrics, np.empty((len(self._metrics), size - self._metrics.shape[1]))], axis=1
             )
-            for name in ("_rewards", "_feasible", "_violation"):
+            for name in ("_rewards", "_feasible", "_violation", "_full"):
                 old = getattr(self, name)
                 grown = np.empty(size, dtype=old.dtype)
                 grown[: len(old)] = old
@@ -475,7 +551,7 @@ class _Rows:
         for j, name in enumerate(names):
             self._metrics[j, rows] = evaluation.metrics[name]
         self._rewards[rows], self._feasible[rows] = rewards, evaluation.feasible
-        self._violation[rows] = evaluation.violation
+        self._violation[rows], self._full[rows] = evaluation.violation, full
         self.count = end
 
     def take(self, rows: NDArray[np.int64], names: list[str]) -> tuple[Evaluation, Rewards]:
@@ -498,6 +574,8 @@ class _Replay:
         self._evaluation = schema.evaluation(table)
         self._index = table.column("index").to_numpy()
         self._rewards = table.column("reward").to_numpy()
+        several = "fidelity" in table.schema.names
+        self._fidelity = np.array(table.column("fidelity").to_pylist() if several else [""] * len(table), dtype=object)
         self._next = 0
 
     @classmethod
@@ -508,12 +586,18 @@ class _Replay:
     def __len__(self) -> int:
         return len(self._designs) - self._next
 
-    def take(self, designs: Designs, index: NDArray[np.int64]) -> tuple[Evaluation, Rewards]:
+    def cost(self, costs: Mapping[str | None, float]) -> int:
+        """What all of them cost, in evaluations, rounded up."""
+        names = [name or None for name in self._fidelity]
+        return math.ceil(sum(names.count(name) * cost for name, cost in costs.items()) - TINY)
+
+    def take(self, designs: Designs, index: NDArray[np.int64], fidelity: str | None) -> tuple[Evaluation, Rewards]:
         """The stored answers to ``designs``, which are the trials ``index`` of the run: a prefix, as far as they go."""
         rows = slice(self._next, self._next + len(designs))
         stored = self._designs[rows]
         n = len(stored)
         same = (stored == designs[:n]).all(axis=1) & (self._index[rows] == index[:n])
+        same &= self._fidelity[rows] == (fidelity or "")
         if not same.all():
             raise ArchGymError(
                 f"the stored run leaves the agent's path at trial {self._index[rows][np.argmin(same)]}; it was made by "

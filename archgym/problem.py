@@ -124,21 +124,33 @@ class Problem:
     def __repr__(self) -> str:
         return f"Problem({self.name!r}, objective={self.objective.name!r}, space={self.simulator.space_name!r})"
 
-    def evaluate(self, designs: ArrayLike, seed: int | None = None) -> tuple[Evaluation, Rewards]:
+    def evaluate(
+        self, designs: ArrayLike, seed: int | None = None, *, fidelity: str | None = None
+    ) -> tuple[Evaluation, Rewards]:
         """Evaluate a batch directly, past any budget, cache or log; agents go through an Evaluator instead. Where designs
-        are trained live that is said on standard error, and a batch goes piece by piece."""
-        live = announce(self)
+        are trained live that is said on standard error, and a batch goes piece by piece. ``fidelity``: one of
+        :attr:`cheaper`; the problem's own where None."""
+        live, fidelity = announce(self), fidelity or self.fidelity
         if live is None:
-            evaluation = self.simulator.evaluate(designs, self.workload, fidelity=self.fidelity, seed=seed)
+            evaluation = self.simulator.evaluate(designs, self.workload, fidelity=fidelity, seed=seed)
         else:
             array = self.space.check(designs)
             follow, parts = Follow(self, len(array)), []
             for start in range(0, max(len(array), 1), live.piece):
                 part = array[start : start + live.piece]
-                parts.append(self.simulator.evaluate(part, self.workload, fidelity=self.fidelity, seed=seed))
+                parts.append(self.simulator.evaluate(part, self.workload, fidelity=fidelity, seed=seed))
                 follow(start + len(part))
             evaluation = Evaluation.concatenate(parts)
         return evaluation, self.objective(evaluation)
+
+    @cached_property
+    def cheaper(self) -> Mapping[str, float]:
+        """The cheaper fidelities that stand in for the problem's own, cheapest first: name -> the cost of an evaluation, in
+        evaluations of the problem's own fidelity, below 1. Rewards of different fidelities need not be comparable."""
+        whole = self.simulator.relative_cost(self.workload, self.fidelity)
+        names = self.simulator.cheaper_fidelities(self.workload, self.fidelity)
+        costs = {name: self.simulator.relative_cost(self.workload, name) / whole for name in names}
+        return dict(sorted(((name, cost) for name, cost in costs.items() if 0 < cost < 1), key=lambda item: item[1]))
 
     @cached_property
     def references(self) -> Mapping[str, float]:

@@ -104,6 +104,8 @@ AGENTS = Registry(
         "diffusion": "archgym.agents.diffusion:Diffusion",
         "bo": "archgym.agents.bayesian:BayesianOptimization",
         "portfolio": "archgym.agents.portfolio:Portfolio",
+        "hyperband": "archgym.agents.hyperband:Hyperband",
+        "bohb": "archgym.agents.bohb:BOHB",
         "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "tpe": "archgym.agents.optuna_agents:TPE",

@@ -419,6 +419,16 @@ class Simulator(ABC):
                 f"the fidelity {name!r} of {self.name} takes no argument; write it without {fidelity[len(name) :][:80]!r}"
             )
 
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """What an evaluation of a design at ``fidelity`` costs, in evaluations at the default one; positive. 1 (the
+        default) also stands for a fidelity of which no cost is stated."""
+        return 1.0
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        """The fidelities that stand in for ``fidelity`` where an agent first looks cheaply: each approximates the same
+        metrics for less, see :meth:`relative_cost`; cheapest first. None (the default) where there is one fidelity."""
+        return ()
+
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         """What evaluating takes where designs on ``workload`` are trained live; None (the default) where they are looked up
         or computed. Cheap to ask, and no error for a fidelity that the workload does not have."""

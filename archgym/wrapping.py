@@ -107,6 +107,12 @@ class Wrapped(Simulator):
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         self.whole.check_fidelity(workload, fidelity)
 
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        return self.whole.relative_cost(workload, fidelity)
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        return self.whole.cheaper_fidelities(workload, fidelity)
+
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         return self.whole.live(workload, fidelity)
 

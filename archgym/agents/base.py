@@ -87,6 +87,8 @@ class Searcher(ABC, Generic[H]):
     name: ClassVar[str]
     hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     anytime: ClassVar[bool] = True
+    several_fidelities: ClassVar[bool] = False
+    """Whether it asks for designs at the problem's cheaper fidelities, too (:attr:`archgym.problem.Problem.cheaper`)."""
     exact: ClassVar[bool] = True
     """Whether a seed gives the same designs on any machine; False where the agent learns by large sums of floats."""
 
@@ -124,9 +126,12 @@ class Agent(Searcher[H]):
     Attributes:
         parents: rows ``(m, d)`` beside those of the last ask: the design that each was changed from, -1 in a row that was
             made from none; None (the default) where none was. Simulators whose designs inherit take it.
+        fidelity: at which the designs of the last ask are to be evaluated, one of the problem's cheaper ones; None (the
+            default) for the problem's own. Only agents with ``several_fidelities`` set it.
     """
 
     parents: Designs | None = None
+    fidelity: str | None = None
 
     @abstractmethod
     def ask(self, n: int) -> Designs:
@@ -145,14 +150,14 @@ class Agent(Searcher[H]):
         """Ask, evaluate, tell, until the run is over. An ask is never cut to what is left of the budget (the evaluator
         does that), so that an agent goes the same way under every budget. One that has converged is told to start
         anew."""
-        trials, used = evaluator.trials, evaluator.used
+        trials, simulated = evaluator.trials, evaluator.evaluations
         while not evaluator.exhausted:
             asked = self.ask(batch)
-            self.tell(*evaluator.evaluate(asked, self.parents))
+            self.tell(*evaluator.evaluate(asked, self.parents, fidelity=self.fidelity))
             if evaluator.trials - trials >= STALE:
-                if evaluator.used - used < FRESH:
+                if evaluator.evaluations - simulated < FRESH:
                     self.restart()
-                trials, used = evaluator.trials, evaluator.used
+                trials, simulated = evaluator.trials, evaluator.evaluations
 
 
 class GenerationalAgent(Agent[H]):

@@ -26,7 +26,7 @@ class RunResult:
     Attributes:
         problem, agent, seed: what ran.
         best: the best trial, None where nothing was evaluated.
-        evaluations: simulator evaluations used.
+        evaluations: simulator evaluations used; of a run at several fidelities their cost, rounded up.
         trials: evaluations and cached repeats.
         simulation_s, agent_s: seconds in the simulator and in everything else.
         regret: see :meth:`~archgym.problem.Optimum.regret_of`; None where no optimum is known.
@@ -34,6 +34,8 @@ class RunResult:
         improvements: the anytime curve: (simulator evaluations, best reward from there on), one pair a new best.
         front: the Pareto front of what was evaluated, ``problem.losses`` rows; empty with fewer than two Pareto
             metrics.
+        cost: the same, not rounded.
+        simulated: simulator evaluations, of whatever fidelity.
         virtual_s: virtual seconds used; 0 where the simulator has no clock.
         from_store: evaluations that a store answered.
     """
@@ -51,6 +53,8 @@ class RunResult:
     front: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
     virtual_s: float = 0.0
     from_store: int = 0
+    cost: float = 0.0
+    simulated: int = 0
 
     @property
     def regret(self) -> float | None:
@@ -115,6 +119,7 @@ def search(
         resume=resume,
         log_repeats=log_repeats,
         earlier=earlier if agent.anytime else None,
+        several_fidelities=agent.several_fidelities,
     ) as evaluator:
         evaluator.on_trials = on_trials
         if scalars is not None:
@@ -132,6 +137,7 @@ def search(
         problem, agent, seed, evaluator.best, evaluator.used, evaluator.trials, evaluator.simulation_s,
         seconds - evaluator.simulation_s, Path(log) if log is not None else None,
         tuple(evaluator.improvements), _front(problem, evaluator), evaluator.seconds, evaluator.from_store,
+        evaluator.cost, evaluator.evaluations,
     )  # fmt: skip
 
 

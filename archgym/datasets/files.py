@@ -7,8 +7,8 @@ foreign or of another version is refused (or, for a torn shard, read up to its l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, first_line, options_of, unusable
-from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS
+from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, words_and_positions
 from archgym.datasets.shards import check_batch, shard_info
 from archgym.errors import ArchGymError
+from archgym.reading import checked, quote_path
 
 BATCH = 65536
 _LIMIT_ROW_GROUP = 1 << 31
@@ -82,12 +83,22 @@ class TrialFile:
         names = [name for name in (columns or self.schema.names) if name in self.schema.names]
         schema = pa.schema([self.schema.field(name) for name in names])
         words = {name: pa.array([_text(self.run.get(name, ""))]) for name in names if name in RUN_COLUMNS}
+        several = "fidelities" in self.run
+        if several:  # trials at a cheaper fidelity are of the problem with that fidelity
+            keys = [info.key for info in self.problems]
+            words["options"] = pa.array([key[5] for key in keys])
+            words["fidelity"] = pa.array([key[4] for key in keys])
+        levels = {name: i for i, name in enumerate(["", *self.run.get("fidelities", {})])}
         seed = int(self.run.get("seed", 0))
 
         def flat(batch: pa.RecordBatch) -> pa.RecordBatch:
             n, arrays = batch.num_rows, []
+            level = None
             for name in names:
-                if name in words:
+                if several and name in ("options", "fidelity"):
+                    level = _levels(batch, levels, self.path) if level is None else level
+                    arrays.append(pa.DictionaryArray.from_arrays(level, words[name]))
+                elif name in words:
                     zeros = pa.array(np.zeros(n, dtype=np.int32))
                     arrays.append(pa.DictionaryArray.from_arrays(zeros, words[name]))
                 elif name == "seed":
@@ -143,6 +154,15 @@ def _join(batches: list[pa.RecordBatch], size: int) -> Iterable[pa.RecordBatch]:
         table = table.unify_dictionaries().combine_chunks()
     result: list[pa.RecordBatch] = table.to_batches(max_chunksize=size)
     return result
+
+
+def _levels(batch: pa.RecordBatch, known: Mapping[str, int], path: Path) -> pa.Array:
+    """The position of every trial's fidelity among those of its run."""
+    named, positions = words_and_positions(batch.column("fidelity"))
+    codes = np.array([known.get(name, -1) for name in named], dtype=np.int32)[positions]
+    if (codes < 0).any():
+        raise unusable(path, "a trial has a fidelity that its run does not name")
+    return pa.array(codes)
 
 
 def _text(value: Any) -> str:
@@ -210,15 +230,23 @@ def _open_arrows(path: Path) -> TrialFile:
             raise unusable(path, f"it lacks the column {name!r}")
     run_fields = [pa.field(name, TEXT, metadata={"role": "run"}) for name in RUN_COLUMNS]
     run_fields.append(pa.field("seed", pa.int64(), metadata={"role": "run"}))
-    clash = set(schema.names) & {f.name for f in run_fields}
+    several = info.get("fidelities") is not None
+    own = {"fidelity"} if several else set()
+    clash = (set(schema.names) & {f.name for f in run_fields}) - own
     if clash or not isinstance(info.get("seed", 0), int):
         raise unusable(path, f"its run metadata is malformed ({', '.join(sorted(clash)) or 'seed'})")
     key = tuple(_text(info.get(name, "")) for name in KEY_COLUMNS)
     problem = ProblemInfo(key, _text(info.get("workload", "")), _named(schema, "parameter"), _named(schema, "metric"))
-    options_of(key[5])
-    flat = pa.schema([*run_fields, *schema])
+    options = options_of(key[5])
+    problems = [problem]
+    for name in (
+        checked(info["fidelities"], dict[str, float], f"the fidelities of {quote_path(path)}") if several else ()
+    ):
+        cheaper = (*key[:4], name, _text({**options, "fidelity": name}))
+        problems.append(replace(problem, key=cheaper))
+    flat = pa.schema([*run_fields, *(f for f in schema if f.name not in own)])
     _check_types(flat, problem.metrics, path)
-    return TrialFile(path, flat, (problem,), info)
+    return TrialFile(path, flat, tuple(problems), info)
 
 
 def _open_parquet(path: Path) -> TrialFile:

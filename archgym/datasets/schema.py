@@ -10,6 +10,8 @@
 | one a metric, by its name | float64 | metric: unit and direction in the metadata |
 | ``feasible, violation, reward`` | bool, string, float64 | trial |
 | ``parent`` | string | trial: value indices of the design that this one inherits from, only where designs inherit |
+| ``fidelity`` | dictionary(string) | trial: what it was evaluated at, empty for the problem's own; in runs at several fidelities |
+| ``cost`` | float64 | trial: what it cost, in evaluations of the problem's own fidelity; in runs at several fidelities |
 | ``cached`` | bool | trial: a repeat, answered from the run's own cache at no cost to the budget |
 | ``evaluation_s``, ``time_s`` | float64 | clock: seconds of simulation a design, seconds since the epoch |
 
@@ -86,7 +88,8 @@ class TrialSchema:
     Args:
         problem: gives parameters, metrics and names.
         run: what is constant over the run: agent, hyperparameters (dict), seed, study, run; JSON-able. Where they are
-            given, also ``repeats`` (repeats are logged) and ``budget`` (the run depends on it).
+            given, also ``repeats`` (repeats are logged), ``budget`` (the run depends on it) and ``fidelities`` (name -> cost
+            of those that its designs may be evaluated at beside the problem's own).
     """
 
     def __init__(self, problem: Problem, run: Mapping[str, Any]) -> None:
@@ -105,8 +108,9 @@ class TrialSchema:
             "study": run.get("study", ""),
             "run": run.get("run", ""),
             "seed": int(run.get("seed", 0)),
-            **{key: run[key] for key in ("repeats", "budget") if key in run},
+            **{key: run[key] for key in ("repeats", "budget", "fidelities") if key in run},
         }
+        self._costs: dict[str, float] = {"": 1.0, **run.get("fidelities", {})}
         self.options = problem.options
         space = problem.space
         fields = [pa.field("index", pa.int64())]
@@ -133,10 +137,13 @@ class TrialSchema:
         self._inherits = problem.simulator.inherits(problem.fidelity)
         if self._inherits:
             fields.append(pa.field("parent", pa.string()))
-        names = [f.name for f in fields] + list(RUN_COLUMNS) + ["seed"]
+        several = self._several = "fidelities" in run
+        names = [f.name for f in fields] + list(RUN_COLUMNS) + ["seed"] + (["cost"] if several else [])
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ArchGymError(f"column {twice!r} would stand twice in the trials; rename the parameter or metric")
+        if several:
+            fields += [pa.field("fidelity", pa.dictionary(pa.int32(), pa.string())), pa.field("cost", pa.float64())]
         # A dictionary column of an IPC stream needs the same dictionary in every batch.
         self._dictionaries = [
             pa.array([str(value) for value in parameter.values], pa.string()) for parameter in space.parameters
@@ -156,6 +163,7 @@ class TrialSchema:
         evaluation_s: float,
         time_s: float,
         parents: Designs | None = None,
+        fidelity: str | None = None,
     ) -> pa.RecordBatch:
         """A record batch of n trials whose first has index ``start``, or whose indices ``(n,)`` it is."""
         n = len(designs)
@@ -178,6 +186,11 @@ class TrialSchema:
         if self._inherits:
             rows = [[-1]] * n if parents is None else parents.tolist()
             columns.append(pa.array([" ".join(map(str, row)) if row[0] >= 0 else None for row in rows], pa.string()))
+        if self._several:
+            names = list(self._costs)
+            at = np.full(n, names.index(fidelity or ""), dtype=np.int32)
+            columns.append(pa.DictionaryArray.from_arrays(pa.array(at), pa.array(names, pa.string())))
+            columns.append(pa.array(np.where(cached, 0.0, self._costs[fidelity or ""])))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _violation_column(self, evaluation: Evaluation) -> pa.Array:

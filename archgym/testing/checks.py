@@ -196,12 +196,12 @@ def trajectory(
 ) -> tuple[Designs, int]:
     """All designs a default agent tries within a budget, and the evaluations it used; checks every ask."""
     agent = cls(problem, seed)
-    evaluator = Evaluator(problem, budget=budget, seed=seed)
+    evaluator = Evaluator(problem, budget=budget, seed=seed, several_fidelities=cls.several_fidelities)
     tried: list[Designs] = []
     evaluator_evaluate = evaluator.evaluate
 
-    def recorded(designs: Designs, parents: Designs | None = None) -> Any:
-        answer = evaluator_evaluate(designs, parents)
+    def recorded(designs: Designs, parents: Designs | None = None, *, fidelity: str | None = None) -> Any:
+        answer = evaluator_evaluate(designs, parents, fidelity=fidelity)
         tried.append(answer[0].copy())
         return answer
 
@@ -215,7 +215,7 @@ def trajectory(
                 _require(asked.dtype == np.int64 and asked.ndim == 2, f"{cls.name}: ask() gives no int64 (m, d) array")
                 _require(1 <= len(asked) <= batch, f"{cls.name}: ask({batch}) gives {len(asked)} designs")
                 problem.space.check(asked)
-                agent.tell(*evaluator.evaluate(asked))
+                agent.tell(*evaluator.evaluate(asked, fidelity=agent.fidelity))
     except BudgetExhausted:
         pass
     _require(evaluator.used <= budget, f"{cls.name}: used {evaluator.used} evaluations of {budget}")

@@ -22,6 +22,7 @@ SLOW_AGENTS = {
         "bo",
         "portfolio",
         "tpe",
+        "bohb",
         "cmaes",
         "botorch",
         "ppo",

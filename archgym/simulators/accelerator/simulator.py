@@ -25,6 +25,8 @@ _OLD_TABLES = "archgym-45nm"
 _TARGETS_OF_ARCHGYM = {"energy_uj": 29206 * 0.70, "area_mm2": 2.03 * 0.85, "latency_ms": 7.885704 * 0.80}
 _TARGET_SHARES = {"energy_uj": 0.70, "area_mm2": 0.85, "latency_ms": 0.80}
 _DESIGNS_AT_ONCE = 2048
+_COSTS = {"effort1": 0.36, "effort2": 1.0, "effort3": 8.0}
+"""Time of a mapper effort against the default's: the geometric means over resnet18 and mobilenet_v2."""
 
 
 class AcceleratorSimulator(NetworkSimulator):
@@ -102,6 +104,14 @@ class AcceleratorSimulator(NetworkSimulator):
         return self._space
 
     # --- evaluation ------------------------------------------------------------------------------------------------
+
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """Measured, see docs/performance.md; between networks the ratios differ by some tens of per cent."""
+        return _COSTS[fidelity or self.fidelities[0]]
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        cost = self.relative_cost(workload, fidelity)
+        return tuple(name for name in sorted(self.fidelities) if _COSTS[name] < cost)
 
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None

@@ -110,6 +110,13 @@ class CoDesignSimulator(Simulator):
         if self.nas.inherits(fidelity):
             raise ArchGymError("codesign inherits from no parent design; choose train:inherit=supernet or nas/...")
 
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """That of the cell's accuracy, beside which the cost model of the array takes no time."""
+        return self.nas.relative_cost(workload, fidelity)
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        return self.nas.cheaper_fidelities(workload, fidelity)
+
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         return self.nas.noisy(workload, fidelity)
 

@@ -53,6 +53,11 @@ METRICS = (
     Metric("n_ref", "1", "none", "refresh commands"),
 )
 
+FIXED = 200
+"""Requests that take as long as what a simulation takes beside its requests."""
+FEWEST = 200
+"""Requests of the cheapest fidelity that stands in for a longer one."""
+
 
 class DramSimulator(Simulator):
     """A cycle-accurate memory controller and its DRAM, with the semantics of DRAMSys 4.0; see docs/simulators/dram.md.
@@ -230,6 +235,22 @@ class DramSimulator(Simulator):
         if key not in self._windows:
             self._windows[key] = trace.window(int(count))
         return self._windows[key]
+
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """The time of a simulation grows with its requests; what comes with each whatever their number takes as long as
+        some 200 of them (docs/performance.md)."""
+        trace = _trace(workload)
+        part = trace if not self.fidelities else self._at(trace, fidelity)
+        return (len(part) + FIXED) / (len(trace) + FIXED)
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        """A third of the requests, a third of these, and so on, down to a few hundred."""
+        if not self.fidelities:
+            return ()
+        requests, names = len(self._at(_trace(workload), fidelity)), []
+        while (requests := requests // 3) >= FEWEST:
+            names.append(f"requests:{requests}")
+        return tuple(reversed(names))
 
     def _run(self, rows: NDArray[np.int64], memory: Any) -> dict[str, NDArray[np.float64]]:
         if self.order == "event":

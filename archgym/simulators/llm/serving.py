@@ -74,6 +74,10 @@ def decode_power_share(bandwidth_share: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.minimum(DECODE_POWER + BANDWIDTH_POWER * np.asarray(bandwidth_share), 1.0))
 
 
+STEADY = 2
+"""Requests of a trace that take as long as the closed form."""
+
+
 class Serving(Workload):
     """A model, a trace, service levels and devices: ``llama3.1-8b+azure_conv_2023@8xh100``.
 
@@ -329,6 +333,14 @@ class LlmServing(Simulator):
         return self._spaces[key]
 
     # --- evaluation --------------------------------------------------------------------------------------------------
+
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """A closed form takes as long as some two requests of a trace (docs/performance.md); of ``schedule`` no cost is
+        stated."""
+        return STEADY / (STEADY + len(_serving(workload).trace)) if fidelity == "steady" else 1.0
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        return ("steady",) if fidelity in (None, "trace") else ()
 
     def evaluate(
         self, designs: ArrayLike, workload: Workload, *, fidelity: str | None = None, seed: int | None = None

@@ -4,6 +4,7 @@ training."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -302,6 +303,40 @@ class NasSimulator(Simulator):
             raise ArchGymError(f"{workload.name} has no inherited weights: they are for the one-dimensional networks")
         if self.device != "cpu":
             raise ArchGymError(f"inherited weights are trained on the processor; leave device={self.device!r} out")
+
+    def _epochs(self, workload: Workload, fidelity: str | None) -> tuple[Fidelity, int | None]:
+        """A fidelity with every blank filled, and the epochs of the training that it stands for; None where there are
+        none."""
+        assert isinstance(workload, NasWorkload)
+        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
+        if workload.space_kind != "nb201" or parsed.source not in ("table", "train"):
+            return parsed, None
+        if parsed.source == "table":
+            parsed = workload.resolve(parsed)
+            return parsed, parsed.epochs
+        return parsed, self.recipe(workload, parsed).epochs
+
+    def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
+        """The epochs of the training, recorded or live. Of scores at initialisation and of supernets no cost is stated."""
+        whole, epochs = self._epochs(workload, None)[1], self._epochs(workload, fidelity)[1]
+        return epochs / whole if epochs and whole else 1.0
+
+    def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
+        """Of recorded trainings the checkpoints and shorter runs that the table has, of live ones a third of the epochs,
+        a third of these, and so on."""
+        assert isinstance(workload, NasWorkload)
+        full, epochs = self._epochs(workload, fidelity)
+        if epochs is None or full.inherit is not None:
+            return ()
+        if full.source == "table":
+            results = workload.table.mean if full.run == "mean" else workload.table.runs
+            fewer = sorted({key.epochs for key in results if key.split == full.split and key.epochs < epochs})
+        else:
+            fewer = []
+            while (epochs := epochs // 3) >= 1:
+                fewer.insert(0, epochs)
+        asked = parse_fidelity(fidelity) if fidelity else Fidelity(full.source)
+        return tuple(str(replace(asked, epochs=one, schedule=None)) for one in fewer)
 
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         assert isinstance(workload, NasWorkload)
