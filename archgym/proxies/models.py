@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, quote
 from archgym.proxies.features import Encoder
+from archgym.threads import on_threads, thread_count
 
 Matrix = NDArray[np.float64]
+
+ROWS_A_THREAD = 20_000
+"""Rows from which on another of LightGBM's threads is worth waiting for."""
 
 
 class Model(ABC):
@@ -64,7 +68,8 @@ def _need(condition: bool, what: str) -> None:
 
 
 class Boosting(Model):
-    """Gradient boosting (LightGBM), one ensemble a target, trees of at most 64 leaves so that they compile to masks."""
+    """Gradient boosting (LightGBM), one ensemble a target, trees of at most 64 leaves so that they compile to masks. ``threads``
+    is how many may learn at once, 0 for as many as compiled functions use."""
 
     name = "boosting"
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -85,17 +90,25 @@ class Boosting(Model):
         from archgym.proxies.trees import from_lightgbm
 
         p = self.settings
+        # One ensemble a thread: the trees are the same whatever their number, and LightGBM's own threads, which wait for each
+        # other at every node, take longer than one where rows are few or the machine is busy.
+        threads = int(p["threads"]) or thread_count()
+        each = max(1, min(threads // targets.shape[1], len(rows) // ROWS_A_THREAD))
         options = {
             "objective": "regression", "num_leaves": int(p["leaves"]), "learning_rate": p["learning_rate"],
             "min_data_in_leaf": int(p["min_leaf"]), "min_data_in_bin": 1, "lambda_l2": 1e-3, "max_bin": 255,
             "feature_fraction_bynode": p["feature_share"], "feature_pre_filter": False, "seed": seed, "verbose": -1,
-            "deterministic": True, "force_row_wise": True, "num_threads": int(p["threads"]),
+            "deterministic": True, "force_row_wise": True, "num_threads": each,
             "boost_from_average": True,
         }  # fmt: skip
-        self._ensembles = [
-            from_lightgbm(lightgbm.train(options, lightgbm.Dataset(rows, column), int(p["trees"])))
-            for column in targets.T
-        ]
+        made: dict[int, Any] = {}
+
+        def learn(target: int) -> None:
+            data = lightgbm.Dataset(rows, targets[:, target])
+            made[target] = from_lightgbm(lightgbm.train(options, data, int(p["trees"])))
+
+        on_threads(learn, range(targets.shape[1]), threads)
+        self._ensembles = [made[target] for target in range(targets.shape[1])]
 
     def predict(self, rows: Matrix) -> Matrix:
         from archgym.proxies.trees import walk

@@ -17,7 +17,7 @@ from archgym.datasets.dataset import Dataset
 from archgym.errors import ArchGymError
 from archgym.evaluator import Evaluator
 from archgym.problem import make_problem
-from archgym.proxies import load_proxy
+from archgym.proxies import load_proxy, models
 from archgym.proxies.cli import proxy as group
 from archgym.proxies.models import MODELS
 from archgym.proxies.proxy import fit, relative_rmse_percent
@@ -32,6 +32,7 @@ from archgym.proxies.training import (
     unseen_workload_errors,
 )
 from archgym.testing import check_copies
+from archgym.threads import limit_threads
 
 
 def test_it_learns(problem, proxy):
@@ -70,6 +71,22 @@ def test_training_is_fixed_by_its_seed(problem, proxy):
     designs = SPACE.sample(200, 0)
     for name, column in proxy.means(designs, problem.workload).items():
         assert np.array_equal(column, again.means(designs, problem.workload)[name])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_trees_do_not_depend_on_the_number_of_threads(threads, monkeypatch):
+    monkeypatch.setattr(models, "ROWS_A_THREAD", 50)  # also LightGBM's own
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 8, (200, 6)).astype(float)
+    targets = np.stack([rows[:, 0] * rows[:, i] + rng.normal(size=200) for i in range(threads)], axis=1)
+    made = [models.Boosting(trees=4, leaves=8, threads=n) for n in (1, 2 * threads)]
+    with limit_threads(2):
+        made.append(models.Boosting(trees=4, leaves=8))
+        for model in made:
+            model.fit(rows, targets, 0)
+    for other in made[1:]:
+        for name, array in made[0].arrays().items():
+            assert np.array_equal(array, other.arrays()[name]), name
 
 
 def test_equivalent_designs_get_equal_predictions(problem, proxy):
