@@ -108,6 +108,7 @@ AGENTS = Registry(
         "bohb": "archgym.agents.bohb:BOHB",
         "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
+        "ppo-fast": "archgym.agents.ppo_fast:FastPPO",
         "tpe": "archgym.agents.optuna_agents:TPE",
         "cmaes": "archgym.agents.optuna_agents:CMAES",
         "ppo": "archgym.agents.sb3_agents:PPO",

@@ -14,7 +14,22 @@ from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.measure import Figure
 from archgym.problem import Problem, make_problem
 
-QUICK = ("random", "sobol", "grid", "walk", "local", "sa", "re", "aco", "ga", "nsga2", "nsga3", "reinforce", "mcts")
+QUICK = (
+    "random",
+    "sobol",
+    "grid",
+    "walk",
+    "local",
+    "sa",
+    "re",
+    "aco",
+    "ga",
+    "nsga2",
+    "nsga3",
+    "reinforce",
+    "ppo-fast",
+    "mcts",
+)
 """Agents that are measured a simulator evaluation; those that fit models are measured a suggestion."""
 
 PROBLEM = "synthetic/rugged"

@@ -35,3 +35,28 @@ def standardised(rewards: Rewards, feasible: NDArray[np.bool_], units: tuple[flo
 def expected_improvement(z: Array) -> Array:
     """Expected improvement of a standard normal beyond -z, in its deviations (Jones et al., 1998). Shape of ``z``."""
     return np.asarray(z * norm.cdf(z) + norm.pdf(z))
+
+
+INFEASIBLE = -3.0
+"""The reward of an infeasible design by :class:`RewardScale`."""
+
+
+class RewardScale:
+    """Standardises rewards by the running mean and deviation of feasible ones, clipped to [-3, 3]; infeasible designs
+    get :data:`INFEASIBLE`."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._square = 0, 0.0, 0.0
+
+    def __call__(self, rewards: Rewards, feasible: NDArray[np.bool_]) -> Rewards:
+        good = rewards[feasible]
+        if len(good):
+            # Chan's update of mean and sum of squared deviations by a batch.
+            total, mean = self._count + len(good), float(good.mean())
+            gap = mean - self._mean
+            self._square += float(((good - mean) ** 2).sum()) + gap**2 * self._count * len(good) / total
+            self._mean += gap * len(good) / total
+            self._count = total
+        deviation = (self._square / self._count) ** 0.5 if self._count else 0.0
+        scaled = (rewards - self._mean) / deviation if deviation > 1e-12 else np.zeros_like(rewards)
+        return np.where(feasible, np.clip(scaled, -3.0, 3.0), INFEASIBLE)

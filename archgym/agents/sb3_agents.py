@@ -28,6 +28,7 @@ from stable_baselines3 import SAC as SB3SAC
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from archgym.agents.base import H, Hyperparameters, Searcher, hyper
+from archgym.agents.rewards import RewardScale
 from archgym.agents.torch_support import own_randomness, unchecked_distributions
 from archgym.envs.sb3 import SB3VecEnv
 from archgym.envs.vector_env import DesignVectorEnv
@@ -35,27 +36,6 @@ from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
-
-
-class RewardScale:
-    """Standardises rewards by the running mean and deviation of feasible ones, clipped to [-3, 3]; infeasible designs
-    get -3."""
-
-    def __init__(self) -> None:
-        self._count, self._mean, self._square = 0, 0.0, 0.0
-
-    def __call__(self, rewards: Rewards, feasible: NDArray[np.bool_]) -> Rewards:
-        good = rewards[feasible]
-        if len(good):
-            # Chan's update of mean and sum of squared deviations by a batch.
-            total, mean = self._count + len(good), float(good.mean())
-            gap = mean - self._mean
-            self._square += float(((good - mean) ** 2).sum()) + gap**2 * self._count * len(good) / total
-            self._mean += gap * len(good) / total
-            self._count = total
-        deviation = (self._square / self._count) ** 0.5 if self._count else 0.0
-        scaled = (rewards - self._mean) / deviation if deviation > 1e-12 else np.zeros_like(rewards)
-        return np.where(feasible, np.clip(scaled, -3.0, 3.0), -3.0)
 
 
 class Converged(Exception):

@@ -36,6 +36,7 @@ def columns(path):
 OWN = {
     "ga": (),
     "reinforce": ("rollout/reward_mean", "train/entropy"),
+    "ppo-fast": ("rollout/reward_mean", "train/entropy"),
     "ppo": ("rollout/ep_rew_mean", "train/loss", "train/entropy_loss"),
     "maskable-ppo": ("rollout/ep_rew_mean", "train/loss"),
     "a2c": ("rollout/ep_rew_mean", "train/policy_loss"),
@@ -46,7 +47,7 @@ OWN = {
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_log_holds_the_curves_and_changes_nothing(bowl, tmp_path, name):
-    if name not in ("ga", "reinforce"):
+    if name not in ("ga", "reinforce", "ppo-fast"):
         pytest.importorskip("stable_baselines3")
     plain = search(bowl, make_agent(name, bowl, 3), 96, log=tmp_path / "plain.arrows")
     logged = search(bowl, make_agent(name, bowl, 3), 96, log=tmp_path / "logged.arrows", tensorboard=tmp_path / "board")
