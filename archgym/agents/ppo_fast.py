@@ -137,17 +137,20 @@ def add(scale: float, a: Floats, to: Floats) -> None:
 
 
 @njit(cache=True, nogil=True)
-def log_softmax(heads: Floats, hidden: Floats, log_p: Floats) -> None:
-    """Logarithms of the probabilities of the values whose heads ``(k, width)`` are given, into ``log_p``."""
+def softmax(heads: Floats, hidden: Floats, p: Floats, log_p: Floats) -> None:
+    """Probabilities of the values whose heads ``(k, width)`` are given, and their logarithms, into ``p`` and ``log_p``."""
     most = np.float32(-np.inf)
     for k in range(len(heads)):
         log_p[k] = dot(heads[k], hidden)
         most = max(most, log_p[k])
     total = np.float32(0.0)
     for k in range(len(heads)):
-        total += math.exp(log_p[k] - most)
-    shift = most + math.log(total)
+        log_p[k] -= most
+        p[k] = math.exp(log_p[k])
+        total += p[k]
+    shift = math.log(total)
     for k in range(len(heads)):
+        p[k] /= total
         log_p[k] -= shift
 
 
@@ -164,17 +167,17 @@ def draw(
     logarithms of their probabilities, ``baseline`` with the return expected before each choice."""
     n, d = designs.shape
     values = offsets[-1]
-    logs = np.empty(np.max(np.diff(offsets)), dtype=np.float32)
+    p, logs = np.empty((2, np.max(np.diff(offsets))), dtype=np.float32)
     for i in range(n):
         total = net[0].copy()
         for j in range(d):
             first, count = offsets[j], offsets[j + 1] - offsets[j]
             hidden = np.maximum(total, np.float32(0.0))
-            log_softmax(net[1 + values + first : 1 + values + first + count], hidden, logs)
-            chosen, below = 0, math.exp(logs[0])
+            softmax(net[1 + values + first : 1 + values + first + count], hidden, p, logs)
+            chosen, below = 0, p[0]
             while below <= uniform[i, j] and chosen < count - 1:
                 chosen += 1
-                below += math.exp(logs[chosen])
+                below += p[chosen]
             designs[i, j], log_p[i, j] = chosen, logs[chosen]
             baseline[i, j] = dot(net[1 + 2 * values + j], hidden)
             add(1.0, net[1 + first + chosen], total)
@@ -198,7 +201,7 @@ def surrogate(
     n, d = designs.shape
     values, width = offsets[-1], net.shape[1]
     hidden, back = np.empty((d, width), dtype=np.float32), np.empty((d, width), dtype=np.float32)
-    logs = np.empty(np.max(np.diff(offsets)), dtype=np.float32)
+    p, logs = np.empty((2, np.max(np.diff(offsets))), dtype=np.float32)
     share = 1.0 / (n * d)
     mean_entropy = 0.0
     for i in range(n):
@@ -208,18 +211,17 @@ def surrogate(
             first, count, chosen = 1 + values + offsets[j], offsets[j + 1] - offsets[j], designs[i, j]
             for m in range(width):
                 hidden[j, m] = max(total[m], np.float32(0.0))
-            log_softmax(net[first : first + count], hidden[j], logs)
+            softmax(net[first : first + count], hidden[j], p, logs)
             entropy = 0.0
             for k in range(count):
-                entropy -= math.exp(logs[k]) * logs[k]
+                entropy -= p[k] * logs[k]
             mean_entropy += entropy * share
             ratio = math.exp(min(logs[chosen] - old_log_p[i, j], 20.0))
             advantage = advantages[i, j]
             clipped = ratio > 1.0 + clip if advantage > 0.0 else ratio < 1.0 - clip
             push = 0.0 if clipped else advantage * ratio
             for k in range(count):
-                p = math.exp(logs[k])
-                step = push * ((1.0 if k == chosen else 0.0) - p) - entropy_weight * p * (logs[k] + entropy)
+                step = push * ((1.0 if k == chosen else 0.0) - p[k]) - entropy_weight * p[k] * (logs[k] + entropy)
                 add(step * share, hidden[j], gradient[first + k])
                 add(step * share, net[first + k], back[j])
             baseline = 1 + 2 * values + j

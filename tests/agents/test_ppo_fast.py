@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archgym.agents import make_agent, search
-from archgym.agents.ppo_fast import draw, improve, log_softmax, surrogate
+from archgym.agents.ppo_fast import draw, improve, softmax, surrogate
 from archgym.problem import make_problem
 from archgym.threads import limit_threads
 
@@ -85,9 +85,9 @@ def test_a_number_at_the_upper_end_still_draws_a_value():
     designs, log_p = np.empty((1, D), dtype=np.int64), np.empty((1, D), dtype=np.float32)
     draw(net, OFFSETS, np.full((1, D), np.nextafter(1.0, 0.0)), designs, log_p, log_p.copy())
     assert designs.tolist() == [[2, 0, 3]]
-    logs = np.empty(4, dtype=np.float32)
-    log_softmax(net[:4], net[0], logs)
-    assert np.exp(logs) == pytest.approx(0.25)
+    p, logs = np.empty((2, 4), dtype=np.float32)
+    softmax(net[:4], net[0], p, logs)
+    assert p == pytest.approx(0.25) and np.exp(logs) == pytest.approx(0.25)
 
 
 def test_passes_raise_what_was_good():
