@@ -214,6 +214,24 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
         ("a.stl", "1: (128) read 0x40\n", ["line 1", "byte count"]),
         ("a.stl", "1: read 0x40 aa bb\n", ["line 1"]),
         ("a.stl", "1: read 0xzz\n", ["line 1", "number", "address"]),
+        ("a.stl", "1: write 0x40 xyz\n", ["line 1", "two hexadecimal digits"]),
+        ("a.stl", "1: write 0x40 abc\n", ["line 1", "whole bytes"]),
+        ("a.stl", "1: (64) write 0x40 0x\n", ["line 1", "whole bytes"]),
+        ("a.rstl", "1: read 0x40 00\n1: write 0x1\t2d4\n", ["line 2", "whole bytes"]),
+        ("a.nvt", "0 W 0x40 00 0\n7 R 0x80 abcz 1\n", ["line 2", "hexadecimal data"]),
+        ("a.nvt", "0 W 0x40 00 0\n7 R 0x80 ab 0x 1\n", ["line 2", "hexadecimal data"]),
+        ("a.nvt", "0 W 0x40 00 0\n7 R 0x80 ab cd one\n", ["line 2", "thread"]),
+        ("a.txt", "20 R 0x40 main\n", ["line 1", "program counter"]),
+        ("a.txt", "0x400: R 0x40\n0x40z: W 0x80\n", ["line 2", "program counter"]),
+        ("a.txt", "r,64,64,0,500\nw,128,64,none,700\n", ["line 2", "flags"]),
+        (
+            "a.txt",
+            "5: mem: recvTimingReq: request ReadReq addr 0x40 size 64\n6: mem: recvTimingReq: request ReadReq size 0x40 addr 4\n",
+            ["line 2", "a request to the memory"],
+        ),
+        ("a.csv", f"# clock_mhz=fast\n{HEADER}\n1,2,R\n", ["clock_mhz is 'fast'", "MHz"]),
+        ("a.csv", f"# clock_mhz: -800\n{HEADER}\n1,2,R\n", ["clock_mhz is '-800'"]),
+        ("a.txt", "# clock_mhz=800\nr,64,64,0,500\n", ["clock_mhz = 800", "gem5-packets"]),
         ("a.stl", "# only a comment\n", ["no request"]),
         ("a.rstl", "2: read 0x40\nx: read 0x40\n", ["line 2", "number"]),
         ("a.trc", "0x40 FOO 1\n", ["line 1", "P_MEM_WR"]),
@@ -346,6 +364,60 @@ def test_a_clock_is_refused_where_it_means_nothing(tmp_path: Path) -> None:
     for bad in (0, -1, float("nan"), "fast", True):
         with pytest.raises(ArchGymError, match="clock_mhz"):
             read_trace(path, clock_mhz=bad)
+
+
+EVERY = ("ipc", "cache_kib", "cache_ways", "device", "map", "ranks", "channels", "backwards", "clock_mhz")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_means_nothing_for_a_format_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    about = FORMATS[kind]
+    text = OTHERS[kind][0] if kind in OTHERS else f"{HEADER}\n1,2,R\n" if kind == "neutral" else about.example
+    path = written(tmp_path, "trace.txt", bytes(640) if about.binary else text)
+    usual = {
+        "cache_kib": 64,
+        "cache_ways": 4,
+        "device": "DDR4-2400",
+        "map": "brc",
+        "backwards": "hold",
+        "clock_mhz": 100,
+    }
+    for name in EVERY:
+        if name not in about.takes:
+            with pytest.raises(ArchGymError, match=f"{name} means nothing .*it takes {', '.join(about.takes)}"):
+                read_trace(path, kind, **{name: usual.get(name, 1)})
+    simulator = DramSimulator()
+    if not about.binary:
+        listed = set(simulator.workload_options(f"file:{path}"))
+        assert listed == set(about.takes) or kind == "rstl"  # told from stl by its name alone
+
+
+def test_options_of_traces_that_are_no_files_are_refused_by_name() -> None:
+    simulator = DramSimulator()
+    for name, options, words in (
+        ("gzip", {"ranks": 2}, "unknown option of the trace 'gzip' 'ranks'.*known: requests"),
+        ("random", {"cache_ways": 2}, "'cache_ways'.*known: clock_mhz, requests"),
+        ("random:gap=2,gap=3", {}, "gap twice"),
+        ("random:requests=100", {"requests": 200}, "has 100; generate more"),
+    ):
+        with pytest.raises(ArchGymError, match=words):
+            simulator.load_workload(name, **options)
+    assert set(simulator.workload_options("gzip")) == {"requests"}
+    assert len(simulator.load_workload("random:requests=100", requests=50)) == 50
+
+
+def test_a_cache_of_ways_alone_is_none(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.txt", OTHERS["usimm"][0])
+    with pytest.raises(ArchGymError, match="without a cache"):
+        read_trace(path, cache_ways=4)
+    assert "4 ways" in read_trace(path, cache_kib=16, cache_ways=4).description
+    with pytest.raises(ArchGymError, match="cache_ways is 0"):
+        read_trace(path, cache_kib=16, cache_ways=0)
+
+
+def test_a_clock_is_stated_behind_a_long_header(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "# made by a tool\n" * 500 + f"# clock_mhz = 1600\n{HEADER}\n1,2,R\n")
+    assert read_trace(path).clock_mhz == 1600 and read_trace(path, clock_mhz=400).clock_mhz == 400
 
 
 def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:

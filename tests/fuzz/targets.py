@@ -341,6 +341,13 @@ def read_proxy(folder: Path) -> None:
     evaluate("synthetic/rugged", simulator=f"proxy:{folder / 'x.proxy.npz'}")
 
 
+def read_proxy_of_dram(folder: Path) -> None:
+    """The proxies of the corpus stand for the DRAM controllers of ArchGym on one trace."""
+    evaluate(
+        "dram/sort", space="archgym", simulator=f"proxy:{folder / 'x.proxy.npz'}", workload_options={"requests": 64}
+    )
+
+
 def problem_reader(name: str, file: str, **options: Any) -> Callable[[Path], None]:
     return lambda folder: evaluate(f"{name}{folder / file}", **options)
 
@@ -354,7 +361,7 @@ def _nas() -> bytes:
 
 
 TRACES = {
-    "neutral": "time_cycles,address,write\n0,64,0\n4,128,1\n9,4096,0\n",
+    "neutral": "arrival_cycle,address,rw\n0,64,R\n4,128,W\n9,4096,R\n",
     "stl": "0:\tread\t0x40\n10:\twrite\t0x80\n20:\tread\t0xc0\n",
     "dramsim3": "0x40 READ 0\n0x80 WRITE 3\n0xc0 READ 9\n",
     "ramulator": "LD 0x40\nST 0x80\n",
@@ -520,6 +527,7 @@ def targets() -> Iterator[Target]:
     yield from llm_targets()
     yield Target("traces", "trace.txt", TRACES["stl"].encode, mutate_traces, read_traces)
     yield Target("trace", "trace.stl", stored("trace.stl"), mutate_bytes, problem_reader("dram/file:", "trace.stl"))
+    yield Target("rstl", "trace.rstl", stored("trace.rstl"), mutate_bytes, problem_reader("dram/file:", "trace.rstl"))
     yield Target("dram-device", "d.json", _dram_device, mutate_text("json"), _device)
     yield Target("suite", "suite.yaml", SUITE.encode, mutate_text("yaml"), read_suite)
     yield Target("study", "study.yaml", stored("study.yaml"), mutate_text("yaml"), read_study)

@@ -134,7 +134,7 @@ class DramSimulator(Simulator):
         simulates the first N requests; 0 means all. A trace of the package is windowed to its first 20,000 requests
         where neither this nor its name says how many, a file is taken whole. ``clock_mhz`` says what clock the times of
         a file or of a generator count."""
-        from archgym.simulators.dram.traces import named_trace
+        from archgym.simulators.dram.traces import named_trace, shipped_traces
 
         requests = options.pop("requests", None)
         if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
@@ -142,10 +142,15 @@ class DramSimulator(Simulator):
         if (path := own_file(name)) is not None:
             return self.read_workload(path, **options, **({"requests": requests} if requests else {}))
         clock_mhz = options.pop("clock_mhz", None)
-        check_given(options, {}, f"the trace {quote(name)}")
+        check_given(options, self.workload_options(name), f"the trace {quote(name)}")
         trace = named_trace(name, clock_mhz)
         if requests is None and "requests=" not in name:
             requests = DEFAULT_WINDOW
+        if requests and requests > len(trace) and name not in shipped_traces():
+            raise ArchGymError(
+                f"requests is {requests:,}, but the trace {quote(name)} has {len(trace):,}; generate more with requests={requests} "
+                "in its name"
+            )
         if not requests or requests >= len(trace):
             return trace
         quick = "; a quick look, which need not rank designs as the program does" if requests < DEFAULT_WINDOW else ""
@@ -154,15 +159,17 @@ class DramSimulator(Simulator):
         return window
 
     def workload_options(self, name: str) -> Mapping[str, Option]:
-        from archgym.simulators.dram.traces import FORMATS, read_trace, shipped_traces
+        from archgym.simulators.dram.traces import FORMATS, options_of_file, read_trace, shipped_traces
 
         own = names_own_file(name)
         options = {"requests": Option(int | None, None if own else DEFAULT_WINDOW)}
-        if own_file(name) is not None:
+        if (path := own_file(name)) is not None:
             values = {"format": FORMATS, "device": devices(), "map": MAP_NAMES, "backwards": ("error", "hold"),
                       "start": ("zero", "keep")}  # fmt: skip
             options |= options_of(read_trace, ["path", "requests"], values)
             options["start"] = Option(str, "zero", ("zero", "keep"))
+            taken = options_of_file(path)
+            options = {option: about for option, about in options.items() if option in taken}
         elif name not in shipped_traces():
             options["clock_mhz"] = Option(float | None, CLOCK_MHZ)
         return options

@@ -132,6 +132,26 @@ def numbers(text, begin, end, hexadecimal):
 
 
 @njit(cache=True, nogil=True)
+def not_hexadecimal(text, begin, end, by):
+    """The index of the first token that is neither empty nor hexadecimal digits, a multiple of ``by`` of them, with or
+    without 0x; -1 where there is none."""
+    for k in range(len(begin)):
+        i, stop = begin[k], end[k]
+        if i >= stop:
+            continue
+        if i + 1 < stop and text[i] == ord("0") and (text[i + 1] == ord("x") or text[i + 1] == ord("X")):
+            i += 2
+        if i >= stop or (stop - i) % by:
+            return k
+        while i < stop:
+            c = text[i]
+            if not (ord("0") <= c <= ord("9") or ord("a") <= c <= ord("f") or ord("A") <= c <= ord("F")):
+                return k
+            i += 1
+    return -1
+
+
+@njit(cache=True, nogil=True)
 def lookup(text, begin, end, table, ends, values):
     """``values[w]`` of the word w that each token is, -1 where none; ``table`` holds the words, ``ends`` their ends."""
     found = np.full(len(begin), -1, np.int64)

@@ -235,6 +235,8 @@ def generated(name: str, base: str, text: str) -> Trace:
     arguments: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         key, _, value = part.partition("=")
+        if key in arguments:
+            raise ArchGymError(f"workload {quote(name)} gives {key} twice; give it once")
         if key not in defaults:
             raise UnknownNameError(f"argument of the trace generator {base!r}", key, defaults)
         if key in arguments:

@@ -13,7 +13,18 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
+
+
+def check_clock(value: object, what: str) -> float:
+    """A clock in MHz, from a comment or an option; ``what`` names it in the sentence about one that is none."""
+    try:
+        clock = float(value) if not isinstance(value, bool) else 0.0  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        clock = 0.0
+    if not 1e-3 <= clock <= 1e6:
+        raise ArchGymError(f"{what} is {quote(value)}; expected 0.001 to 1,000,000 MHz")
+    return clock
 
 
 class Lines:
@@ -66,15 +77,16 @@ class Lines:
 
     def stated_clock(self) -> float | None:
         """The clock that a comment before the first request states: ``# clock_mhz=3200``."""
-        for line in bytes(self.text[:4096]).decode("latin-1").splitlines():
-            if not line.startswith("#"):
-                break
-            match = re.fullmatch(r"#\s*clock_mhz\s*[=:]\s*([0-9.eE+]+)\s*", line)
+        text, begin = bytes(self.text), 0
+        while begin < len(text) and text[begin : begin + 1] == b"#":
+            end = text.find(b"\n", begin)
+            end = len(text) if end < 0 else end
+            match = re.fullmatch(
+                r"#\s*clock_mhz\s*[=:](.*)", text[begin : min(end, begin + 400)].decode("latin-1").strip()
+            )
             if match:
-                try:
-                    return float(match[1])
-                except ValueError:
-                    return None
+                return check_clock(match[1].strip(), f"{self.path}: the comment's clock_mhz")
+            begin = end + 1
         return None
 
     def fault(self, index: int, expected: str, found: str | None = None) -> NoReturn:
@@ -108,6 +120,19 @@ class Lines:
             return values, None
         kinds = ("a number", "a number >= 0", "a number below 2**63")
         return values, (int(fault), f"{kinds[kind]} as {what}{' (hexadecimal)' if hexadecimal else ''}")
+
+    def hexadecimal(self, column: int | NDArray[np.int64], expected: str, by: int = 1) -> tuple[int, str] | None:
+        """The first line whose token in a column is there and is no hexadecimal number of any length, as a fault.
+
+        Args:
+            by: what the count of digits must be a multiple of.
+        """
+        from archgym.simulators.dram.kernels import text as _text
+
+        column = np.minimum(column, self.begin.shape[1] - 1)
+        begin, end = self.begin[self.rows, column], self.end[self.rows, column]
+        fault = int(_text.not_hexadecimal(self.text, begin, end, by))
+        return None if fault < 0 else (fault, expected)
 
     def words(self, column: int | NDArray[np.int64], words: Mapping[str, int]) -> NDArray[np.int64]:
         """The value in ``words`` of the tokens of a column (one for all lines, or one a line), -1 where unknown."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, whole_number
+from archgym.reading import quote_path
 from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces.formats import (
     champsim,
@@ -27,7 +29,7 @@ from archgym.simulators.dram.traces.formats import (
     stl,
     usimm,
 )
-from archgym.simulators.dram.traces.formats.base import Columns, Format, Options
+from archgym.simulators.dram.traces.formats.base import ALWAYS, MEANINGS, Columns, Format, Options
 from archgym.simulators.dram.traces.lines import Lines, load
 
 FORMATS: Mapping[str, Format] = {
@@ -54,15 +56,15 @@ def read_trace(
     clock_mhz: float | None = None,
     ipc: float | None = None,
     cache_kib: int | None = None,
-    cache_ways: int = 16,
+    cache_ways: int | None = None,
     device: str | None = None,
-    map: str = "rbc",
+    map: str | None = None,
     ranks: int | None = None,
-    channels: int = 1,
+    channels: int | None = None,
     backwards: str | None = None,
     start: str = "keep",
 ) -> Trace:
-    """Read a trace file.
+    """Read a trace file. An option that means nothing for its format is refused (:attr:`Format.takes`).
 
     Args:
         path: the file, plain, gzipped or packed by xz.
@@ -72,9 +74,10 @@ def read_trace(
             own where None. Refused where the format has no times or fixes their unit.
         ipc: instructions a cycle, for formats that count instructions; 2 where None.
         cache_kib, cache_ways: last-level cache that the accesses go through before they reach the memory (64-byte lines,
-            LRU, write-back, cold at the start); 0 for none; for formats that count instructions. None: 1024 KiB for
-            accesses of the program itself, none for those behind the caches of the traced machine.
-        device, map, ranks, channels: what the levels of a Ramulator address vector refer to; only for that format.
+            LRU, write-back, cold at the start); 0 for none; for formats that count instructions. None: 1024 KiB of 16
+            ways for accesses of the program itself, none for those behind the caches of the traced machine.
+        device, map, ranks, channels: what the levels of a Ramulator address vector refer to; only for that format. None:
+            the map ``rbc``, the device's ranks, one channel.
         backwards: what to do about a time before that of the request before: ``error``, or ``hold``: raise it to that, as
             DRAMSys does, whose requests wait for the one before anyway. None: hold, with a warning, for DRAMSys' own
             format, an error for all others.
@@ -100,10 +103,12 @@ def read_trace(
             amount = 4 * (amount or 0)
             continue
         kind = FORMATS[format] if format is not None else _format_of(path, lines)
-        _check_options(path, kind, clock_mhz, ipc, cache_kib)
+        given = {"clock_mhz": clock_mhz, "ipc": ipc, "cache_kib": cache_kib, "cache_ways": cache_ways, "device": device,
+                 "map": map, "ranks": ranks, "channels": channels, "backwards": backwards}  # fmt: skip
+        _check_options(path, kind, {name: value for name, value in given.items() if value is not None})
         lines.hold = backwards == "hold" or (backwards is None and kind.holds_back)
-        columns = kind.read(lines, Options(device, map, ranks, channels, whole))
-        columns, note = _behind_the_cache(columns, path, kind, ipc, cache_kib, cache_ways, requests)
+        columns = kind.read(lines, Options(device, map or "rbc", ranks, channels or 1, whole))
+        columns, note = _behind_the_cache(columns, path, kind, ipc, cache_kib, cache_ways or 16, requests)
         if whole or (requests is not None and len(columns.time) >= requests):
             break
         amount = 4 * (amount or 0)
@@ -118,10 +123,14 @@ def read_trace(
                 stacklevel=2,
             )
         time = np.maximum.accumulate(time)
+    stated = None if kind.binary else lines.stated_clock()
+    if stated is not None and "clock_mhz" not in kind.takes:
+        raise ArchGymError(f"{path}: a comment states clock_mhz = {stated:g}, but it is a {kind.name} trace, "
+                           f"{MEANINGS['clock_mhz'][1]}; take the comment out")  # fmt: skip
     if kind.clock_mhz is None:
         clock = None
     else:
-        clock = clock_mhz or (lines.stated_clock() if not kind.binary else None) or kind.clock_mhz
+        clock = clock_mhz or stated or kind.clock_mhz
         note += f"; times are cycles of {clock:g} MHz" if not kind.clock_is_fixed else "; times are ticks of 1 ps"
     trace = Trace(f"file:{path}", f"{kind.name} trace {path.name}{note}", time, address, is_write, clock)
     if requests is not None and len(trace) > requests:
@@ -135,21 +144,31 @@ def read_trace(
     return trace
 
 
-def _check_options(path: Path, kind: Format, clock_mhz: float | None, ipc: float | None, cache_kib: int | None) -> None:
+def _check_options(path: Path, kind: Format, given: Mapping[str, Any]) -> None:
     """Refuse what means nothing for a format, and values out of range."""
-    if clock_mhz is not None:
-        if kind.clock_mhz is None or kind.clock_is_fixed:
-            why = "which has no times" if kind.clock_mhz is None else "whose ticks are picoseconds"
-            raise ArchGymError(f"clock_mhz means nothing for {path}, a {kind.name} trace, {why}; leave it out")
-        if isinstance(clock_mhz, bool) or not isinstance(clock_mhz, int | float) or not 1e-3 <= clock_mhz <= 1e6:
-            raise ArchGymError(f"clock_mhz is {clock_mhz!r}; expected 0.001 to 1,000,000 MHz")
-    for name, value in (("ipc", ipc), ("cache_kib", cache_kib)):
-        if value is not None and not kind.counts_instructions:
+    for name in given:
+        if name not in kind.takes:
             raise ArchGymError(
-                f"{name} means nothing for {path}, a {kind.name} trace, which counts no instructions; leave it out"
+                f"{name} means nothing for {quote_path(path)}, a {kind.name} trace, {MEANINGS[name][1]}; "
+                f"it takes {', '.join(kind.takes)}"
             )
-    if ipc is not None and (isinstance(ipc, bool) or not isinstance(ipc, int | float) or not 1e-3 <= ipc <= 1e3):
-        raise ArchGymError(f"ipc is {ipc!r}; expected 0.001 to 1,000 instructions a cycle")
+    for name, least, most, unit in (("clock_mhz", 1e-3, 1e6, "MHz"), ("ipc", 1e-3, 1e3, "instructions a cycle")):
+        value = given.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise ArchGymError(f"{name} is {value!r}; expected {least:g} to {most:,.0f} {unit}")
+    if "cache_ways" in given and not given.get("cache_kib", kind.cache_kib):
+        raise ArchGymError("cache_ways means nothing without a cache; give cache_kib, or leave it out")
+    for name in ("ranks", "channels", "cache_ways"):
+        whole_number(name, given.get(name, 1))
+
+
+def options_of_file(path: Path) -> tuple[str, ...]:
+    """Names of the options that the format of a trace file takes; those of all formats where there is no such file."""
+    try:
+        content, _ = load(path, 1 << 16)
+        return _format_of(path, Lines(path, content)).takes
+    except ArchGymError:
+        return (*ALWAYS, *MEANINGS)
 
 
 def _behind_the_cache(

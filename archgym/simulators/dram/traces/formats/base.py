@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +62,9 @@ class Format:
         cache_kib: of the last-level cache that accesses go through; 0 for those behind the caches already.
         holds_back: True where times that run backwards are raised to the time before, with a warning, as the tool does.
         binary: True where the file is no text.
+        relative: True where times count from the request before.
+        address_vectors: True where addresses are levels of a memory, which options say.
+        takes: names of the options that mean something for it.
     """
 
     name: str
@@ -76,3 +79,42 @@ class Format:
     cache_kib: int = 0
     holds_back: bool = False
     binary: bool = False
+    address_vectors: bool = False
+    relative: bool = False
+
+    @property
+    def states_times(self) -> bool:
+        """Whether every line states a time of its own, not one that follows from the lines before."""
+        return self.clock_mhz is not None and not self.counts_instructions and not self.relative
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of the options that mean something for the format, of those of :func:`~.read_trace`."""
+        return (*ALWAYS, *(name for name, (holds, _) in MEANINGS.items() if holds(self)))
+
+
+def _levels(kind: Format) -> bool:
+    return kind.address_vectors
+
+
+def _counts(kind: Format) -> bool:
+    return kind.counts_instructions
+
+
+ALWAYS = ("format", "requests", "start")
+"""Options that every format takes."""
+MEANINGS: Mapping[str, tuple[Callable[[Format], bool], str]] = {
+    "clock_mhz": (
+        lambda kind: kind.clock_mhz is not None and not kind.clock_is_fixed,
+        "which counts no cycles of a clock",
+    ),
+    "ipc": (_counts, "which counts no instructions"),
+    "cache_kib": (_counts, "which counts no instructions"),
+    "cache_ways": (_counts, "which counts no instructions"),
+    "device": (_levels, "which holds addresses, not levels of a memory"),
+    "map": (_levels, "which holds addresses, not levels of a memory"),
+    "ranks": (_levels, "which holds addresses, not levels of a memory"),
+    "channels": (_levels, "which holds addresses, not levels of a memory"),
+    "backwards": (lambda kind: kind.states_times, "whose times cannot run backwards"),
+}
+"""Each further option: the formats that take it, and why others do not."""

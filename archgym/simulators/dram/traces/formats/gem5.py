@@ -41,8 +41,16 @@ def _read(lines: Lines, options: Options) -> Columns:
     time, time_fault = lines.numbers(0, "the tick")
     address, address_fault = lines.numbers(np.where(timing, 6, 8), "the address")
     size, size_fault = lines.numbers(np.where(timing, 8, 5), "the size")
+    # The words between are the same on every line.
+    wrong = write < 0
+    for here, words in (
+        (timing, {3: "request", 5: "addr", 7: "size"}),
+        (~timing, {3: "of", 4: "size", 6: "on", 7: "address"}),
+    ):
+        for place, word in words.items():
+            wrong |= here & (lines.words(place, {word: 1}) < 0)
     lines.first_fault(
-        time_fault, lines.fault_where(write < 0, _EXPECTED), address_fault, size_fault,
+        time_fault, lines.fault_where(wrong, _EXPECTED), address_fault, size_fault,
         lines.fault_where(size > LINE_BYTES, f"a size of at most {LINE_BYTES} bytes; one request is one line"),
         lines.backwards(time),
     )  # fmt: skip
@@ -62,7 +70,8 @@ def _read_packets(lines: Lines, options: Options) -> Columns:
     size, size_fault = lines.numbers(2, "the size")
     time, time_fault = lines.numbers(4, "the tick")
     lines.first_fault(
-        address_fault, size_fault, time_fault, lines.fault_where(write < 0, "r or w; other packets are no requests"),
+        address_fault, size_fault, time_fault, lines.numbers(3, "the flags")[1],
+        lines.fault_where(write < 0, "r or w; other packets are no requests"),
         lines.fault_where(size > LINE_BYTES, f"a size of at most {LINE_BYTES} bytes; one request is one line"),
         lines.backwards(time),
     )  # fmt: skip

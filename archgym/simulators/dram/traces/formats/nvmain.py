@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from archgym.simulators.dram.trace import CLOCK_MHZ
 from archgym.simulators.dram.traces.formats.base import READ, WRITE, Columns, Format, Options
 from archgym.simulators.dram.traces.lines import Lines
@@ -22,9 +24,13 @@ def _read(lines: Lines, options: Options) -> Columns:
     time, time_fault = lines.numbers(0, "the cycle")
     write = lines.words(1, {"R": READ, "W": WRITE})
     address, address_fault = lines.numbers(2, "the address", hexadecimal=True)
+    last = lines.count[lines.rows] - 1
     lines.first_fault(
-        time_fault, address_fault, lines.fault_where(write < 0, "R or W as the command"), lines.backwards(time)
-    )
+        lines.hexadecimal(3, "hexadecimal data"),
+        lines.hexadecimal(np.minimum(4, last - 1), "hexadecimal data"),
+        lines.numbers(last, "the thread")[1],
+        time_fault, address_fault, lines.fault_where(write < 0, "R or W as the command"), lines.backwards(time),
+    )  # fmt: skip
     return Columns(time, address, write == WRITE)
 
 

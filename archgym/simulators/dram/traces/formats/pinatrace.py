@@ -17,7 +17,11 @@ def _read(lines: Lines, options: Options) -> Columns:
     lines.stop_at(lines.tokens(3, 3, "'0xPC: R|W 0xADDRESS' like '0x7f2a40: R 0x7ffd18'"))
     write = lines.words(1, {"R": READ, "W": WRITE})
     address, fault = lines.numbers(2, "the address", hexadecimal=True)
-    lines.first_fault(fault, lines.fault_where(write < 0, "R or W as the command"))
+    lines.end[:, 0] -= 1
+    wrong = lines.text[lines.end[lines.rows, 0]] != ord(":")
+    counter_fault = lines.fault_where(wrong, "a program counter like '0x7f2a40:'")
+    counter_fault = counter_fault or lines.hexadecimal(0, "a program counter like '0x7f2a40:'")
+    lines.first_fault(fault, counter_fault, lines.fault_where(write < 0, "R or W as the command"))
     return Columns(np.arange(1, len(address) + 1), address, write == WRITE, np.full(len(address), 8, np.int64))
 
 

@@ -115,6 +115,7 @@ DRAM = Format("ramulator-dram", "0x12340 R", _UNTIMED, _read_dram, _matches_dram
 VECTOR = Format(
     "ramulator-vec", "R 0,0,1,2,305,8",
     f"levels from the channel down to the column, which need a device; {_UNTIMED}", _read_vector, _matches_vector,
+    address_vectors=True,
 )  # fmt: skip
 CPU = Format(
     "ramulator-cpu", "3 20734016 20841280",

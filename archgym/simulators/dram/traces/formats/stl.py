@@ -28,6 +28,7 @@ def _requests(lines: Lines, relative: bool) -> Columns:
     lines.stop_at(lines.fault_where(wrong, "'cycle: read|write 0xADDRESS' like '31: read 0x400140'"))
     end[:, 0] -= 1
     sized, command = sized[lines.rows], command[lines.rows]
+    data_fault = lines.hexadecimal(command + 2, "data of whole bytes, two hexadecimal digits each", by=2)
     write = lines.words(command, WORDS)
     time, time_fault = lines.numbers(0, "the cycle")
     address, address_fault = lines.numbers(command + 1, "the address", hexadecimal=True)
@@ -36,6 +37,7 @@ def _requests(lines: Lines, relative: bool) -> Columns:
         _stl_sizes(lines, sized),
         lines.fault_where(write < 0, "the command read or write"),
         address_fault,
+        data_fault,
         None if relative else lines.backwards(time),
     )
     if relative:
@@ -63,11 +65,11 @@ def _read_relative(lines: Lines, options: Options) -> Columns:
     return _requests(lines, relative=True)
 
 
-_ABOUT = "cycle of the initiator's clock; optional '(64)' byte count before the command, optional data; '#' a comment"
+_ABOUT = "cycle of the initiator's clock; optional '(64)' byte count before the command, optional hexadecimal data, not used; '#' a comment"
 FORMAT = Format(
     "stl", "31: read 0x400140", _ABOUT, _read, _matches, (".stl",), STL_CLOCK_MHZ, holds_back=True
 )  # fmt: skip
 RELATIVE = Format(
     "rstl", "31: read 0x400140", "the same with the cycles since the request before", _read_relative, None, (".rstl",),
-    STL_CLOCK_MHZ,
+    STL_CLOCK_MHZ, relative=True,
 )  # fmt: skip

@@ -18,7 +18,8 @@ def _read(lines: Lines, options: Options) -> Columns:
     before, before_fault = lines.numbers(0, "the count of instructions without memory access")
     write = lines.words(1, {"R": READ, "W": WRITE})
     address, address_fault = lines.numbers(2, "the address", hexadecimal=True)
-    lines.first_fault(before_fault, address_fault, lines.fault_where(write < 0, "R or W as the command"))
+    counter_fault = lines.hexadecimal(3, "a program counter like 0x403d50")
+    lines.first_fault(before_fault, address_fault, counter_fault, lines.fault_where(write < 0, "R or W as the command"))
     instruction = options.counted(np.cumsum(np.minimum(before, 1 << 40) + 1), lines.path)
     return Columns(instruction, address, write == WRITE)
 
