@@ -116,7 +116,7 @@ def _shard(problem: Problem, ranks: NDArray[np.int64], path: Path) -> Evaluation
     if path.exists():
         try:
             stored = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             stored = None
         if stored is not None and np.array_equal(stored.column("rank").to_numpy(), ranks):
             violation = np.empty(len(stored), dtype=object)

@@ -176,6 +176,7 @@ class Evaluator:
                 raise ArchGymError(
                     f"{path} was made with {key} = {_shown(info.get(key))}, not {_shown(wanted.get(key))}; {remedy}"
                 )
+        _check_same_columns(path, schema, self._schema.schema)
         self._replay = _Replay.of(self._schema, batches)
         if self._replay is not None:
             self._logged = self._replay.logged
@@ -557,6 +558,19 @@ class _Rows:
     def take(self, rows: NDArray[np.int64], names: list[str]) -> tuple[Evaluation, Rewards]:
         metrics = {name: self._metrics[j, rows] for j, name in enumerate(names)}
         return Evaluation(metrics, self._feasible[rows], self._violation[rows]), self._rewards[rows]
+
+
+def _check_same_columns(path: Path, given: pa.Schema, wanted: pa.Schema) -> None:
+    """Refuse to go on with a shard whose columns are not those that this run writes."""
+    for name in (*wanted.names, *given.names):
+        theirs, ours = (schema.field(name) if name in schema.names else None for schema in (given, wanted))
+        if theirs is None or ours is None or not theirs.equals(ours):
+            what = "lacks" if theirs is None else "has one more" if ours is None else "has another type of"
+            raise ArchGymError(
+                f"{path} {what} column {quote(name, 60)}, so it is not of this run; start anew elsewhere"
+            )
+    if given.names != wanted.names:
+        raise ArchGymError(f"{path} has its columns in another order, so it is not of this run; start anew elsewhere")
 
 
 class _Replay:

@@ -226,11 +226,11 @@ def read_shard(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch], bool]:
                     batches.append(check_batch(batch, path))
                 size, end = source.size(), source.tell()
                 return reader.schema, batches, size == end
-            except (pa.ArrowInvalid, OSError):
+            except (pa.ArrowException, OSError):
                 return reader.schema, batches, False
     except FileNotFoundError:
         raise ArchGymError(f"{path} does not exist; give a folder or file that 'archgym run' wrote") from None
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ArchGymError(f"{path} is not an Arrow stream of trials ({str(error).splitlines()[0]})") from None
 
 

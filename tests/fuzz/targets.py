@@ -75,7 +75,7 @@ def judge(target: Target, content: bytes, folder: Path, seconds: int = SECONDS) 
         Fault: for a traceback, a hang, more memory than the bound, or a sentence that is none.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    (folder / target.file).parent.mkdir(parents=True)
     (folder / target.file).write_bytes(content)
     before = _peak()
     old = signal.signal(signal.SIGALRM, _late), signal.signal(signal.SIGPROF, _late)
@@ -314,13 +314,12 @@ def read_technology(folder: Path) -> None:
 
 
 def read_shard(folder: Path) -> None:
-    file = next(folder.glob("*.arrows"))
     _all(
         lambda: command("dataset", "info", folder),
         lambda: command("dataset", "verify", folder),
         lambda: command("dataset", "merge", folder, "-o", folder / "merged"),
         lambda: command("report", folder, "--out", folder / "report.html"),
-        lambda: command("run", "synthetic/rugged", "--agent", "random", "--budget", "40", "--out", file.parent, "--resume", "--no-report"),
+        lambda: command("run", "synthetic/rugged", "--agent", "random", "--budget", "40", "--out", folder, "--resume", "--no-report"),
     )  # fmt: skip
 
 
@@ -534,7 +533,7 @@ def targets() -> Iterator[Target]:
     yield Target("results", "results.jsonl", made("study/results.jsonl"), mutate_text("jsonl"), read_store)
     yield Target("problems", "problems.jsonl", made("study/problems.jsonl"), mutate_text("jsonl"), read_store)
     yield Target("technology", "technology.json", stored("technology.json"), mutate_text("json"), read_technology)
-    yield Target("shard", "random-s0.arrows", made("run/**/*.arrows"), mutate_shard, read_shard)
+    yield Target("shard", "trials/random-s0.arrows", made("run/**/*.arrows"), mutate_shard, read_shard)
     yield Target("parquet", "trials-00000.parquet", made("parquet/*.parquet"), mutate_parquet, read_parquet)
     yield Target("proxy-gp", "x.proxy.npz", made("gp.proxy.npz"), mutate_archive, read_proxy)
     yield Target("proxy-forest", "x.proxy.npz", made("forest.proxy.npz"), mutate_archive, read_proxy)

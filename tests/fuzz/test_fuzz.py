@@ -13,20 +13,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import archgym
-from tests.fuzz.targets import Fault, Target, judge, read_proxy_of_dram, targets, workshop
+from tests.fuzz.targets import Fault, Target, judge, problem_reader, read_proxy_of_dram, stored, targets, workshop
 
 TARGETS = {target.name: target for target in targets()}
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "fuzz"
 # Cases are named reader-what-exception; readers by the word (or two) that the name begins with.
 READERS = {
     "study-stats": "results", "study-resume": "results", "study": "study", "technology": "technology", "shard": "shard",
-    "parquet": "parquet", "net-acc": "network", "net-yaml": "network", "net-map": "layer", "timeloop": "timeloop",
+    "parquet": "parquet", "net-acc": "accelerator", "net-yaml": "network", "net-map": "layer", "timeloop": "timeloop",
     "scalesim": "scalesim", "soc-combo": "combination", "soc": "taskgraph", "nas": "nas", "rstl": "rstl", "proxy": "proxy-of-dram",
 }  # fmt: skip
 ALSO = {
-    "proxy-of-dram": Target("proxy-of-dram", "x.proxy.npz", bytes, lambda content, rng: content, read_proxy_of_dram)
-}
-"""Readers of the corpus alone: what they read takes minutes to make."""
+    "proxy-of-dram": Target("proxy-of-dram", "x.proxy.npz", bytes, lambda content, rng: content, read_proxy_of_dram),
+    "accelerator": Target(
+        "accelerator", "network.yaml", stored("network.yaml"), TARGETS["network"].mutate,
+        problem_reader("accelerator/file:", "network.yaml"),
+    ),
+}  # fmt: skip
+"""Readers of the corpus alone: dear ones, and one whose files take minutes to make."""
 EXAMPLES = {
     "results": 12,
     "problems": 8,
@@ -72,9 +76,10 @@ def compiled():
 @cache
 def warm(reader: str) -> None:
     """What a reader compiles for a valid file is compiled."""
-    if reader in TARGETS:
+    target = {**TARGETS, **ALSO}[reader]
+    if seed := target.seed():
         with TemporaryDirectory() as folder:
-            judge(TARGETS[reader], TARGETS[reader].seed(), Path(folder) / "x", 0)
+            judge(target, seed, Path(folder) / "x", 0)
 
 
 def reader_of(name: str) -> Target:

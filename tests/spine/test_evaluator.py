@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from archgym.agents import make_agent, search
@@ -185,6 +186,27 @@ def test_a_torn_shard_resumes_to_the_same_result(bowl, agent, tmp_path):
         again = search(bowl, make_agent(agent, bowl, 1), 150, log=torn, resume=True, batch=20)
         assert again.best.reward == first.best.reward and again.evaluations == first.evaluations
         assert_same_trials(torn, whole)
+
+
+@pytest.mark.parametrize("change", ["lacks", "has one more", "has another type of", "in another order"])
+def test_a_shard_with_other_columns_is_not_gone_on_with(bowl, tmp_path, change):
+    log = tmp_path / "a.arrows"
+    search(bowl, make_agent("random", bowl, 1), 20, log=log)
+    with pa.OSFile(str(log)) as source:
+        table = pa.ipc.open_stream(source).read_all()
+    last = table.column_names[-1]
+    made = {
+        "lacks": lambda: table.drop_columns([last]),
+        "has one more": lambda: table.append_column("more", table[last]),
+        "has another type of": lambda: table.drop_columns([last]).append_column(last, table["index"]),
+        "in another order": lambda: table.select(table.column_names[::-1]),
+    }[change]()
+    with pa.OSFile(str(log), "wb") as sink, pa.ipc.new_stream(sink, made.schema) as writer:
+        writer.write_table(made)
+    before = log.read_bytes()
+    with pytest.raises(ArchGymError, match=change):
+        search(bowl, make_agent("random", bowl, 1), 30, log=log, resume=True)
+    assert log.read_bytes() == before
 
 
 def test_a_run_is_resumed_only_with_its_own_settings(bowl, tmp_path):

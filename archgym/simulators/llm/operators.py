@@ -376,7 +376,7 @@ def read_table(folder: Path, operator: str) -> dict[str, NDArray[Any]] | None:
         return None
     try:
         table = pcsv.read_csv(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ArchGymError(f"{str(path)[-120:]} is no CSV ({str(error)[:80]})") from None
     for column in ("device", *TABLES[operator], "time_ms"):
         if column not in table.column_names:

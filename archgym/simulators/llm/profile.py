@@ -70,7 +70,7 @@ def read_columns(path: Path, numbers: Iterable[str], what: str) -> dict[str, NDA
         table = pcsv.read_csv(path, convert_options=pcsv.ConvertOptions(strings_can_be_null=False))
     except FileNotFoundError:
         raise ArchGymError(f"there is no {what} {quote_path(path)}") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise ArchGymError(f"{where} is no CSV ({str(error)[:80]})") from None
     columns: dict[str, NDArray[Any]] = {}
     for name in numbers:
@@ -78,7 +78,7 @@ def read_columns(path: Path, numbers: Iterable[str], what: str) -> dict[str, NDA
             raise ArchGymError(f"{where} lacks the column {name!r}")
         try:
             column = table.column(name).cast(pa.float64()).to_numpy()
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             raise ArchGymError(f"{where} holds something else than numbers in the column {name!r}") from None
         columns[name] = np.asarray(column, dtype=np.float64)
     for name in table.column_names:
