@@ -418,9 +418,9 @@ def run(
         out.print(f"[bold]{escape(alike)}[/bold]", highlight=False, soft_wrap=True)
     kept = sum(r.from_store for r in results)
     answered = f", {kept:,} of them answered by the store" if kept else ""
-    out.print(
-        f"trials: [bold]{folder / 'trials'}[/bold]  ({sum(r.evaluations for r in results):,} evaluations{answered})"
-    )
+    spent, simulated = sum(r.evaluations for r in results), sum(r.simulated for r in results)
+    each = f" in {simulated:,} of several fidelities" if simulated > spent else ""
+    out.print(f"trials: [bold]{folder / 'trials'}[/bold]  ({spent:,} evaluations{each}{answered})")
     if boards is not None:
         out.print(f"curves: [bold]tensorboard --logdir {boards}[/bold]", soft_wrap=True)
     if with_report:
@@ -497,6 +497,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
                 "quantile": None if optimum is None else optimum.quantile_of(best.reward),
                 "evaluations": result.evaluations,
                 "trials": result.trials,
+                **({"cost": result.cost, "simulated": result.simulated} if result.agent.several_fidelities else {}),
                 "from_store": result.from_store,
                 "best_found_after": best.evaluations,
                 "design": problem.space.decode(best.design)[0],
@@ -516,7 +517,7 @@ def _summary(problem: Problem, results: list[Any], budget: int | None, folder: P
         "optimum": None if optimum is None else vars(optimum),
         "runs": runs,
         "trials": sum(result.trials for result in results),
-        "repeats": sum(result.trials - result.evaluations for result in results),
+        "repeats": sum(result.trials - result.simulated for result in results),
         "out": str(folder),
         "dataset": str(folder / "trials"),
     }
@@ -550,13 +551,14 @@ def _alike(problem: Problem, results: list[Any]) -> str:
     """A sentence where the objective does not tell the designs of these runs apart; else empty."""
     import numpy as np
 
+    from archgym.datasets.dataset import at_own_fidelity
     from archgym.datasets.shards import read_shard
     from archgym.sensitivity import alike_sentence, told_apart
 
     rewards = [
         batch.column("reward").to_numpy()[batch.column("feasible").to_numpy(zero_copy_only=False)]
         for result in results
-        for batch in read_shard(result.log)[1]
+        for batch in map(at_own_fidelity, read_shard(result.log)[1])
     ]
     return "" if told_apart(problem, np.concatenate(rewards)) else alike_sentence(problem)
 

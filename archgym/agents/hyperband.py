@@ -32,7 +32,8 @@ class Brackets(GenerationalAgent[H]):
     of the costs c_0 < ... < c_{K-1} = 1, the brackets begin at the rungs 0, 1, ..., K-1 and then at 0 again. From rung i on to
     the next goes one design of e_i, which is c_{i+1} / c_i, so that rungs cost the same, but within eta and eta cubed. The
     bracket of rung j begins with K / (K - j) e_j ... e_{K-2} designs, rounded up. Where the costs are powers of eta these are
-    the numbers of the paper. Where the problem has one fidelity there is one bracket, of one design.
+    the numbers of the paper. Where the problem has one fidelity there is one bracket, of one design. Before all of them one
+    design is evaluated in full: the smallest budget has a result.
     """
 
     several_fidelities = True
@@ -47,7 +48,7 @@ class Brackets(GenerationalAgent[H]):
         self.rungs = [name for name, _ in rungs]
         ratios = [dearer[1] / rung[1] for rung, dearer in zip(rungs, rungs[1:], strict=False)]
         self._cut = [min(max(ratio, self.p.eta), self.p.eta**3) for ratio in ratios]
-        self._bracket = -1
+        self._bracket = -2
         self._rung = 0
         self._survivors: Designs | None = None
 
@@ -60,7 +61,11 @@ class Brackets(GenerationalAgent[H]):
 
     def propose(self) -> Designs:
         if self._survivors is None:
-            self._bracket = (self._bracket + 1) % len(self.rungs)
+            self._bracket += 1
+            if self._bracket < 0:
+                self._rung, self.fidelity = len(self.rungs) - 1, None
+                return self._fresh.first(1)
+            self._bracket %= len(self.rungs)
             self._rung = self._bracket
             share = len(self.rungs) / (len(self.rungs) - self._rung)
             # Rounding must not make four designs of three.

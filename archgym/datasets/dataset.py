@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -224,6 +225,14 @@ def read_trials(path: Path | str) -> pa.Table:
     """All trials at ``path`` as one flat table in memory; shards of different problems get the union of their
     columns. :class:`Dataset` reads batch by batch."""
     return Dataset(path).table().combine_chunks()
+
+
+def at_own_fidelity(table: pa.Table) -> pa.Table:
+    """The trials without those that a run at several fidelities made at a cheaper one than its problem's own."""
+    if "cost" not in table.schema.names:
+        return table
+    cost = table.column("cost")
+    return table.filter(pc.or_kleene(pc.is_null(cost), pc.equal(cost, 1.0)))
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

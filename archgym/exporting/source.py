@@ -68,10 +68,10 @@ def from_trials(path: Path, which: str, trust: bool = False) -> tuple[Problem, d
         which: ``best`` (the highest reward) or a row from 0.
         trust: run the program that the trials name (``torch:FILE.py:NAME``).
     """
-    from archgym.datasets import read_trials
+    from archgym.datasets.dataset import at_own_fidelity, read_trials
     from archgym.datasets.schema import TrialSchema
 
-    table = read_trials(path)
+    table = at_own_fidelity(read_trials(path))
     names = ("problem", "objective", "space", "options", "simulator_version")
     kinds = {tuple(row) for row in zip(*(table.column(name).to_pylist() for name in names), strict=True)}
     if len(kinds) != 1:

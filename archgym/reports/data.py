@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.dataset import Dataset
+from archgym.datasets.dataset import Dataset, at_own_fidelity
 from archgym.datasets.problems import KEY_COLUMNS, options_of
 from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
 from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
+from archgym.evaluator import TINY
 from archgym.pareto import non_dominated
 from archgym.problem import Problem, make_problem, parse_name, problem_of_options
 from archgym.sensitivity import Change, Effects, one_change, total_effects
@@ -36,8 +37,9 @@ class Run:
 
     Attributes:
         agent, seed, hyperparameters: what ran.
-        best: float64 ``(evaluations,)``, the best reward after each evaluation.
-        table: its trials.
+        best: float64 ``(evaluations,)``, the best reward after each evaluation; of a run at several fidelities after each
+            evaluation's cost, NaN as long as nothing was evaluated in full.
+        table: its trials, at the problem's own fidelity.
         source: what it is a run of: problem, objective, space, options, version of the simulator.
     """
 
@@ -196,6 +198,7 @@ def runs_in(path: Path) -> list[Run]:
     table = dataset.table()
     if not len(table):
         return []
+    table = _paid(table)
     code = np.zeros(len(table), dtype=np.int64)
     for name in _RUN:  # dense codes after every column, so that many columns of many words cannot overflow
         words, positions = words_and_positions(table.column(name).combine_chunks())
@@ -215,7 +218,7 @@ def runs_in(path: Path) -> list[Run]:
         first = part.slice(0, 1).to_pylist()[0]
         source = tuple(str(first[name]) for name in _SOURCE)
         if len(kept) > 1:  # the columns of other problems are empty here
-            own = {*kept.get(source, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed"}
+            own = {*kept.get(source, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed", _SPENT}
             part = part.select([name for name in part.schema.names if name in own])
         found.append(
             Run(first["agent"], first["seed"], first["hyperparameters"], _best_so_far(part), part, source)
@@ -223,8 +226,35 @@ def runs_in(path: Path) -> list[Run]:
     return found
 
 
+_SPENT = "spent"
+"""Column: what a run at several fidelities had used of its budget after the trial."""
+
+
+def _paid(table: pa.Table) -> pa.Table:
+    """The trials at the runs' own fidelity, with a column of what the runs had used of their budgets where there are runs
+    at several."""
+    if "cost" not in table.schema.names:
+        return table
+    cost = table.column("cost").to_numpy()
+    same = [table.column(name) for name in _RUN if name != "options"]
+    runs = np.unique(
+        np.stack([words_and_positions(column.combine_chunks())[1] for column in same]), axis=1, return_inverse=True
+    )[1].ravel()
+    spent = np.full(len(table), np.nan)
+    for run in range(runs.max() + 1):
+        spent[runs == run] = np.cumsum(cost[runs == run])  # NaN where there is one fidelity
+    return at_own_fidelity(table.append_column(_SPENT, pa.array(spent)))
+
+
 def _best_so_far(table: pa.Table) -> NDArray[np.float64]:
     """The best reward after each simulator evaluation of a run."""
+    if _SPENT in table.schema.names and len(table):
+        spent = table.column(_SPENT).to_numpy()
+        if np.isfinite(spent).all():
+            used = np.ceil(spent - TINY).astype(np.int64)
+            curve = np.full(used[-1], np.nan)
+            np.fmax.at(curve, used - 1, table.column("reward").to_numpy())
+            return np.asarray(np.fmax.accumulate(curve))
     rewards = table.column("reward").to_numpy()
     fresh = ~table.column("cached").to_numpy()
     best: NDArray[np.float64] = np.maximum.accumulate(rewards)[fresh]
