@@ -5,7 +5,8 @@ Nothing of an entry is believed but the designs and their order. Of every run
 - all rewards are computed again from the logged metrics (``reward-edited``);
 - every trial that improved on those before it, and a random sample of the others, are simulated again
   (``result-differs``): the improvements are what a score is made of;
-- the evaluations are counted again by canonical form (``budget-overdrawn``, ``miscounted``);
+- the evaluations are counted again by canonical form, those at cheaper fidelities by their cost (``budget-overdrawn``,
+  ``miscounted``), and only those at the problem's own fidelity can be improvements;
 - trials must be a possible history: numbered upwards from 0, none earlier than the one before, none later than now
   (``out-of-order``, ``future-trial``);
 - problem, options, objective, workload, simulator version, agent and seed must be those of the suite
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import read_shard, shard_info
 from archgym.errors import ArchGymError
+from archgym.evaluator import TINY
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -191,11 +193,13 @@ class _Check:
             raise _Fault("missing-run", f"there is no {self.path.name} for {self.spec.problem}, seed {self.spec.seed}")
         self.problem: Problem = self.suite_problem.make()
         raw, batches, whole = read_shard(self.path)
-        self._check_names(shard_info(raw, self.path))
+        info = shard_info(raw, self.path)
+        self._check_names(info)
         if not whole:
             raise _Fault("missing-run", "the log is torn: the run did not end")
         table = pa.Table.from_batches(batches, raw).unify_dictionaries()
-        schema = TrialSchema(self.problem, {})
+        several = {"fidelities": dict(self.problem.cheaper)} if "fidelities" in info else {}
+        schema = TrialSchema(self.problem, several)
         for name in schema.schema.names:
             if name not in raw.names:
                 raise _Fault("wrong-problem", f"the log lacks the column {name!r}")
@@ -203,14 +207,20 @@ class _Check:
         designs = schema.designs(table)
         logged = schema.evaluation(table)
         rewards = table.column("reward").to_numpy()
-        fresh = self._check_count(designs, table.column("cached").to_numpy(zero_copy_only=False))
+        fidelities = self._fidelities(table, several)
+        spent = self._check_count(designs, table, fidelities)
         if not len(rewards):
             raise _Fault("missing-run", "the log holds no trial")
         self._check_rewards(logged, rewards)
-        worth = _worth(self.problem, self.suite_problem, logged, rewards)
-        improvements = _improvements(worth)
-        self._simulate(designs, logged, rewards, improvements)
-        done = np.cumsum(fresh)
+        full = np.flatnonzero(fidelities == "")
+        if not len(full):
+            raise _Fault("missing-run", "the log holds no trial at the problem's own fidelity")
+        worth = _worth(self.problem, self.suite_problem, logged.take(full), rewards[full])
+        steps = _improvements(worth)
+        improvements = full[steps]
+        self._simulate(designs, logged, rewards, improvements, fidelities)
+        done = np.ceil(spent - TINY).astype(np.int64)
+        fresh = ~table.column("cached").to_numpy(zero_copy_only=False)
         best = int(improvements[-1])
         seconds = table.column("time_s").to_numpy()
         simulation = float(np.nansum(table.column("evaluation_s").to_numpy()[fresh]))
@@ -218,7 +228,7 @@ class _Check:
         return VerifiedRun(
             self.spec,
             self.suite_problem,
-            [(int(done[i]), float(worth[i])) for i in improvements],
+            [(int(done[i]), float(reward)) for i, reward in zip(improvements, worth[steps], strict=True)],
             int(done[-1]),
             max(0.0, span - simulation) if len(set(seconds)) > 1 else float("nan"),
             self.problem.space.decode(designs[best])[0],
@@ -236,6 +246,10 @@ class _Check:
             for name in names:
                 if info.get(name) != wanted[name]:
                     raise _Fault(kind, f"the log has {name} {info.get(name)!r}, the suite {wanted[name]!r}"[:280])
+        if info.get("fidelities", dict(self.problem.cheaper)) != dict(self.problem.cheaper):
+            raise _Fault(
+                "wrong-problem", "the log was made with other costs of cheaper fidelities than the problem has"
+            )
         if info.get("options") != self.problem.options:
             raise _Fault("wrong-problem", "the log was made with other options than the suite's problem has")
         if not self.entry.command and info.get("run") != self.spec.id:
@@ -255,20 +269,45 @@ class _Check:
         if len(back):
             raise _Fault("out-of-order", f"trial {int(back[0]) + 1} says that it was made before trial {int(back[0])}")
 
-    def _check_count(self, designs: Designs, cached: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which trials cost an evaluation: the first of each canonical design."""
-        canonical = self.problem.space.canonical(designs) if len(designs) else designs
+    def _fidelities(self, table: pa.Table, several: dict[str, Any]) -> NDArray[np.object_]:
+        """The fidelity of every trial ``(n,)``, empty for the problem's own."""
+        if not several:
+            return np.full(len(table), "", dtype=object)
+        found = np.array(table.column("fidelity").to_pylist(), dtype=object)
+        if unknown := {*found} - {"", *self.problem.cheaper}:
+            raise _Fault(
+                "wrong-problem", f"a trial has the fidelity {str(unknown.pop())[:80]!r}, which is none of the problem's"
+            )
+        return found
+
+    def _check_count(self, designs: Designs, table: pa.Table, fidelities: NDArray[np.object_]) -> NDArray[np.float64]:
+        """What was used of the budget after each trial ``(n,)``: the first of each canonical design and fidelity costs."""
+        cached = table.column("cached").to_numpy(zero_copy_only=False)
+        levels = ["", *self.problem.cheaper]
+        level = np.array([levels.index(name) for name in fidelities], dtype=np.int64)
         first = np.zeros(len(designs), dtype=bool)
         if len(designs):
-            first[np.unique(canonical, axis=0, return_index=True)[1]] = True
-        cost = int(first.sum())
-        if cost > self.spec.budget:
-            raise _Fault("budget-overdrawn", f"{cost:,} designs were simulated; the budget is {self.spec.budget:,}")
+            keys = np.concatenate([level[:, None], self.problem.space.canonical(designs)], axis=1)
+            first[np.unique(keys, axis=0, return_index=True)[1]] = True
+        costs = np.array([1.0, *self.problem.cheaper.values()])
+        counts = np.cumsum((level[:, None] == np.arange(len(costs))) & first[:, None], axis=0)
+        spent: NDArray[np.float64] = counts @ costs
+        if len(spent) and spent[-1] > self.spec.budget + TINY:
+            what = f"{int(first.sum()):,} designs were simulated" + (
+                f", at the cost of {spent[-1]:,.6g} evaluations" if level.any() else ""
+            )
+            raise _Fault("budget-overdrawn", f"{what}; the budget is {self.spec.budget:,}")
         wrong = np.flatnonzero(cached == first)
         if len(wrong):
             what = "is new, but" if first[wrong[0]] else "repeats an earlier one, but"
             raise _Fault("miscounted", f"the design of trial {int(wrong[0])} {what} the log says otherwise")
-        return first
+        if "cost" in table.schema.names:
+            wrong = np.flatnonzero(table.column("cost").to_numpy() != np.where(first, costs[level], 0.0))
+            if len(wrong):
+                raise _Fault(
+                    "miscounted", f"trial {int(wrong[0])} costs {costs[level[wrong[0]]]:.6g}; the log says otherwise"
+                )
+        return spent
 
     def _check_rewards(self, logged: Evaluation, rewards: NDArray[np.float64]) -> None:
         again = self.problem.objective(logged)
@@ -280,13 +319,24 @@ class _Check:
             )
 
     def _simulate(
-        self, designs: Designs, logged: Evaluation, rewards: NDArray[np.float64], improvements: NDArray[np.int64]
+        self,
+        designs: Designs,
+        logged: Evaluation,
+        rewards: NDArray[np.float64],
+        improvements: NDArray[np.int64],
+        fidelities: NDArray[np.object_],
     ) -> None:
         others = np.setdiff1d(np.arange(len(designs)), improvements)
         drawn = self.rng.choice(others, min(self.sample, len(others)), replace=False)
-        rows = np.sort(np.concatenate([improvements, drawn]))
+        every = np.sort(np.concatenate([improvements, drawn]))
+        for fidelity in dict.fromkeys(fidelities[every]):
+            self._simulate_at(fidelity, every[fidelities[every] == fidelity], designs, logged, rewards)
+
+    def _simulate_at(
+        self, fidelity: str, rows: NDArray[np.int64], designs: Designs, logged: Evaluation, rewards: NDArray[np.float64]
+    ) -> None:
         with simulating_anew():
-            again, rewards_again = self.problem.evaluate(designs[rows], seed=self.spec.seed)
+            again, rewards_again = self.problem.evaluate(designs[rows], seed=self.spec.seed, fidelity=fidelity or None)
         self.simulated += len(rows)
         same = (again.feasible == logged.feasible[rows]) & _equal(rewards_again, rewards[rows])
         for name, column in again.metrics.items():
@@ -411,8 +461,11 @@ def _repeated_curve(problem: Problem, run: VerifiedRun, agent: Any) -> list[tupl
         search(problem, agent, run.spec.budget, batch=run.spec.batch, log=log)
         raw, batches, _ = read_shard(log)
         table = pa.Table.from_batches(batches, raw).unify_dictionaries()
-    worth = _worth(problem, run.problem, TrialSchema(problem, {}).evaluation(table), np.empty(0))
-    done = np.cumsum(~table.column("cached").to_numpy(zero_copy_only=False))
+    several = "cost" in table.schema.names
+    cost = table.column("cost").to_numpy() if several else ~table.column("cached").to_numpy(zero_copy_only=False)
+    full = np.flatnonzero(np.array(table.column("fidelity").to_pylist()) == "") if several else np.arange(len(table))
+    worth = _worth(problem, run.problem, TrialSchema(problem, {}).evaluation(table).take(full), np.empty(0))
+    done = np.ceil(np.cumsum(cost)[full] - TINY).astype(np.int64)
     return [(int(done[i]), float(worth[i])) for i in _improvements(worth)]
 
 

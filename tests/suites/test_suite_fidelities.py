@@ -1,0 +1,142 @@
+"""Entries of agents that search at several fidelities: scored by cost, and refused where the log lies about it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from archgym.datasets.shards import read_shard
+from archgym.studies.store import Study
+from archgym.suites import Suite, parse_suite, run_entry, verify
+from archgym.suites.measure import measure
+from archgym.suites.packing import pack
+from archgym.suites.score import score
+from archgym.suites.writing import suite_text
+from tests import rungs
+
+TEXT = """
+name: rungs
+version: 1
+budgets: [10, 30]
+seeds: 2
+problems:
+- {problem: rungs/light}
+- {problem: rungs/heavy}
+"""
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    rungs.register()
+    loaded = parse_suite(TEXT)
+    problems = [
+        measure(problem, samples=2000, seeds=4, methods=["ga", "re", "local"], evaluations=600)
+        for problem in loaded.problems
+    ]
+    return parse_suite(suite_text(loaded, problems))
+
+
+@pytest.fixture(scope="module")
+def honest(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite") / "entry"
+    assert run_entry(suite, folder, "bohb").done == 4
+    return folder
+
+
+def test_an_honest_entry_holds_and_is_scored_by_cost(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    found = verify(suite, honest, repeat=4)
+    assert found.holds, found.findings
+    assert found.repeated == 4
+    for run in found.runs:
+        assert run.evaluations == 30
+        assert [at for at, _ in run.curve] == sorted({at for at, _ in run.curve})
+        # What each run's own line of results says is what verifying finds.
+        record = {row["run"]: row for row in Study(honest).results()}[run.spec.id]
+        assert [tuple(step) for step in record["curve"]] == run.curve
+    assert score(suite, found)["runs"] == 4
+    pack(suite, honest, tmp_path / "packed")
+    packed = verify(suite, tmp_path / "packed", repeat=1)
+    assert packed.holds and packed.repeated == 1
+    assert score(suite, packed)["score"] == score(suite, found)["score"]
+
+
+def _edited(honest: Path, folder: Path, change) -> Path:
+    shutil.copytree(honest, folder)
+    path = sorted(folder.rglob("*.arrows"))[0]
+    schema, batches, _ = read_shard(path)
+    table = pa.Table.from_batches(batches, schema).unify_dictionaries()
+    table = change(table)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return folder
+
+
+def _set(table: pa.Table, name: str, values) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    column = pa.array(values)
+    if pa.types.is_dictionary(table.schema.field(place).type):
+        column = column.dictionary_encode()
+    return table.set_column(place, table.schema.field(place).with_type(column.type), column)
+
+
+def _cheap_as_full(table: pa.Table) -> pa.Table:
+    names = table.column("fidelity").to_pylist()
+    return _set(table, "fidelity", ["" for _ in names])
+
+
+def _cost(table: pa.Table) -> pa.Table:
+    return _set(table, "cost", np.where(np.arange(len(table)) == 4, 0.01, table.column("cost").to_numpy()))
+
+
+def _unknown(table: pa.Table) -> pa.Table:
+    names = table.column("fidelity").to_pylist()
+    return _set(table, "fidelity", [*names[:-1], "tenth"])
+
+
+def _cheaper(table: pa.Table) -> pa.Table:
+    """Pays a ninth for a result that costs a third: of a design that was not evaluated for a ninth."""
+    names = table.column("fidelity").to_pylist()
+    cost = table.column("cost").to_numpy().copy()
+    row = 1 + 9 + 3 + 1  # the first of the second bracket
+    assert names[row] == "third"
+    names[row], cost[row] = "ninth", 1 / 9
+    return _set(_set(table, "fidelity", names), "cost", cost)
+
+
+def _prices(table: pa.Table) -> pa.Table:
+    about = table.schema.metadata[b"archgym"].replace(b"0.3333333333333333", b"0.1333333333333333")
+    return table.replace_schema_metadata({b"archgym": about})
+
+
+@pytest.mark.parametrize(
+    "change, kind",
+    [
+        (_cheap_as_full, "budget-overdrawn"),
+        (_cost, "miscounted"),
+        (_unknown, "wrong-problem"),
+        (_cheaper, "result-differs"),
+        (_prices, "wrong-problem"),
+    ],
+)
+def test_a_log_that_lies_about_its_fidelities_is_refused_by_name(
+    suite: Suite, honest: Path, tmp_path: Path, change, kind: str
+) -> None:
+    found = verify(suite, _edited(honest, tmp_path / "forged", change), sample=10_000, repeat=0)
+    assert [finding.kind for finding in found.findings] == [kind]
+
+
+def test_another_run_of_a_study_goes_on(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    """A killed entry resumes to the same bits."""
+    folder = tmp_path / "cut"
+    shutil.copytree(honest, folder)
+    (folder / "results.jsonl").unlink()
+    for path in sorted(folder.rglob("*.arrows"))[:2]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    run_entry(suite, folder, "bohb", resume=True)
+    again, first = verify(suite, folder, repeat=0), verify(suite, honest, repeat=0)
+    assert again.holds
+    assert {run.spec.id: run.curve for run in again.runs} == {run.spec.id: run.curve for run in first.runs}
