@@ -140,7 +140,7 @@ def _shard(problem: Problem, ranks: NDArray[np.int64], path: Path) -> Evaluation
 def update_optima(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Put rows into an optima table, in place of those of the same :func:`~archgym.problem.optimum_key`."""
     keys = ("problem", "objective", "space", "fidelity", "version", "workload", "settings")
-    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    old = read_json(path, "table of optima") if path.exists() else []
     new = {json.dumps([row.get(k) or None for k in keys], sort_keys=True): row for row in [*old, *rows]}
     ordered = [new[k] for k in sorted(new)]
     write_json(path, ordered)

@@ -115,6 +115,14 @@ def all_different(names: Iterable[Any], what: str) -> list[Any]:
     return found
 
 
+def check_seed(seed: Any) -> int:
+    """A seed as an int: a whole number from 0 that a file of trials can hold."""
+    number = whole_number("the seed", seed, least=0)
+    if number >= 1 << 63:
+        raise ArchGymError(f"the seed is {quote(number)}; expected less than 2**63")
+    return number
+
+
 def whole_number(what: str, value: Any, unit: str = "", least: int = 1) -> int:
     """``value`` as an int (2.0 and NumPy's numbers count); what is no whole number from ``least`` on raises a sentence."""
     try:

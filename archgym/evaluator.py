@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from archgym.announcing import announce
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
-from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
+from archgym.errors import ArchGymError, UnknownNameError, check_seed, quote, whole_number
 from archgym.files import keep_files
 from archgym.objective import Rewards
 from archgym.problem import Problem
@@ -108,7 +108,7 @@ class Evaluator:
     ) -> None:
         if budget is not None:
             budget = whole_number("the budget", budget, "simulator evaluations")
-        self.problem, self.budget, self.seed = problem, budget, seed
+        self.problem, self.budget, self.seed = problem, budget, check_seed(seed)
         self.budget_seconds = None if budget_seconds is None else check_seconds(budget_seconds, problem)
         self.seconds = 0.0
         self._inherits = problem.simulator.inherits(problem.fidelity)

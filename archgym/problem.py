@@ -326,6 +326,12 @@ def make_problem(
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
 
 
+PROBLEM_OPTIONS = tuple(
+    name for name, one in inspect.signature(make_problem).parameters.items() if one.kind is one.KEYWORD_ONLY
+)
+"""What :func:`make_problem` takes beside a simulator's options."""
+
+
 def _objective(text: str | None, simulator: Simulator, workload: Workload) -> Objective:
     whole = simulator.whole if isinstance(simulator, Narrowed) else simulator
     if isinstance(whole, Combined):

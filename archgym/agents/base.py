@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 
-from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, whole_number
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, check_seed
 from archgym.extras import extra_with
 from archgym.objective import Rewards
 from archgym.problem import Problem
@@ -217,7 +217,7 @@ def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: An
     for given in hyperparameters:
         if given not in known:
             raise UnknownNameError(f"hyperparameter of {name}", given, known)
-    agent: Searcher[Any] = cls(problem, whole_number("the seed", seed, least=0), cls.hyperparameters(**hyperparameters))
+    agent: Searcher[Any] = cls(problem, check_seed(seed), cls.hyperparameters(**hyperparameters))
     return agent
 
 

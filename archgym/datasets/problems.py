@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem, problem_of_options
+from archgym.reading import parse_json
 from archgym.registry import SIMULATORS
 from archgym.simulator import names_own_file
 
@@ -87,8 +87,8 @@ class ProblemInfo:
 
 def options_of(text: str) -> dict[str, Any]:
     try:
-        options = json.loads(text) if text else {}
-    except ValueError:
+        options = parse_json(text) if text else {}
+    except ArchGymError:
         options = None
     if not isinstance(options, dict):
         raise ArchGymError(f"the trials hold the problem options {text[:80]!r}; expected a JSON object")

@@ -5,7 +5,7 @@ Everything is vectorised over n sub-environments; :class:`~archgym.envs.design_e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,10 @@ class Episodes:
     ) -> None:
         if info not in INFOS:
             raise UnknownNameError("kind of info", info, INFOS)
+        if problem is not None and not isinstance(problem, Problem):
+            raise ArchGymError(
+                f"problem is {quote(problem)}; expected a Problem of make_problem(), or leave it out and name a workload"
+            )
         if action_mode not in ACTION_MODES:
             raise UnknownNameError("action mode", action_mode, ACTION_MODES)
         if reward_mode not in ("absolute", "improvement"):
@@ -334,7 +338,7 @@ class SeveralEpisodes(Episodes):
     """
 
     def __init__(self, kind: str, count: int, workloads: Sequence[str], *settings: Any, **more: Any) -> None:
-        names = list(workloads)
+        names = list(workloads) if isinstance(workloads, Iterable) else []
         if not names or not all(isinstance(name, str) for name in names):
             raise ArchGymError(f"workload is {quote(workloads)}; expected a name or a list of names")
         super().__init__(kind, count, names[0], *settings, **more)

@@ -100,7 +100,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         options = options or {}
         for key in options:
             if key not in ("workload", "design", "reset_mask"):
-                raise UnknownNameError("reset option", key, ("workload", "design"))
+                raise UnknownNameError("reset option", key, ("workload", "design", "reset_mask"))
         rows = self._rows
         if options.get("reset_mask") is not None:
             mask = np.asarray(options["reset_mask"])

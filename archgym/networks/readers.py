@@ -95,7 +95,9 @@ _SUFFIXES = (".yaml", ".yml", ".csv", ".m")
 
 def _from_folder(path: Path, format: str | None, name: str | None) -> Network:
     """A network of a folder's files in the order of their names (numbers by value), each with one or more layers."""
-    files = [file for file in path.iterdir() if file.is_file() and file.suffix.lower() in _SUFFIXES]
+    there = sorted(path.iterdir())
+    files = [file for file in there if file.is_file() and file.suffix.lower() in _SUFFIXES]
+    others = ", ".join(file.name for file in there if file not in files)
     files.sort(key=lambda file: [(int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", file.name)])
     layers: list[Layer] = []
     for file in files:
@@ -105,7 +107,10 @@ def _from_folder(path: Path, format: str | None, name: str | None) -> Network:
         layers += [replace(found[0], name=file.stem)] if single else found
     if not layers:
         raise ArchGymError(f"the folder {quote_path(path)} holds no layers; expected files {', '.join(_SUFFIXES)}")
-    return Network(name or path.resolve().name, _distinct(layers), f"read from {len(files)} files of {path.name}")
+    passed = f"; passed over: {quote(others, 120, marks=False)}" if others else ""
+    return Network(
+        name or path.resolve().name, _distinct(layers), f"read from {len(files)} files of {path.name}{passed}"
+    )
 
 
 def _guess(path: Path, text: str) -> str:

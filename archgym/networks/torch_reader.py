@@ -7,6 +7,7 @@ are running give the names. See :mod:`archgym.networks.torch_recorder` for what 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -50,7 +51,12 @@ def workload_from_torch(
         keywords = dict(example_input)
     else:
         arguments = tuple(example_input) if isinstance(example_input, (tuple, list)) else (example_input,)
-    from archgym.networks.torch_recorder import Recorder
+    from archgym.networks.torch_recorder import Elsewhere, Recorder
+
+    def in_new_thread(*_event: Any) -> None:
+        # The first event of a thread that the model starts: PyTorch's modes hold for one thread only.
+        sys.setprofile(None)
+        Elsewhere(recorder).__enter__()
 
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     recorder = Recorder(left_out)
@@ -58,13 +64,16 @@ def workload_from_torch(
     modes = {module: module.training for module in model.modules() if hasattr(module, "training")}
     # Compiled code would run past the recorder; only who has imported the compiler can have any.
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    fast_path, profile = torch.backends.mha.get_fastpath_enabled(), threading.getprofile()
     try:
         model.eval()
         # The fused path of nn.MultiheadAttention would hide its products.
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad(), eager, recorder:
+            threading.setprofile(in_new_thread)
             model(*arguments, **keywords)
+        if recorder.elsewhere is not None:
+            raise recorder.elsewhere
     except ArchGymError:
         raise
     except Exception as error:
@@ -74,6 +83,8 @@ def workload_from_torch(
             "give an input that its forward() takes"
         ) from None
     finally:
+        threading.setprofile(profile)
+        recorder.thread = None
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for handle in handles:
             handle.remove()

@@ -9,6 +9,7 @@ product PyTorch's own counter (:mod:`torch.utils.flop_counter`) is asked, and wh
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -103,6 +104,8 @@ class Recorder(TorchDispatchMode):
         self.skipped: dict[str, str] = {}
         self.macs = self.pytorch_macs = 0
         self.differences: dict[str, str] = {}
+        self.thread: int | None = threading.get_ident()
+        self.elsewhere: ArchGymError | None = None
 
     def watch(self, model: torch.nn.Module) -> list[Any]:
         """Follow which module runs; returns handles whose ``remove`` ends that. Scripted modules take no hooks: what
@@ -114,17 +117,28 @@ class Recorder(TorchDispatchMode):
             title = path or type(model).__name__.lower()
 
             def enter(module: Any, _inputs: Any, title: str = title) -> None:
+                if self.thread is not None and threading.get_ident() != self.thread:
+                    self.refuse_thread(title)
+                    return
                 if isinstance(module, (torch.nn.RNNBase, torch.nn.RNNCellBase)):
                     kind = type(module).__name__
                     raise ArchGymError(f"layer {title!r} is recurrent ({kind}), which is not supported; {ADVICE}")
                 self.running.append(title)
 
             def leave(_module: Any, _inputs: Any, _outputs: Any) -> None:
-                self.running.pop()
+                if self.thread is None or threading.get_ident() == self.thread:
+                    self.running.pop()
 
             handles.append(module.register_forward_pre_hook(enter))
             handles.append(module.register_forward_hook(leave))
         return handles
+
+    def refuse_thread(self, title: str) -> None:
+        """Refuse, when the model has run, what runs in another thread, of whose operations PyTorch tells nobody here. (What
+        a thread raises may get lost.)"""
+        self.elsewhere = self.elsewhere or ArchGymError(
+            f"layer {title!r} runs in another thread, where its operations are not seen; run the model in one thread"
+        )
 
     @property
     def place(self) -> str:
@@ -181,9 +195,7 @@ class Recorder(TorchDispatchMode):
         """Control flow and fused attention, which hold whole programs of their own."""
         title = function.name() if callable(getattr(function, "name", None)) else str(function)
         if title == "cond":
-            predicate, true_branch, false_branch, operands = args
-            with self:
-                return (true_branch if predicate else false_branch)(*operands)
+            return self._branches(*args)
         result = function(*args, **kwargs)
         if title == "flex_attention":
             before = self.macs
@@ -193,6 +205,24 @@ class Recorder(TorchDispatchMode):
             self._refuse("higher_order", title, result)
         else:
             self.skipped.setdefault(title, self.place)
+        return result
+
+    def _branches(self, predicate: Any, true_branch: Any, false_branch: Any, operands: Any) -> Any:
+        """The branch that the example takes counts. PyTorch's counter takes the dearer one, which is then noted."""
+        before = self.macs
+        with self:
+            result = (true_branch if predicate else false_branch)(*operands)
+        other = Recorder(self.left_out)
+        try:
+            with other:
+                (false_branch if predicate else true_branch)(*operands)
+        except Exception:  # it is not what runs
+            return result
+        ours, more = self.macs - before, other.macs - (self.macs - before)
+        if more > 0:
+            self.pytorch_macs += more
+            what = f"{other.macs:,} there, of the dearer branch; {ours:,} here, of the one that the example takes"
+            self.differences.setdefault("cond", what)
         return result
 
     def _refuse_sparse(self, space: str, title: str) -> None:
@@ -242,6 +272,26 @@ class Recorder(TorchDispatchMode):
         """Add ``batch`` products of ``M x K`` and ``K x N``; none where a size is zero."""
         if min(M, N, K, batch) > 0:
             self.add(gemm(self.place + part, M, N, K, batch=batch))
+
+
+class Elsewhere(TorchDispatchMode):
+    """Sees the operations of a thread that a model starts while a recorder reads it; refuses those that may count.
+
+    Args:
+        recorder: of the thread that reads the model.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.recorder.thread is not None:
+            named = isinstance(function, torch._ops.OpOverload)
+            space, _, title = function._schema.name.partition("::") if named else ("", "", "")
+            if not (named and _is_free(function, space, title)):
+                self.recorder.refuse_thread(self.recorder.place)
+        return function(*args, **(kwargs or {}))
 
 
 Count = Callable[[Recorder, dict[str, Any], Any], None]

@@ -45,11 +45,11 @@ from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.combining import parse_parts
 from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError, all_different, quote, whole_number
-from archgym.options import check_options
-from archgym.problem import Problem, parse_name, problem_of_options
+from archgym.options import check_given, check_options, takes_any
+from archgym.problem import PROBLEM_OPTIONS, Problem, option_table, parse_name, problem_of_options
 from archgym.reading import checked, parse_yaml, read_text
 from archgym.registry import SIMULATORS
-from archgym.simulator import names_own_file
+from archgym.simulator import Simulator, names_own_file
 
 LOGS = ("trials", "none")
 
@@ -285,6 +285,7 @@ def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[
     kind, workload = parse_name(name)
     simulator = SIMULATORS.load(kind)()
     workload = workload or simulator.default_workload
+    _check_named(kind, workload, simulator, options)
     if not names_own_file(workload) and not options.get("workload_options"):
         known = simulator.workloads()
         for part in dict(parse_parts(workload, simulator) or {workload: 1.0}):
@@ -294,6 +295,22 @@ def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[
     if limit is not None:
         limit = whole_number(f"the budget of {name} in {source}", limit, "simulator evaluations")
     return name, options, limit
+
+
+def _check_named(kind: str, workload: str, simulator: Simulator, options: Mapping[str, Any]) -> None:
+    """Refuse options, a space or a fidelity that a problem's simulator does not know."""
+    stand_in, colon, _ = str(options.get("simulator") or "").partition(":")
+    cls = SIMULATORS.load(stand_in) if stand_in and not colon else SIMULATORS.load(kind)
+    own = {name: value for name, value in options.items() if name not in PROBLEM_OPTIONS}
+    check_given(own, option_table(cls), kind, open_ended=takes_any(cls))
+    space, fidelity = options.get("space"), options.get("fidelity")
+    if space is not None and space not in cls.spaces:
+        raise UnknownNameError(f"space of {kind}", space, cls.spaces)
+    if fidelity is not None and fidelity.partition(":")[0] not in cls.fidelities:
+        raise UnknownNameError(f"fidelity of {kind}", fidelity, cls.fidelities)
+    known = simulator.workload_options(workload)
+    if known is not None:
+        check_given(options.get("workload_options") or {}, known, f"the workload {quote(workload)}")
 
 
 def _count(entry: _AgentEntry) -> int:

@@ -113,6 +113,9 @@ def test_a_folder_is_its_files_in_order(tmp_path) -> None:
     read = read_network(tmp_path)
     assert [layer.macs for layer in read.layers] == [*(layer.macs for layer in given.layers), 120]
     assert read.layers[0].name == "layer1" and read.name == tmp_path.name
+    assert read.description.endswith("passed over: notes.txt")
+    (tmp_path / "part").mkdir()
+    assert read_network(tmp_path).description.endswith("passed over: notes.txt, part")
     (tmp_path / "broken.yaml").write_text("layers: 3")
     with pytest.raises(ArchGymError, match=r"broken\.yaml"):
         read_network(tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,6 +164,8 @@ COUNTED = {
     "a transposed convolution": (nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), torch.zeros(1, 4, 8, 8),
                                  64 * 4 * 3 * 9),
     "a branch": (Does(lambda _, x: torch.cond(x.sum() == 0, lambda y: y @ y, lambda y: y, (x,))), torch.zeros(3, 3), 27),
+    "the branch taken": (Does(lambda _, x: torch.cond(x.sum() == 0, lambda y: y[:1] @ y, lambda y: (y @ y)[:1], (x,))),
+                         torch.zeros(3, 3), 9),
     "a scripted part": (Does(lambda self, x: self.part(x), part=torch.jit.script(nn.Linear(8, 4))), torch.zeros(2, 8), 64),
     "a scripted model": (torch.jit.script(nn.Sequential(nn.Linear(8, 4), nn.ReLU())), torch.zeros(2, 8), 64),
     "a traced model": (torch.jit.trace(nn.Linear(8, 4), torch.zeros(2, 8)), torch.zeros(2, 8), 64),
@@ -299,3 +304,44 @@ def test_multiply_accumulates_equal_pytorchs_counter(pieces, sizes, inference):
     network = workload_from_torch(model, torch.zeros(1))
     assert network.macs == counter.get_total_flops() // 2
     assert network.description == "Does, read from PyTorch"
+
+
+def test_a_branch_says_what_the_dearer_one_would_count():
+    # PyTorch's counter takes the dearer branch, whichever runs: an upper bound, not the example's work.
+    model = Does(lambda _, x: torch.cond(x.sum() == 0, lambda y: y[:1] @ y, lambda y: (y @ y)[:1], (x,)))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(3, 3))
+    said = workload_from_torch(model, torch.zeros(3, 3)).description
+    assert counter.get_total_flops() == 2 * 27 and "27 there, of the dearer branch; 9 here" in said
+    assert "dearer" not in workload_from_torch(model, torch.ones(3, 3)).description
+
+
+class InThread(nn.Module):
+    """Does work in a thread of its own."""
+
+    def __init__(self, work, pool):
+        super().__init__()
+        self.first, self.other, self.work, self.pool = nn.Linear(4, 4), nn.Linear(4, 4), work, pool
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.pool:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(self.work, self, x).result()
+        found = []
+        thread = threading.Thread(target=lambda: found.append(self.work(self, x)))
+        thread.start()
+        thread.join()
+        return found[0]
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_products_in_other_threads_are_refused_and_never_lost(pool, capfd):
+    for work in (lambda self, x: self.other(x), lambda _, x: x @ x.T):
+        model = InThread(work, pool)
+        with pytest.raises(ArchGymError, match="in another thread"):
+            workload_from_torch(model, torch.zeros(2, 4))
+        assert model(torch.zeros(2, 4)) is not None  # left as it was
+    free = workload_from_torch(InThread(lambda _, x: x.relu(), pool), torch.zeros(2, 4))
+    assert [layer.macs for layer in free.layers] == [32]
+    assert capfd.readouterr().err == ""

@@ -3,16 +3,20 @@ that a file merely claims. ``make fuzz`` goes on for as long as one likes."""
 
 from __future__ import annotations
 
+import io
+import json
 import random
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import archgym
+from archgym.registry import SIMULATORS
 from tests.fuzz.targets import Fault, Target, judge, problem_reader, read_proxy_of_dram, stored, targets, workshop
 
 TARGETS = {target.name: target for target in targets()}
@@ -102,6 +106,44 @@ def test_no_file_of_the_corpus_is_left_out():
 def test_files_that_failed_once(path, tmp_path, compiled):
     warm(reader_of(path.name).name)
     judge(reader_of(path.name), path.read_bytes(), tmp_path / "x")
+
+
+def _of_today(content: bytes) -> bytes:
+    """A proxy of an earlier DRAM simulator as one of today's, its fault kept: its version alone would be refused."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except Exception:  # damaged before that: as it is
+        return content
+    about = json.loads(bytes(arrays["about"]))
+    simulator = SIMULATORS.load("dram")(space="archgym")
+    about["version"] = simulator.version
+    about["workloads"] = {name: simulator.load_workload(name).fingerprint for name in about["workloads"]}
+    changed = io.BytesIO()
+    np.savez_compressed(changed, **arrays | {"about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    return changed.getvalue()
+
+
+def _use_proxy(folder: Path) -> None:
+    problem = archgym.make_problem(
+        "dram/sort", space="archgym", objective="energy", references="none", simulator=f"proxy:{folder / 'x.npz'}"
+    )
+    evaluation, _ = problem.evaluate(problem.space.sample(256, 0))
+    assert np.isfinite(evaluation.metrics["energy_pj"]).all()
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the folder of cases beside the checkout")
+@pytest.mark.parametrize(
+    ("name", "is_read"),
+    [("boost-hang-None-b07c60", True), ("boost-traceback-KeyError-ae44b1", False), ("boost-traceback-error-6c6553", False),
+     ("gp-traceback-error-b5f1eb", False)],
+)  # fmt: skip
+def test_proxies_that_failed_once_answer_or_are_refused(name, is_read, tmp_path):
+    path = CASES / f"proxy-{name}.npz"
+    target = Target("proxy", "x.npz", lambda: b"", lambda content, rng: content, _use_proxy)
+    content = _of_today(path.read_bytes())
+    assert judge(target, content, tmp_path / "x", 0) == is_read  # compiles what predicts
+    assert judge(target, content, tmp_path / "x") == is_read
 
 
 def test_the_judge_sees_faults(tmp_path):

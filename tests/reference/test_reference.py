@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,15 @@ def test_where_reference_data_is_looked_for(monkeypatch, tmp_path):
 
 def test_every_simulator_with_a_reference_has_a_validator():
     assert set(VALIDATORS) - set(SIMULATORS) <= {"dram-event", "llm"}
+
+
+def test_references_with_a_key_twice_are_refused(tmp_path):
+    from archgym.simulators.accelerator.validate import validate
+
+    (tmp_path / "timeloop_cases").mkdir()
+    for name in ("timeloop_cases/one.json", "archgym_timeloop_sample.json", "timeloop_random_cases.json.gz"):
+        text = b'{"a": 1, "a": 2}'
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        with pytest.raises(ArchGymError, match="'a' twice"):
+            list(validate(tmp_path))
+        (tmp_path / name).unlink()

@@ -286,3 +286,16 @@ def test_make_vec_takes_several_workloads():
     design = np.tile(envs.single_action_space.sample(), (4, 1))
     metrics = envs.step(design)[4]["metrics"]
     assert (metrics[0] == metrics[2]).all() and (metrics[1] == metrics[3]).all() and (metrics[0] != metrics[1]).any()
+
+
+def test_arguments_of_other_types_are_refused_in_a_sentence():
+    for problem in ("synthetic/rugged", 3, {"name": "x"}):
+        with pytest.raises(ArchGymError, match="expected a Problem"):
+            gymnasium.make("archgym/Systolic-v0", problem=problem)
+        with pytest.raises(ArchGymError, match="expected a Problem"):
+            gymnasium.make_vec("archgym/Systolic-v0", num_envs=2, problem=problem)
+    with pytest.raises(ArchGymError, match="expected a name"):
+        DesignVectorEnv("synthetic", 3)
+    env = DesignVectorEnv("synthetic", num_envs=2)
+    with pytest.raises(ArchGymError, match="reset_mask"):
+        env.reset(options={"maskk": [True, False]})

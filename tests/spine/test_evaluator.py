@@ -291,3 +291,18 @@ def test_an_unwritable_folder_gets_one_sentence(bowl, tmp_path):
     blocked.write_text("in the way")
     with pytest.raises(ArchGymError, match="cannot write"):
         search(bowl, make_agent("random", bowl, 0), 10, log=blocked / "a.arrows")
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "1", float("nan"), True, 1 << 63, None])
+def test_a_seed_that_is_no_whole_number_is_refused_before_a_file_is_written(seed, tmp_path):
+    problem = make_problem("synthetic/rugged")
+    log = tmp_path / "x.arrows"
+    with pytest.raises(ArchGymError, match="the seed is"):
+        Evaluator(problem, budget=4, seed=seed, log=log)
+    if seed is not None:
+        with pytest.raises(ArchGymError, match="the seed is"):
+            search(problem, make_agent("random", problem, 0), 4, seed=seed, log=log)
+    with pytest.raises(ArchGymError, match="the seed is"):
+        make_agent("random", problem, seed)
+    assert not log.exists()
+    assert search(problem, make_agent("random", problem, np.int64(2)), 4, seed=2.0, log=log).seed == 2

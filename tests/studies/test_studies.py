@@ -442,3 +442,20 @@ def test_the_commands_print_json_and_tables(tmp_path):
     for arguments in (["stats", str(tmp_path)], ["run", "nonsense"], ["stats", str(tmp_path / "none")]):
         bad = runner.invoke(main, ["study", *arguments])
         assert bad.exit_code == 2 and "Traceback" not in bad.output
+
+
+@pytest.mark.parametrize(
+    ("problem", "named"),
+    [
+        ("{problem: dram/sort, frobnicate: 3}", "frobnicate"),
+        ("{problem: dram/sort, ranks: two}", "ranks"),
+        ("{problem: dram/sort, space: wides}", "wides"),
+        ("{problem: systolic/alexnet, fidelity: low}", "low"),
+        ("{problem: dram/sort, workload_options: {request: 3}}", "request"),
+        ("{problem: systolic/alexnet, clock_ghz: .inf}", "inf"),
+    ],
+)
+def test_a_spec_is_described_only_with_options_that_are_there(problem, named):
+    text = f"budget: 10\nproblems: [{problem}]\nagents: [random]\n"
+    with pytest.raises(ArchGymError, match=named):
+        parse_spec(text)

@@ -7,13 +7,13 @@ the printed last place (0.005 pJ). Cases older than Timeloop's pull request 297 
 from __future__ import annotations
 
 import gzip
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from archgym.measure import Group, compare
+from archgym.reading import parse_json, quote_path, read_json
 from archgym.simulators.accelerator import timeloop_cases
 from archgym.simulators.accelerator.loopnest import (
     Architecture,
@@ -51,8 +51,8 @@ def validate_loop_nests(ref: Path) -> Iterable[Group]:
     """Groups of the Timeloop runs in ``ref``."""
     random_cases = ref / "timeloop_random_cases.json.gz"
     if random_cases.exists():
-        with gzip.open(random_cases, "rt", encoding="utf-8") as file:
-            cases = json.load(file)
+        with gzip.open(random_cases, "rb") as file:
+            cases = parse_json(file.read(), f"the cases {quote_path(random_cases)}")
         yield from _groups("timeloop-random", [_rows(case, "current", _differences(case)) for case in cases])
         older = [case for case in cases if not case.get("differences_without_link_transfers")]
         older = [case for case in older if "differences_before_pr297" in case]
@@ -60,13 +60,13 @@ def validate_loop_nests(ref: Path) -> Iterable[Group]:
         yield from _groups("timeloop-random-pre297", rows)
     folder = ref / "timeloop_cases"
     if folder.is_dir():
-        cases = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+        cases = [read_json(path, "case of Timeloop") for path in sorted(folder.glob("*.json"))]
         dense = [case for case in cases if isinstance(case, dict) and not case.get("sparse_optimizations")]
         dense = [case for case in dense if case.get("mapping_text") and case.get("ERT_pJ_per_vector_access")]
         yield from _groups("timeloop-tutorial", [_rows(case, "pre297", {}) for case in dense])
     sample = ref / "archgym_timeloop_sample.json"
     if sample.exists():
-        yield from _archgym_sample(json.loads(sample.read_text(encoding="utf-8")))
+        yield from _archgym_sample(read_json(sample, "sample of ArchGym"))
 
 
 # --- rows of a case ----------------------------------------------------------------------------------------------

@@ -184,11 +184,12 @@ def fit_engine_command(ref: Path | None, backend: str, model: str, out: Path | N
 
     from archgym.console import print_json
     from archgym.measure import default_reference
+    from archgym.reading import read_json
     from archgym.simulators.llm.fit_serving import fit_engine
 
     found = fit_engine((ref or default_reference("llm")) / "serving_measured.csv.gz", backend, model)
     if out is not None:
-        known = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+        known = read_json(out, "file of fitted values") if out.is_file() else {}
         out.write_text(json.dumps({**known, backend: found}, indent=1) + "\n", encoding="utf-8")
     if as_json:
         print_json({backend: found})
