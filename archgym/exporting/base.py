@@ -39,11 +39,15 @@ class Exporter(ABC):
         name: as in ``--to``.
         title: the tool, for people.
         simulators: names of the simulators whose designs it can say; empty for all.
+        units: number in the files -> its unit, for the README. A number is named by the end of its path in a file
+            (``memtimingspec.clkMhz``), where ``*`` stands for anything; the first name that fits counts, and every number that
+            is ever written has to have one.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     simulators: ClassVar[tuple[str, ...]] = ()
+    units: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
@@ -114,7 +118,11 @@ def _readme(problem: Problem, design: Mapping[str, Value], exporter: Exporter, w
         lines += ["```sh", written.command, "```", ""]
     lines += ["## What the format cannot say", ""]
     lines += [f"- {sentence}" for sentence in written.unsaid] or ["Nothing: every parameter stands in the files."]
+    lines += ["", "## Units", "", "| number (the first line that fits) | unit |", "| --- | --- |"]
+    lines += [f"| `{name}` | {unit} |" for name, unit in exporter.units.items()]
     lines += ["", "## The design", "", "```json", json.dumps(dict(design), indent=1), "```", ""]
+    if units := [f"`{p.name}` in {p.unit}" for p in problem.space.parameters if p.unit and p.unit != "1"]:
+        lines += [f"Units: {', '.join(units)}; all other numbers are counts.", ""]
     return "\n".join(lines)
 
 

@@ -39,6 +39,22 @@ class Dramsim3Exporter(Exporter, Importer):
 
     name = "dramsim3"
     title = "DRAMSim3"
+    units = {
+        "dram_structure.device_width": "bits",
+        "dram_structure.BL": "transfers (a burst)",
+        "dram_structure.*": "counts",
+        "timing.tCK": "ns",
+        "timing.*": "cycles of the memory's clock",
+        "power.VDD": "V",
+        "power.*": "mA",
+        "system.channel_size": "MiB",
+        "system.bus_width": "bits",
+        "system.channels": "a count",
+        "system.*_queue_size": "requests",
+        "other.epoch_period": "cycles of the memory's clock",
+        "other.output_level": "a level of detail",
+        "trace.txt: address, cycle": "bytes (hexadecimal), cycles of the memory's clock",
+    }
     simulators = ("dram",)
     files = ("memory.ini",)
 

@@ -166,12 +166,44 @@ def _said_of_map(said: Said, problem: Problem, congen: Mapping[str, Any]) -> Non
     said.unplaced.append(f"The address map is none of {', '.join(MAP_NAMES)}, bit for bit.")
 
 
+_UNITS = {
+    "memarchitecturespec.width": "bits a chip",
+    "memarchitecturespec.*urstLength": "transfers",
+    "memarchitecturespec.dataRate": "transfers a cycle",
+    "memarchitecturespec.nbr*": "counts",
+    "memtimingspec.clkMhz": "MHz",
+    "memtimingspec.tCK": "s",
+    "memtimingspec.*": "cycles of the memory's clock",
+    "mempowerspec.i*": "mA",
+    "mempowerspec.v*": "V",
+    "*_BIT": "bits of the byte address, from 0",
+    "XOR.*": "bits of the byte address, from 0",
+    "mcconfig.RequestBufferSize": "requests",
+    "mcconfig.MaxActiveTransactions": "requests",
+    "mcconfig.RefreshMax*": "refresh commands",
+    "mcconfig.HighWatermark": "requests",
+    "mcconfig.LowWatermark": "requests",
+    "simconfig.AddressOffset": "bytes",
+    "simconfig.ErrorChipSeed": "a seed",
+    "simconfig.WindowSize": "cycles of the memory's clock",
+    "tracesetup.clkMhz": "MHz, of the times in the trace",
+    "trace.stl: time, address": "cycles of that clock, bytes (hexadecimal)",
+}
+
+
 class Dramsys4Exporter(Exporter, DramsysReader):
     """A folder of resources as DRAMSys 4.0 reads it; the same files that the real back-end runs."""
 
     name = "dramsys4"
     title = "DRAMSys 4.0"
     simulators = ("dram",)
+    units = _UNITS | {
+        "thermalsimconfig.StaticTemperatureDefaultValue": "degrees Celsius (thermal simulation is off)",
+        "thermalsimconfig.ThermalSimPeriod": "the `ThermalSimUnit`, us",
+        "thermalsimconfig.IceServerPort": "a TCP port",
+        "thermalsimconfig.SimPeriodAdjustFactor": "a factor",
+        "thermalsimconfig.NPowStableCyclesToIncreasePeriod": "periods",
+    }
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         memory = memory_of(problem, design)
@@ -201,6 +233,7 @@ class Dramsys5Exporter(Exporter, DramsysReader):
     name = "dramsys5"
     title = "DRAMSys 5"
     simulators = ("dram",)
+    units = _UNITS
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         memory = memory_of(problem, design)

@@ -29,6 +29,15 @@ class MaestroExporter(Exporter, Importer):
 
     name = "maestro"
     title = "MAESTRO"
+    units = {
+        "Stride": "elements",
+        "Dimensions": "elements; Y and X of the padded input",
+        "*Map": "elements of a tile, and of the step to the next one",
+        "Cluster": "processing elements",
+        "num_pes": "a count",
+        "l?_size_cstr": "words (2^30: not limited)",
+        "*_bw_cstr": "words a cycle",
+    }
     simulators = ("mapping",)
     files = ("mapping.m",)
 

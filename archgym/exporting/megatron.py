@@ -47,6 +47,28 @@ class MegatronExporter(Exporter, Importer):
 
     name = "megatron"
     title = "Megatron-LM"
+    units = {
+        "nnodes": "machines",
+        "nproc-per-node": "devices",
+        "*-parallel-size": "devices",
+        "*batch-size": "sequences",
+        "seq-length": "tokens",
+        "max-position-embeddings": "tokens",
+        "vocab-size": "tokens",
+        "num-layers": "layers",
+        "recompute-num-layers": "layers",
+        "num-virtual-stages-per-pipeline-rank": "stages a device",
+        "num-attention-heads": "heads",
+        "num-query-groups": "heads of keys and values",
+        "num-experts": "experts",
+        "moe-router-topk": "experts a token",
+        "moe-layer-freq": "1 for a layer with experts, 0 for one without",
+        "*hidden-size": "elements of a vector",
+        "kv-channels": "elements of a vector",
+        "*-intermediate-size": "elements of a vector",
+        "*-lora-rank": "elements of a vector",
+        "*-head-dim": "elements of a vector",
+    }
     simulators = ("llm-training",)
     files = ("train.sh",)
 

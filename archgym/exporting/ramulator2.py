@@ -31,6 +31,17 @@ class Ramulator2Exporter(Exporter, Importer):
 
     name = "ramulator2"
     title = "Ramulator 2"
+    units = {
+        "org.density": "Mibit a chip",
+        "org.dq": "bits",
+        "org.*": "counts",
+        "timing.rate": "MT/s",
+        "timing.tCK_ps": "ps",
+        "timing.*": "cycles of the memory's clock",
+        "clock_ratio": "a ratio of clocks",
+        "RowPolicy.cap": "requests to an open row",
+        "trace.txt: address": "bytes (hexadecimal)",
+    }
     simulators = ("dram",)
     files = ("config.yaml",)
 

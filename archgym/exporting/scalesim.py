@@ -32,6 +32,26 @@ class ScaleSimExporter(Exporter, Importer):
 
     name = "scalesim"
     title = "SCALE-Sim 3"
+    units = {
+        "ArrayHeight": "processing elements",
+        "ArrayWidth": "processing elements",
+        "*SramSzkB": "kB of 1,024 bytes",
+        "*Offset": "addresses, in words",
+        "Bandwidth": "words a cycle",
+        "*RequestBuffer": "requests",
+        "*SRAMBankBandwidth": "words a cycle (custom layouts are off)",
+        "*SRAMBankNum": "a count",
+        "*SRAMBankPort": "a count",
+        "BlockSize": "words (sparsity is off)",
+        "RandomNumberGeneratorSeed": "a seed",
+        "IFMAP Height": "elements, padding included",
+        "IFMAP Width": "elements, padding included",
+        "Filter Height": "elements",
+        "Filter Width": "elements",
+        "Channels": "a count",
+        "Num Filter": "a count",
+        "Strides": "elements",
+    }
     simulators = ("systolic",)
     files = ("scale.cfg",)
 

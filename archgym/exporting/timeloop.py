@@ -41,6 +41,26 @@ class TimeloopExporter(Exporter, Importer):
     name = "timeloop"
     title = "Timeloop"
     simulators = ("accelerator",)
+    units = {
+        "attributes.width": "bits a row",
+        "attributes.datawidth": "bits a word",
+        "attributes.depth": "rows",
+        "attributes.storage_depth": "rows",
+        "attributes.storage_block": "words a row",
+        "attributes.*_bandwidth": "words a cycle",
+        "attributes.global_cycle_seconds": "s",
+        "attributes.mesh?": "instances",
+        "attributes.cluster_size": "a count",
+        "attributes.n_banks": "a count",
+        "attributes.multiple_buffering": "copies of what is kept",
+        "coefficients.default": "elements a step (stride or dilation)",
+        "instance.?step*": "elements a step (stride or dilation)",
+        "instance.*": "iterations of the layer's loop",
+        "mapping.factors": "iterations of a loop at this level",
+        "mapping.split": "the position in `permutation` at which the loops along Y begin",
+        "actions.energy": "pJ an access to a row (`leak`: pJ a cycle and instance; `compute`: pJ a multiply-accumulate)",
+        "tables.area": "um2 an instance",
+    }
     files = ("architecture.yaml", "arch.yaml")
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
@@ -62,6 +82,7 @@ class TimeloopExporter(Exporter, Importer):
         written.unsaid += [
             "Storage classes, banks and the dummy buffer's size: they stand as attributes of archgym's own (storage_class, "
             "n_banks, storage_depth, storage_block), which Timeloop passes over; energies and areas stand in ERT and ART.",
+            "Leakage of an element's three scratchpads: it stands in the energies of ifmap_spad.",
             "Repeats of a layer: multiply its results by the number of times in the table.",
             "Transfers between neighbouring instances: the model here has none; switch them off with "
             "TIMELOOP_DISABLE_LINK_TRANSFERS=1 to compare.",

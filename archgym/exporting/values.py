@@ -25,6 +25,11 @@ class JsonExporter(Exporter):
 
     name = "json"
     title = "programs that read JSON"
+    units = {
+        "parameters.*.value": "the `unit` beside it; empty and 1: a count, a share or a word",
+        "metrics.*.value": "the `unit` beside it; empty and 1: a count or a share",
+        "options.*": "as `archgym options` says of the simulator",
+    }
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         units = {p.name: p.unit for p in problem.space.parameters}
@@ -44,6 +49,7 @@ class CsvExporter(Exporter):
 
     name = "csv"
     title = "spreadsheets"
+    units = {"value": "the column `unit`; empty and 1: a count, a share or a word"}
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
         with open(folder / "design.csv", "w", newline="", encoding="utf-8") as file:

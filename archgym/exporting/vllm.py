@@ -40,6 +40,15 @@ class VllmExporter(Exporter, Importer):
 
     name = "vllm"
     title = "vLLM"
+    units = {
+        "*-parallel-size": "devices",
+        "max-num-batched-tokens": "tokens an iteration",
+        "max-num-seqs": "sequences",
+        "block-size": "tokens",
+        "gpu-memory-utilization": "a share of the device's memory",
+        "max-model-len": "tokens",
+        "port": "a TCP port",
+    }
     simulators = ("llm-serving",)
     files = ("serve.yaml",)
 

@@ -32,6 +32,22 @@ class ZigZagExporter(Exporter, Importer):
 
     name = "zigzag"
     title = "ZigZag"
+    units = {
+        "size": "bits",
+        "?_cost": "pJ for `bandwidth_max` bits",
+        "memories.*.area": "mm2",
+        "latency": "cycles",
+        "bandwidth_*": "bits a cycle",
+        "unit_energy": "pJ a multiply-accumulate",
+        "unit_area": "mm2 an element",
+        "sizes": "elements along each dimension",
+        "spatial_mapping.*": "iterations of a loop that are laid out on the array",
+        "loop_sizes": "iterations",
+        "dimension_relations": "elements a step (stride and dilation)",
+        "operand_precision.*": "bits",
+        "id": "the number of the layer",
+        "operand_source.*": "the number of the layer",
+    }
     simulators = ("zigzag", "accelerator", "systolic")
     files = ("accelerator.yaml",)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,78 @@ def test_every_format_writes_what_it_names_and_explains_itself(problems, kind, t
     assert json.dumps(design, indent=1) in readme
     with pytest.raises(ArchGymError, match="holds files already"):
         export(problem, design, to, tmp_path / "out")
+
+
+def _leaves(content, path=""):
+    """The numbers in nested data, and texts that hold one, by dotted path; positions in lists left out."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _leaves(value, f"{path}.{key}")
+    elif isinstance(content, list):
+        for value in content:
+            yield from _leaves(value, path)
+    elif not isinstance(content, bool) and re.search(r"(?<![\w.])\d", str(content)):
+        yield path.lstrip("."), content
+
+
+def _numbers(file: Path):
+    """The paths of all numbers of a configuration."""
+    text = file.read_text()
+    if file.suffix == ".json":
+        yield from (path for path, _ in _leaves(json.loads(text)))
+    elif file.suffix == ".yaml":
+        yield from (path for path, _ in _leaves(yaml.safe_load(text)))
+    elif file.suffix in (".ini", ".cfg"):
+        parser = configparser.ConfigParser()
+        parser.optionxform = str
+        parser.read_string(text)
+        yield from (path for path, _ in _leaves({name: dict(parser[name]) for name in parser.sections()}))
+    elif file.suffix == ".csv":
+        yield from (name.strip() for name in text.splitlines()[0].split(",") if name.strip())
+    elif file.suffix == ".sh":
+        yield from re.findall(r"--([\w-]+)[ =]\S*\d", text)
+    elif file.suffix == ".m":
+        yield from re.findall(r"(\w+)\s*(?:\(\d|\{[^\n]*\d|: \d)", text)
+
+
+NO_NUMBERS = {"version", "name", "kind", "unit", "Layer name", "simulationid", "problem", "simulator_version", "memoryId",
+              "memoryType", "Layer", "Network", "target", "K", "C", "R", "S", "X", "Y", "IceServerIp", "equation",
+              "allocation", "config", "model", "dimensions", "operands", "served_dimensions", "kv-transfer-config", "impl",
+              "storage_class", "memory_operand_links", "protocol", "permutation", "data_spaces", "SparseRep"}  # fmt: skip
+"""Words in which digits are part of a name."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "to"),
+    [
+        *(("dram/sort", {"device": device, "space": "wide"}, to) for device in ("DDR3-1600", "LPDDR4-3200")
+          for to in ("dramsys4", "dramsys5", "dramsim3", "ramulator2")),
+        ("dram/sort", {}, "dramsys4"), ("dram/sort", {}, "dramsim3"), ("dram/sort", {}, "ramulator2"),
+        ("dram/sort", {}, "json"), ("dram/sort", {}, "csv"), ("systolic/alexnet", {}, "scalesim"),
+        ("systolic/alexnet", {}, "zigzag"), ("accelerator/alexnet", {}, "zigzag"), ("accelerator/alexnet", {}, "timeloop"),
+        ("mapping/alexnet-0", {}, "maestro"), ("llm-training/gpt3-175b@64xa100", {}, "megatron"),
+        ("llm-serving/llama3.1-8b+azure_conv_2023@8xh100", {}, "vllm"),
+    ],
+)  # fmt: skip
+def test_every_number_that_is_written_has_its_unit_in_the_readme(name, options, to, tmp_path) -> None:
+    kind = name.partition("/")[0]
+    problem = archgym.make_problem(name, **OPTIONS.get(kind, {}), **options, references="none")
+    design = problem.space.decode(problem.space.sample(1, 1, feasible=True))[0]
+    try:
+        export(problem, design, to, tmp_path / "out")
+    except ArchGymError:
+        assert to in ("dramsim3", "ramulator2") and options  # a memory that the tool does not know
+        return
+    readme = (tmp_path / "out" / "README.md").read_text()
+    units = dict(re.findall(r"^\| `([^`|]+)` \| ([^|]+) \|$", readme.partition("## Units")[2], flags=re.M))
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "README.md"]
+    found = {path for file in files for path in _numbers(file)}
+    assert len(found) > 3 or to == "csv"
+    for path in found:
+        if path.rpartition(".")[2] not in NO_NUMBERS:
+            assert any(fnmatch(path, name) or fnmatch(path, f"*.{name}") for name in units), path
+    traces = {file.name for file in files if file.name.startswith("trace.")}
+    assert all(any(name.startswith(f"{trace}: ") for name in units) for trace in traces)
 
 
 @pytest.mark.parametrize("to", EXPORTERS)
@@ -178,7 +252,8 @@ def test_timeloop_files_hold_every_layer_with_its_mapping(problems, tmp_path) ->
     problem = problems["accelerator"]
     designs = problem.space.sample(50, 0)
     evaluation, _ = problem.evaluate(designs)
-    design = problem.space.decode(designs[np.argmax(evaluation.feasible)])[0]
+    row_of_design = int(np.argmax(evaluation.feasible))
+    design = problem.space.decode(designs[row_of_design])[0]
     export(problem, design, "timeloop", tmp_path / "out")
     layers = problem.workload.merged().layers
     folders = sorted(path for path in (tmp_path / "out").iterdir() if path.is_dir())
@@ -194,6 +269,9 @@ def test_timeloop_files_hold_every_layer_with_its_mapping(problems, tmp_path) ->
                 factors[dim] *= int(count)
         # Padded mappings may cover a little more than the layer.
         assert all(factors[dim] >= bound for dim, bound in instance.items())
+        areas = yaml.safe_load((folder / "ART.yaml").read_text())["ART"]["tables"]
+        whole = sum(row["area"] * int(row["name"].partition("..")[2].rstrip("]")) for row in areas)
+        assert whole * 1e-6 == pytest.approx(evaluation.metrics["area_mm2"][row_of_design], rel=1e-12)
         architecture = yaml.safe_load((folder / "architecture.yaml").read_text())["architecture"]
         local = architecture["subtree"][0]["local"]
         assert [part["attributes"]["datawidth"] for part in local] == [16] * len(local)

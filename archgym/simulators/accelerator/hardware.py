@@ -235,9 +235,21 @@ def hardware_table(
     return table, area * 1e-6
 
 
-def architecture(row: NDArray[np.float64]) -> Architecture:
-    """A row of the mapper's table as an architecture of the general model (areas left out)."""
+def areas_um2(columns: MappingOf[str, NDArray[Any]], library: Technology) -> dict[str, NDArray[np.float64]]:
+    """Areas ``(n,)`` of one instance of each level with an area of its own, and of one ``MAC``."""
+    found: dict[str, NDArray[np.float64]] = {"MAC": np.full(len(columns["num_pes"]), library.mac_area_um2)}
+    for name in (*STORAGE, "dummy_buffer"):
+        depth, block = np.asarray(columns[f"{name}_depth"]), np.asarray(columns[f"{name}_block"])
+        found[name] = _lookup(library, columns[f"{name}_class"], depth, block)["area_um2"]
+    return found
+
+
+def architecture(
+    row: NDArray[np.float64], areas_um2: MappingOf[str, float] | None = None, cycle_ns: float = 1.0
+) -> Architecture:
+    """A row of the mapper's table as an architecture of the general model, with the areas of one instance of each level."""
     x, y = int(row[MESH_X]), int(row[MESH_Y])
+    areas = areas_um2 or {}
 
     def level(name: str, at: StorageColumns, mesh_x: int, mesh_y: int, leak: float) -> Level:
         capacity = int(row[at.capacity]) if at.capacity >= 0 else None
@@ -245,14 +257,14 @@ def architecture(row: NDArray[np.float64]) -> Architecture:
         return Level(
             name, int(row[at.block]), capacity, mesh_x, mesh_y,
             float(row[at.read_bandwidth]), float(row[at.write_bandwidth]),
-            read_pj=read, write_pj=write, update_pj=write, leak_pj=leak,
+            read_pj=read, write_pj=write, update_pj=write, leak_pj=leak, area_um2=areas.get(name, 0.0),
         )  # fmt: skip
 
     return Architecture(
         (
             level("DRAM", MAIN_MEMORY, 1, 1, 0.0),
             level("shared_glb", STORAGE["shared_glb"], 1, 1, float(row[LEAK_G])),
-            Level("dummy_buffer", mesh_x=x, leak_pj=float(row[LEAK_X])),
+            Level("dummy_buffer", mesh_x=x, leak_pj=float(row[LEAK_X]), area_um2=areas.get("dummy_buffer", 0.0)),
             # The three scratchpads of an element leak together; the table holds their sum.
             level("ifmap_spad", STORAGE["ifmap_spad"], x, y, float(row[LEAK_PE])),
             level("weights_spad", STORAGE["weights_spad"], x, y, 0.0),
@@ -261,4 +273,6 @@ def architecture(row: NDArray[np.float64]) -> Architecture:
         x,
         y,
         float(row[MAC_PJ]),
+        areas.get("MAC", 0.0),
+        cycle_ns,
     )

@@ -198,9 +198,11 @@ class AcceleratorSimulator(NetworkSimulator):
         rows = self._space.check(design)
         if len(rows) != 1:
             raise ArchGymError(f"one design has one hardware, and {len(rows)} were given; call it once a design")
-        table, _ = self._table(self._values(rows))
+        columns = self._values(rows)
+        table, _ = self._table(columns)
         _, _, found, mappings = self._run(table, network, fidelity)
-        return hardware.architecture(table[0]), [
+        areas = {name: float(area[0]) for name, area in hardware.areas_um2(columns, self.library).items()}
+        return hardware.architecture(table[0], areas, self.cycle_ns), [
             (layer, mappings.mapping(i) if found[0, i] else None) for i, layer in enumerate(network.layers)
         ]
 
