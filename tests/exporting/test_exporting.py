@@ -389,3 +389,109 @@ def test_the_best_that_a_run_prints_is_the_one_that_is_exported_where_agents_are
     best = [row["agent"] for row in trials if row["reward"] == max(row["reward"] for row in trials)]
     assert set(best) == {"random", "ga"}, "the agents are not equal, so that this test tests nothing"
     assert f"best design, by {best[0]}" in printed.output
+
+
+# --- against recorded files of the tools -----------------------------------------------------------------------------
+
+
+def _keys(content, path=""):
+    """Dotted paths of all keys in nested data; positions in lists left out."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield f"{path}.{key}".lstrip(".")
+            yield from _keys(value, f"{path}.{key}")
+    elif isinstance(content, list):
+        for value in content:
+            yield from _keys(value, path)
+
+
+@pytest.fixture(scope="module")
+def presets(ref):
+    return json.loads((ref / "dram" / "presets.json").read_text())
+
+
+def _memory_files(to, device, folder):
+    problem = archgym.make_problem("dram/sort", device=device, references="none", **OPTIONS["dram"])
+    export(problem, problem.space.decode(problem.space.sample(1, 1))[0], to, folder)
+
+
+@pytest.mark.parametrize(
+    "device, recorded",
+    [
+        ("DDR3-1600", "MICRON_1Gb_DDR3-1600_8bit_G"),
+        ("DDR4-2400", "JEDEC_4Gb_DDR4-2400_8bit_A"),
+        ("LPDDR4-3200", "JEDEC_8Gb_LPDDR4-3200_16bit"),
+        ("HBM2", "HBM2"),
+    ],
+)
+@pytest.mark.parametrize("to, version", [("dramsys4", "v4.0_archgym"), ("dramsys5", "v5.0")])
+def test_dramsys_memories_have_the_fields_and_values_of_recorded_ones(
+    to, version, device, recorded, presets, tmp_path
+) -> None:
+    _memory_files(to, device, tmp_path / "out")
+    if to == "dramsys4":
+        spec = json.loads((tmp_path / "out" / "configs" / "memspecs" / "memory.json").read_text())["memspec"]
+    else:
+        spec = json.loads((tmp_path / "out" / "simulation.json").read_text())["simulation"]["memspec"]
+    theirs = presets["dramsys"][f"{version}:{recorded}"]
+    assert spec["memoryType"] == theirs["memoryType"]
+    for part in ("memarchitecturespec", "memtimingspec", "mempowerspec"):
+        ours = spec.get(part, {})
+        assert bool(ours) or part == "mempowerspec"
+        # What version 5 wants beside a recorded file's fields, and counts that other memories' files say.
+        extra = {"tCK", "RFC1", "maxBurstLength", "clkMhz"} if to == "dramsys5" else set()
+        if part == "memarchitecturespec":
+            extra |= {"nbrOfDevices", "nbrOfDevicesOnDIMM", "nbrOfBankGroups", "nbrOfRanks"}
+        recorded_part = theirs.get(part, {})  # HBM2's have no currents
+        assert set(ours) - set(recorded_part) <= extra or not recorded_part, part
+        different = {k: (ours[k], v) for k, v in recorded_part.items() if k in ours and ours[k] != pytest.approx(v)}
+        assert not different, part
+
+
+def test_other_memories_have_the_fields_of_recorded_ones(presets, tmp_path) -> None:
+    _memory_files("dramsim3", "DDR4-2400", tmp_path / "dramsim3")
+    parser = configparser.ConfigParser()
+    parser.optionxform = str
+    parser.read(tmp_path / "dramsim3" / "memory.ini")
+    recorded = presets["dramsim3"]["DDR4_8Gb_x8_2400"]
+    known = {section: set(recorded[section]) for section in ("dram_structure", "timing", "power", "system")}
+    # The recorded summary leaves the section of output files out, and the t of tREFI.
+    known["timing"] |= {"tREFI"}
+    known["system"] |= {"enable_self_refresh"}
+    for section, names in known.items():
+        assert set(parser[section]) <= names, section
+    assert set(parser.sections()) == {*known, "other"}
+    _memory_files("ramulator2", "DDR4-2400", tmp_path / "ramulator2")
+    memory = yaml.safe_load((tmp_path / "ramulator2" / "config.yaml").read_text())["MemorySystem"]["DRAM"]
+    recorded = presets["ramulator2.1"]["DDR4_8Gb_x8/DDR4_2400R"]
+    assert set(memory["timing"]) <= set(recorded["timing"])
+    assert set(memory["org"]) - {"channel"} <= set(recorded["org"])
+
+
+def test_timeloop_files_have_the_fields_of_recorded_ones(problems, ref, tmp_path) -> None:
+    folder = ref / "accelerator" / "timeloop_cases"
+    known = set()
+    for path in folder.glob("*.json"):
+        content = json.loads(path.read_text())
+        for case in content if isinstance(content, list) else [content]:
+            if isinstance(case, dict):
+                known |= {key for part in ("architecture", "problem", "mapping") for key in _keys(case.get(part), part)}
+    problem = problems["accelerator"]
+    design = problem.space.decode(problem.space.sample(1, 1))[0]
+    export(problem, design, "timeloop", tmp_path / "out")
+    own = {"storage_class", "storage_depth", "storage_block"}  # attributes of ours, which Timeloop passes over
+    for part in ("architecture", "problem", "mapping"):
+        for path in (tmp_path / "out").glob(f"*/{part}.yaml"):
+            found = {
+                key for key in _keys(yaml.safe_load(path.read_text())[part], part) if key.rpartition(".")[2] not in own
+            }
+            dimensions = {key for key in found if key.startswith("problem.instance.")}
+            assert found - dimensions <= known, (path.parent.name, found - known)
+    case = json.loads((folder / "eyeriss_like.json").read_text())
+    tables = {
+        part: yaml.safe_load(next((tmp_path / "out").glob(f"*/{part}.yaml")).read_text())[part]["tables"]
+        for part in ("ERT", "ART")
+    }
+    actions = {action["name"] for table in tables["ERT"] for action in table["actions"]}
+    assert actions == {action for level in case["ERT_pJ_per_vector_access"].values() for action in level}
+    assert all(set(table) == {"name", "area"} for table in tables["ART"])
