@@ -3,25 +3,30 @@
     python tools/suite_docs.py [SUITE ...]
 
 For every ready suite with entries in data/suites/SUITE: a table of its problems between the markers ``grades`` and one of its
-entries between ``entries``, and docs/images/SUITE.svg with the median regret of six agents on every problem.
+entries between ``entries``, docs/images/SUITE.svg with the median regret of six agents on every problem, and the board,
+docs/boards/SUITE.html, without the plotting library: the site's build puts it in (tools/docs_boards.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from archgym.reports.board import board_of_verified, board_page
 from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, pairs_told_apart, regrets, score
 from archgym.suites.suite import Suite, load_suite, ready_suites
 from archgym.suites.verify import Verified, verify
+from archgym.writing import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "suite.md"
+BOARDS = ROOT / "docs" / "boards"
 SIX = ("random", "local", "sa", "ga", "re", "aco")
 FLOOR = 1e-4
 """A regret of zero has no place on a logarithmic axis: it is drawn here."""
@@ -116,7 +121,7 @@ def figure(suite: Suite, found: dict[str, Verified], path: Path) -> None:
             ax.plot(at, middle, color=COLOURS[i], linestyle=dashes[DASHES[i]], label=name, linewidth=1)
             ax.fill_between(at, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
         ax.set(xscale="log", yscale="log", ylim=(FLOOR, 1.1))
-        ax.set_title(problem.title.replace("workload_options", ""), fontsize=5.5, wrap=True)
+        ax.set_title(textwrap.fill(problem.title, 48, break_long_words=False), fontsize=5.5)
     for ax in list(axes.flat)[len(suite.problems) :]:
         ax.set_visible(False)
     drawn.supxlabel("simulator evaluations")
@@ -149,6 +154,7 @@ def main() -> None:
         if found:
             put(f"entries of {name}", board(suite, found))
             figure(suite, found, ROOT / "docs" / "images" / f"{name}.svg")
+            write_text(BOARDS / f"{name}.html", board_page(suite, board_of_verified(suite, found), whole=False))
         print(name, len(found), "entries")
 
 

@@ -76,8 +76,7 @@ def write_board(
         return url_quote(os.path.relpath(folder, page.parent))
 
     board = board_of(suite, folders, link, sample=sample, console=console)
-    title = f"archgym suite: {suite.name} version {suite.version}"
-    write_text(page, html_page(title, board.links, board.sections, board.figures))
+    write_text(page, board_page(suite, board))
     return {
         "entries": board.rows,
         "refused": board.refused,
@@ -85,6 +84,12 @@ def write_board(
         "budget": board.budget,
         "told_apart": board.told_apart,
     }
+
+
+def board_page(suite: Suite, board: Board, *, whole: bool = True) -> str:
+    """The board as one HTML text; ``whole``: see :func:`archgym.reports.html.page`."""
+    title = f"archgym suite: {suite.name} version {suite.version}"
+    return html_page(title, board.links, board.sections, board.figures, whole=whole)
 
 
 def board_of(
@@ -124,6 +129,25 @@ def board_of(
             console.print(f"{name}: holds, {verified.simulated:,} designs simulated again", highlight=False)
     if not kept:
         raise ArchGymError("no entry holds: " + "; ".join(row["reason"] for row in refused))
+    return board_of_verified(suite, kept, {name: link(place) for name, place in places.items()}, places, refused)
+
+
+def board_of_verified(
+    suite: Suite,
+    kept: Mapping[str, Verified],
+    links_of: Mapping[str, str] | None = None,
+    places: Mapping[str, Path] | None = None,
+    refused: Sequence[dict[str, str]] = (),
+) -> Board:
+    """The parts of the board of entries that hold.
+
+    Args:
+        suite: the suite, measured.
+        kept: what the entry goes by -> the entry, verified.
+        links_of: address of each entry's folder; no links where None.
+        places: folder of each entry; none is named where None.
+        refused: folder and reason of entries that do not hold.
+    """
     scores = {name: {**score(suite, verified), "agent": name} for name, verified in kept.items()}
     # Entries are compared at the largest budget that all of them reached.
     common = min(row["budgets"][-1] for row in scores.values())
@@ -132,8 +156,11 @@ def board_of(
     apart = pairs_told_apart(suite, kept, common)
     ranked = mean_ranks(suite, kept, common)["mean_ranks"]
     order = sorted(scores, key=lambda name: scores[name]["score"][0])
-    rows = [{**scores[name], "rank": ranked.get(name, float("nan")), "folder": str(places[name])} for name in order]
-    table = _table(suite, rows, refused, {name: link(place) for name, place in places.items()}, common)
+    rows = [
+        {**scores[name], "rank": ranked.get(name, float("nan")), "folder": str((places or {}).get(name, ""))}
+        for name in order
+    ]
+    table = _table(suite, rows, refused, links_of or {}, common)
     sections = [table, _grades(suite, apart)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
     figures: dict[str, Figure] = {}
@@ -145,7 +172,7 @@ def board_of(
         figures[key] = _curves({name: columns[problem.key] for name, columns in curves.items()}, reach)
         links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
         sections.append(_section(suite, problem, number, key, rows))
-    return Board(rows, refused, common, apart, links, sections, figures)
+    return Board(rows, list(refused), common, apart, links, sections, figures)
 
 
 def _curves(columns: Mapping[str, Any], reach: Mapping[str, list[int]]) -> Figure:
@@ -171,14 +198,16 @@ def _table(
     lines = []
     for row in rows:
         name = str(row["agent"])
-        link = html.escape(links[name])
+        shown = html.escape(name)
+        if name in links:
+            shown = f'<a href="{html.escape(links[name])}">{shown}</a>'
         value, low, high = row["score"]
         cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
         cells += _cells(suite, row["at"])
         cells.append(f'<td data-value="{row["rank"]:.9g}">{row["rank"]:.2f}</td>')
         cost = row["agent_us_per_evaluation"]
         cells.append("<td>-</td>" if cost is None else f'<td data-value="{cost:.9g}">{cost:,.0f}</td>')
-        lines.append(f'<tr><th scope="row"><a href="{link}">{html.escape(name)}</a></th>{"".join(cells)}</tr>')
+        lines.append(f'<tr><th scope="row">{shown}</th>{"".join(cells)}</tr>')
     note = "".join(f"<li>{html.escape(Path(row['folder']).name)}: {html.escape(row['reason'])}</li>" for row in refused)
     return (
         '<section id="entries"><h2>Entries</h2><p>Interquartile mean of normalised regret over all problems and seeds '

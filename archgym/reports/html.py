@@ -55,19 +55,35 @@ def render(reports: list[ProblemReport]) -> str:
     return page(f"archgym: {names}", links, sections, figures)
 
 
-def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Mapping[str, Any]) -> str:
+_PLACE = ('<script type="application/gzip" id="library">', "</script>")
+"""What the library stands between in a page."""
+
+
+def library() -> str:
+    """The plotting library, compressed, as base64."""
+    try:
+        import plotly.offline
+    except ModuleNotFoundError:
+        raise MissingExtraError("the report", "plot") from None
+    return base64.b64encode(gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)).decode()
+
+
+def with_library(text: str) -> str:
+    """A page that was made without the library, with it: some two megabytes that need not be kept beside code."""
+    return text.replace("".join(_PLACE), library().join(_PLACE))
+
+
+def page(
+    title: str, links: Sequence[str], sections: Sequence[str], figures: Mapping[str, Any], *, whole: bool = True
+) -> str:
     """One HTML text that opens offline, with the library inside.
 
     Args:
         title: plain text.
         links, sections: HTML.
         figures: identifier of an element of class ``plot`` -> Plotly figure as plain data.
+        whole: False leaves the library out; see :func:`with_library`.
     """
-    try:
-        import plotly.offline
-    except ModuleNotFoundError:
-        raise MissingExtraError("the report", "plot") from None
-    library = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
     files = resources.files(__package__)
     parts = {
         "TITLE": html.escape(title),
@@ -78,7 +94,7 @@ def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Map
         "SCRIPT": "".join(files.joinpath(name).read_text(encoding="utf-8") for name in ("plots.js", "report.js")),
         # Inside a script element neither "</script" nor "<!--<script" may stand.
         "FIGURES": json.dumps(finite(figures), separators=(",", ":")).replace("<", "\\u003c"),
-        "LIBRARY": base64.b64encode(library).decode(),
+        "LIBRARY": library() if whole else "",
     }
     text = files.joinpath("report.html").read_text(encoding="utf-8")
     # In one pass: a foreign name that looks like a place of the template is none.

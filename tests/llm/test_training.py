@@ -200,6 +200,18 @@ def test_codesign_keeps_budgets_one_sided():
     np.testing.assert_array_equal(limited.feasible, evaluation.feasible & (price <= usd) & (power <= watts))
 
 
+def test_a_design_of_the_codesign_alone_costs_what_it_costs_among_others():
+    problem = make_problem("llm-training/gpt3-175b@1024xa100", space="codesign")
+    designs = problem.space.sample(2000, 0)
+    together, _ = problem.evaluate(designs)
+    rows = np.flatnonzero(together.feasible)[:4]
+    assert len(rows) == 4
+    for row in rows:
+        alone, _ = problem.evaluate(designs[row : row + 1])
+        for name, column in together.metrics.items():
+            assert alone.metrics[name][0] == column[row], name
+
+
 @needs_ref
 def test_tables_change_times_a_little():
     simulator = LlmTrainingSimulator(tables=str(REF))

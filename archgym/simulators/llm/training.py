@@ -298,7 +298,7 @@ class LlmTrainingSimulator(Simulator):
         price = self.costs.device_usd(
             *(clusters[:, i] for i in (kernel.PEAK_BF16, kernel.MEM_RATE, kernel.MEM, kernel.LINK, kernel.NIC))
         )
-        if len(clusters) > 1:
+        if self.space_name == "codesign":
             clusters[:, kernel.USD_PER_S] = self.costs.usd_per_s(price, clusters[:, kernel.TDP])
         values, broken = space.decoded(rows, clusters)
         out, verdict = self._model(work, fidelity).evaluate(values, clusters, broken == 0)
