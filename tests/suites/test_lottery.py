@@ -17,7 +17,6 @@ from archgym.suites import Suite, load_suite, parse_suite
 from archgym.suites.lottery import SuiteResults, judge
 from archgym.suites.measure import measure
 from archgym.suites.scale import normalised
-from archgym.suites.suite import ready_suites
 from archgym.suites.writing import suite_text
 
 SUITE = """
@@ -107,4 +106,18 @@ def test_the_study_of_the_suite_has_its_problems_and_the_settings_of_the_small_l
     spec, small, suite = load_spec("lottery-suite"), load_spec("lottery-small"), load_suite("archgym-8")
     assert spec.settings == small.settings and (spec.budget, spec.seeds) == (small.budget, small.seeds)
     assert {run.problem_key for run in spec.runs()} == {problem.key for problem in suite.problems}
-    assert "archgym-8" in ready_suites()
+
+
+def test_the_page_says_what_the_shipped_results_say() -> None:
+    root = Path(__file__).parents[2]
+    made = judge(load_suite("archgym-8"), root / "data" / "lottery-suite")
+    assert (made["runs"], made["seeds"]) == (1968, 6)
+    verdicts = [claim["verdict"] for claim in made["claims"]]
+    assert verdicts == ["does not hold", "holds", "does not hold", "does not hold"]
+    page = (root / "docs" / "lottery.md").read_text(encoding="utf-8").partition("## lottery-suite")[2]
+    for row in made["agents"]:
+        tuned = "{:.3f} [{:.3f}, {:.3f}]".format(*row["tuned_regret_iqm"])
+        assert f"| `{row['agent']}` | {row['settings']} | {row['runs']} | {tuned} |" in page
+    for row in made["problems"]:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{row['title']}` |"))
+        assert line.endswith("| " + " | ".join(claim["verdict"] for claim in row["claims"]) + " |")
