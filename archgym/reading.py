@@ -85,6 +85,15 @@ def own_file(name: str) -> Path | None:
     return located(name.removeprefix("file:")) if name.startswith("file:") else None
 
 
+def name_of(value: Any, where: str) -> str:
+    """A name from a file: a text, or a number as text; empty where there is none."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
+        raise ArchGymError(
+            f"the name in {where} is {quote(value, 60)}; expected a text (in quotation marks where it is a word of YAML)"
+        )
+    return "" if value is None else str(value)
+
+
 def quote_path(path: object) -> str:
     """A path for a sentence: its end where it is long."""
     text = str(path).replace("\n", " ").replace("\0", " ")
@@ -380,11 +389,19 @@ def _plain(kind: str, text: str, loader: Any) -> Any:
     if kind == "int":
         if len(text) > 80:
             raise _Refused(f"holds the whole number {quote(text, 40)}, beyond 64 bits")
+        if ":" in text:  # minutes and seconds to YAML 1.1, a text to everybody
+            return text
+        if re.match(r"[-+]?0[0-9_]+\Z", text):
+            raise _Refused(
+                f"holds {quote(text, 40)}, octal to some readers of YAML and decimal to others; write it without the 0"
+            )
         value = loader.construct_yaml_int(yaml.ScalarNode(_TAG + kind, text))
         if not INT_MIN <= value <= INT_MAX:
             raise _Refused(f"holds the whole number {quote(text, 40)}, beyond 64 bits")
         return value
     if kind == "float":
+        if ":" in text:
+            return text
         number = loader.construct_yaml_float(yaml.ScalarNode(_TAG + kind, text))
         if not math.isfinite(number):
             raise _Refused(f"holds the number {quote(text, 40)}, which is not finite")

@@ -158,6 +158,7 @@ def maestro_layers(path: Path, text: str) -> Iterator[MaestroLayer]:
 
 def _layer(tokens: _Text, layer: MaestroLayer) -> MaestroLayer:
     tokens.next("{")
+    place_of_layer = f"{quote_path(tokens.path)}, line {layer.line}"
     seen: set[str] = set()
     while tokens.peek() != "}":
         place, key = tokens.place, tokens.next()
@@ -184,6 +185,8 @@ def _layer(tokens: _Text, layer: MaestroLayer) -> MaestroLayer:
         else:
             raise ArchGymError(f"{place}: {quote(key)} of a layer is not understood")
     tokens.next("}")
+    if "Type" not in seen:
+        raise ArchGymError(f"{place_of_layer}: the layer {quote(layer.name)} has no Type; known: CONV, DSCONV")
     return layer
 
 
@@ -216,7 +219,7 @@ def _dataflow(tokens: _Text, dims: dict[str, int]) -> list[Directive]:
         size = _value(tokens, dims)
         tokens.next(",")
         if key == "Cluster":
-            found.append(Directive("cluster", tokens.next(), size, size))
+            found.append(Directive("cluster", tokens.next("P", "L"), size, size))
             tokens.next(")")
         else:
             offset = _value(tokens, dims)

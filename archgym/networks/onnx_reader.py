@@ -17,7 +17,7 @@ from typing import Any
 
 from archgym.errors import ArchGymError, MissingExtraError, quote
 from archgym.networks.convolution import convolution_layer
-from archgym.networks.fields import names_of
+from archgym.networks.fields import at, names_of
 from archgym.networks.layers import Layer, Network, gemm
 from archgym.reading import quote_path, read_bytes, taking_apart
 
@@ -273,7 +273,7 @@ def _works(node: Any) -> bool:
                 if inner.op_type in _BRANCHING:
                     if _works(inner):
                         return True
-                elif inner.op_type not in _FREE:
+                elif inner.op_type not in _FREE or inner.domain not in _DOMAINS:
                     return True
     return False
 
@@ -304,7 +304,13 @@ def _convolution(data: int, weight: int, transposed: bool = False) -> Callable[[
         if weights[0] % groups or inputs[1] != (weights[0] if transposed else weights[1] * groups):
             raise reader.fail(node, f"has {inputs[1]} channels, which do not fit weights {weights} in {groups} groups")
         title = reader.title(node)
-        reader.add(node, convolution_layer(title, inputs, weights, result, steps, holes, groups, transposed=transposed))
+        reader.add(
+            node,
+            at(
+                f"{reader.place}: {node.op_type}",
+                lambda: convolution_layer(title, inputs, weights, result, steps, holes, groups, transposed=transposed),
+            ),
+        )
 
     return count
 
@@ -315,7 +321,9 @@ def _gemm(reader: _Reader, node: Any) -> None:
     if len(first) != 2 or len(second) != 2:
         raise reader.fail(node, "multiplies tensors that are no matrices")
     M, K = first[::-1] if given.get("transA") else first
-    N = second[0] if given.get("transB") else second[1]
+    inner, N = second[::-1] if given.get("transB") else second
+    if inner != K:
+        raise reader.fail(node, f"multiplies {first} by {second}, which do not fit")
     reader.product(node, M, N, K)
 
 
@@ -324,6 +332,8 @@ def _matmul(first: int, second: int) -> Callable[[_Reader, Any], None]:
 
     def count(reader: _Reader, node: Any) -> None:
         given = _attributes(node)
+        if given.get("transBatchA") or given.get("transBatchB"):
+            raise reader.fail(node, "transposes its batch (transBatchA, transBatchB), which is not read")
         names = node.input[first], node.input[second]
         a, b = (list(reader.shape(node, name)) for name in names)
         if not a or not b:
@@ -338,6 +348,8 @@ def _matmul(first: int, second: int) -> Callable[[_Reader, Any], None]:
         width = max(len(a), len(b)) - 2
         left, right = ([1] * (width + 2 - len(x)) + x[:-2] for x in (a, b))
         stack = [max(x, y) for x, y in zip(left, right, strict=True)]
+        if any(min(x, y) not in (1, most) for x, y, most in zip(left, right, stack, strict=True)):
+            raise reader.fail(node, f"multiplies {a} by {b}, whose batches do not fit")
         if all(size == 1 for size in right):
             # One right operand for all: a product of more rows.
             reader.product(node, math.prod(stack) * a[-2], b[-1], a[-1])
@@ -366,11 +378,17 @@ def _einsum(reader: _Reader, node: Any) -> None:
     if len(parts) != 2 or not arrow or "." in equation or not all(part.isalpha() for part in parts):
         raise reader.fail(node, f"has the equation {quote(equation, 40)}; known: two tensors with named indices")
     size: dict[str, int] = {}
+    if any(len(set(part)) < len(part) for part in parts) or not set(result) <= set(terms):
+        raise reader.fail(node, f"has the equation {quote(equation, 40)}; known: each index once a tensor")
     for part, name in zip(parts, node.input, strict=True):
         shape = reader.shape(node, name)
         if len(shape) != len(part):
             raise reader.fail(node, f"has the equation {quote(equation, 40)} for a tensor of {len(shape)} dimensions")
         for index, extent in zip(part, shape, strict=True):
+            if 1 < size.get(index, 1) != extent > 1:
+                raise reader.fail(
+                    node, f"has {size[index]} and {extent} along the index {index} of {quote(equation, 40)}"
+                )
             size[index] = max(size.get(index, 1), extent)
     first, second = set(parts[0]), set(parts[1])
 
@@ -391,11 +409,8 @@ def _attention(reader: _Reader, node: Any) -> None:
     if len(node.input) < 3 or not all(node.input[:3]):
         raise reader.fail(node, "packs query, key and value into fewer inputs, which is not read")
     query, key, value = (reader.shape(node, name) for name in node.input[:3])
-    past = (
-        reader.shape(node, node.input[4])
-        if len(node.input) > 4 and node.input[4] and node.domain != "com.microsoft"
-        else []
-    )
+    before = 6 if node.domain == "com.microsoft" else 4  # the input that holds the keys of earlier calls
+    past = reader.shape(node, node.input[before]) if len(node.input) > before and node.input[before] else []
     if len(query) == 4:
         batch, heads, rows, depth = query
         context, width = key[2], value[3]
@@ -418,9 +433,11 @@ def _fused_attention(reader: _Reader, node: Any, given: Mapping[str, Any]) -> No
         raise reader.fail(node, "has no input of three dimensions, weights of two and a number of heads")
     batch, rows, width = data
     sizes = list(given.get("qkv_hidden_sizes", [weights[1] // 3] * 3))
+    past = reader.shape(node, node.input[4]) if len(node.input) > 4 and node.input[4] else []
+    context = rows + (past[3] if len(past) == 5 else 0)
     reader.product(node, batch * rows, weights[1], width, 1, ".projection")
-    reader.product(node, rows, rows, sizes[0] // heads, batch * heads, ".scores")
-    reader.product(node, rows, sizes[2] // heads, rows, batch * heads, ".values")
+    reader.product(node, rows, context, sizes[0] // heads, batch * heads, ".scores")
+    reader.product(node, rows, sizes[2] // heads, context, batch * heads, ".values")
 
 
 _COUNTED: dict[str, Callable[[_Reader, Any], None]] = {

@@ -27,12 +27,12 @@ import yaml
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.networks.fields import at, whole
-from archgym.networks.layers import DIMS, Layer, Network, conv, gemm
+from archgym.networks.layers import DIMS, OPS, Layer, Network, conv, gemm
 from archgym.networks.maestro import maestro_layers
 from archgym.networks.scalesim import scalesim_layers
 from archgym.networks.timeloop import timeloop_layer
 from archgym.networks.zigzag import is_workload, zigzag_layers
-from archgym.reading import parse_yaml_all, quote_path, read_text
+from archgym.reading import name_of, parse_yaml_all, quote_path, read_text
 
 FORMATS = ("yaml", "timeloop", "scalesim", "gamma", "maestro", "zigzag", "onnx")
 
@@ -160,7 +160,7 @@ def _from_yaml(path: Path, documents: Sequence[Any]) -> tuple[list[Layer], str]:
             f"{path} has the unknown key {quote(min(map(str, unknown)))}; expected name, description and layers"
         )
     layers = [_yaml_layer(f"{path}, layers[{i}]", entry, i) for i, entry in enumerate(content["layers"])]
-    return layers, str(content.get("name") or "")
+    return layers, name_of(content.get("name"), str(path))
 
 
 def _pair(place: str, entry: Mapping[str, Any], key: str, suffixes: str) -> tuple[int, int]:
@@ -181,8 +181,8 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
         raise ArchGymError(
             f"{place} is {quote(entry)}; expected a mapping such as {{name: conv1, op: conv, K: 64, ...}}"
         )
-    if entry.get("name"):
-        place += f" ({entry['name']})"
+    if own_name := name_of(entry.get("name"), place):
+        place += f" ({quote(own_name, 40, marks=False)})"
     op = entry.get("op", "conv")
     allowed = {"name", "op", "count", "stride", "dilation", "stride_p", "stride_q", "dilation_r", "dilation_s", *DIMS}
     product = op in ("gemm", "bmm") and "M" in entry
@@ -191,7 +191,7 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
     for key in entry:
         if key not in allowed:
             raise _at_error(place, UnknownNameError("field", key, allowed))
-    name = str(entry.get("name") or f"layer{index + 1}")
+    name = own_name or f"layer{index + 1}"
     count = whole(place, "count", entry.get("count", 1))
     if product:
         M, N, K, batch = (
@@ -202,6 +202,8 @@ def _yaml_layer(place: str, entry: Any, index: int) -> Layer:
         return at(place, lambda: gemm(name, M, N, K, batch=batch, count=count))
     if op in ("gemm", "bmm") and not {"C", "P"} & set(entry):
         raise ArchGymError(f"{place}: a {op} lacks M; give M, N and K of the product, or P, K and C of the layer")
+    if op in OPS and not any(dim in entry for dim in DIMS):
+        raise ArchGymError(f"{place} gives no size; expected some of {', '.join(DIMS)}")
     sizes = {dim: whole(place, dim, entry[dim]) for dim in DIMS if dim in entry}
     stride_p, stride_q = _pair(place, entry, "stride", "pq")
     dilation_r, dilation_s = _pair(place, entry, "dilation", "rs")
@@ -232,6 +234,8 @@ def write_network(network: Network, path: str | Path) -> Path:
         # A product always says its P and C, for N and K mean another thing beside an M.
         said = ("P", "C") if layer.op in ("gemm", "bmm") else ()
         entry |= {dim: size for dim, size in zip(DIMS, layer.bounds, strict=True) if size != 1 or dim in said}
+        if layer.macs == 1:
+            entry["N"] = 1
         for key in ("stride_p", "stride_q", "dilation_r", "dilation_s", "count"):
             if getattr(layer, key) != 1:
                 entry[key] = getattr(layer, key)
@@ -331,6 +335,8 @@ def _from_gamma(path: Path, rows: Sequence[tuple[int, list[str]]]) -> list[Layer
         if r > y or s > x:
             raise ArchGymError(f"{place}: the filter {r} x {s} is larger than the input {y} x {x}")
         p, q = y - r + 1, x - s + 1
+        if kind == "3" and (r, s) != (1, 1):
+            raise ArchGymError(f"{place}: a product (T 3) with a filter of {r} x {s}; expected R = S = 1")
         if kind == "2" and k not in (1, c):
             raise ArchGymError(f"{place}: a depthwise row of {c} channels with K = {k}; expected K = 1 (or C again)")
         if kind == "2":

@@ -54,7 +54,7 @@ def scalesim_layers(path: Path, rows: Sequence[Row]) -> list[Layer]:
     layers = []
     for number, cells in rows:
         place = f"{path}, line {number}"
-        if len(cells) == 1 and not _is_number(cells[0]):
+        if len(cells) == 1 and not _is_number(cells[0]) and not (";" in cells[0] or "\t" in cells[0]):
             continue  # the title of a section
         if not any(_is_number(cell) for cell in cells[1:]):
             columns = _columns(place, cells)
@@ -92,6 +92,8 @@ def _columns(place: str, header: Sequence[str]) -> list[str]:
     product = {"m", "n", "k"} <= set(fields)
     order = _PRODUCT if product else _CONVOLUTION[:8]
     named = any(field not in ("", "name") for field in fields)
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        raise ArchGymError(f"{place}: {quote(header[0], 60)} has its cells apart by ; or tabs; separate them by commas")
     if not any(fields):
         raise ArchGymError(
             f"{place}: {quote(', '.join(header), 60)} is neither a layer nor a header; give numbers or names"

@@ -133,6 +133,8 @@ def _shape(place: str, shape: Any, instance: Mapping[Any, Any]) -> _Shape:
         named = str(shape.get("name", ""))
     else:
         dims, named = _upper(instance), str(shape)
+        if "gemm" in named.lower():
+            dims = [*"MNK", *(dim for dim in dims if dim not in "MNK")]
     for dim in dims:
         if dim not in _DIMS:
             raise ArchGymError(

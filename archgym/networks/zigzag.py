@@ -48,7 +48,9 @@ def zigzag_layers(documents: Sequence[Any], where: str) -> tuple[list[Layer], li
         place = f"{where}, entry {i}"
         if not isinstance(entry, dict) or "operator_type" not in entry:
             raise ArchGymError(f"{place} is {quote(str(entry), 40)}; expected a mapping with an operator_type")
-        kind = str(entry["operator_type"])
+        kind = entry["operator_type"]
+        if not isinstance(kind, str):
+            raise ArchGymError(f"{place}: operator_type is {quote(kind, 40)}; expected a text such as Conv")
         name = str(entry.get("name") or f"{kind}{entry.get('id', i)}")
         if kind in PASSED:
             passed.append(name)

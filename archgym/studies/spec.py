@@ -343,9 +343,17 @@ def _settings(entry: _AgentEntry, budget: int, seed: int, source: str) -> Iterat
     domains = {key: _domain(name, key, about, own.get(key)) for key, about in ranges.items() if key not in fixed}
     given: list[dict[str, Any]] = []
     grid = entry.grid
+    drawn = [key for key in own if key not in fixed]
+    if drawn and entry.sample is None and not isinstance(grid, int):
+        raise ArchGymError(
+            f"the range of {drawn[0]} of {name} in {source} is used by nothing; add sample or a number as grid"
+        )
     if isinstance(grid, dict):
         for key, listed in grid.items():
             all_different(listed, f"the grid of {key} of {name} in {source}")
+            if not listed or key in fixed:
+                what = "is empty" if not listed else f"stands beside a fixed value, {quote(fixed[key], 20)}"
+                raise ArchGymError(f"the grid of {key} of {name} in {source} {what}; give values, or leave it out")
         given += [fixed | dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     elif grid is not None:
         axes = {key: domain.levels(grid) for key, domain in domains.items()}

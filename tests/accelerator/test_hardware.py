@@ -65,8 +65,24 @@ def test_a_users_technology_needs_no_code(tmp_path):
     mine, base = technology(f"file:{path}"), technology("accelergy-45nm")
     a, b = mine.storage("regfile", 100, 16)["read_pj"], base.storage("regfile", 100, 16)["read_pj"]
     assert a == pytest.approx(0.1 * b)
-    del content["mac"]
     path = tmp_path / "broken.json"
+    family = content["families"]["register"]
+    row = {"depth": 16, "width_bits": 32, "read_pj": 1.0}
+    term = {"terms": [{"coefficient": 1.0}]}
+    laws = dict.fromkeys(("read_pj", "write_pj", "leak_pj", "area_um2"), term)
+    for place, value, words in (
+        (content["classes"], {"smartbufferRF": "register"}, "unknown storage class .*did you mean 'smartbuffer_RF'"),
+        (family, {"rows": [row, row | {"read_pj": 2.0}]}, "rows of family 'register' .* twice"),
+        (family, {"laws": laws}, "has laws and a scale"),
+    ):
+        before = dict(place)
+        place.update(value)
+        path.write_text(json.dumps(content))
+        with pytest.raises(ArchGymError, match=words):
+            technology(f"file:{path}")
+        place.clear()
+        place.update(before)
+    del content["mac"]
     path.write_text(json.dumps(content))
     with pytest.raises(ArchGymError, match="lacks the key 'mac'"):
         technology(f"file:{path}")

@@ -93,6 +93,7 @@ def test_an_operator_of_another_name_is_read_by_its_equation(tmp_path) -> None:
         ("W[k][c][fy][fx]", "W[k][k][c][fy][fx]", "'k' indexes a tensor"),
         ("W[k][c][fy][fx]*I", "I[k][c][fy][fx]*I", "multiplies I by itself"),
         ("  loop_dims: [B, K,", "  groups: 2\n  loop_dims: [B, K,", "unknown field 'groups'"),
+        ("operator_type: Conv", "operator_type: [Conv]", "expected a text"),
         ("  loop_dims: [B, K,", "  time_dim: OY\n  loop_dims: [B, K,", "unknown field 'time_dim'"),
     ],
 )
@@ -172,10 +173,12 @@ def test_maestros_networks(tmp_path) -> None:
         ("Cluster", "@", 6, "@"),
         ("Stride { X: 2, Y: 2 }", "Stride { X: 2, Z: 2 }", 4, "unknown dim of Stride .?'Z'"),
         ("Stride { X: 2, Y: 2 }", "Stride { X: 2 } Stride { Y: 2 }", 4, "second Stride"),
+        ("    Type: CONV\n", "", 2, "no Type"),
         ("Type: CONV", "Type: CONV Type: DSCONV", 3, "second Type"),
         ("R: 3, S: 3, Y: 33", "G: 2, R: 3, S: 3, Y: 33", 5, "unknown dim of Dimensions .?'G'"),
         ("Dimensions { K: 8", "Dimensions { K: 8 } Dimensions { K: 8", 5, "second Dimensions"),
         ("K: 1, C: 16", "K: 4, C: 16", 10, "DSCONV of 16 channels with K: 4"),
+        ("Cluster(4, P)", "Cluster(4, Q)", 6, "expected P or L"),
         ("}\n}\n", "}\n}\nNetwork more { }\n", 12, "second block"),
     ],
 )

@@ -202,6 +202,41 @@ def test_operators_that_lack_inputs_are_a_sentence(op, names, sentence, tmp_path
         read_network(path)
 
 
+@pytest.mark.parametrize(
+    "op, shapes, attributes, sentence",
+    [
+        ("MatMul", [(2, 3, 4), (3, 4, 5)], {}, "batches do not fit"),
+        ("Gemm", [(2, 3), (4, 5)], {}, "multiplies .* do not fit|cannot be inferred"),
+        ("Einsum", [(3, 4), (5, 6)], {"equation": "ij,jk->ik"}, "4 and 5 along the index j"),
+        ("Einsum", [(3, 3), (3, 4)], {"equation": "ii,ij->ij"}, "each index once"),
+        ("FusedMatMul", [(2, 3, 4), (2, 4, 5)], {"transBatchA": 1}, "transposes its batch"),
+        ("Conv", [(1, 3, 2, 2), (4, 3, 3, 3)], {}, r"m\.onnx.* has P = 0"),
+    ],
+)
+def test_products_that_do_not_fit_are_refused(op, shapes, attributes, sentence, tmp_path) -> None:
+    domain = "com.microsoft" if op == "FusedMatMul" else ""
+    node = helper.make_node(op, ["x", "w"], ["y"], name="node", domain=domain, **attributes)
+    opsets = [helper.make_opsetid(domain, 1)] if domain else []
+    path = save(tmp_path / "m.onnx", [node], [("x", shapes[0])], [("w", shapes[1])], opsets=opsets)
+    with pytest.raises(ArchGymError, match=sentence):
+        read_network(path)
+
+
+def test_attention_looks_back_at_earlier_keys(tmp_path) -> None:
+    """Queries of 3 tokens see 3 + 5 keys; 2 heads of 4."""
+    opsets = [helper.make_opsetid("com.microsoft", 1)]
+    node = helper.make_node(
+        "MultiHeadAttention", ["q", "k", "v", "", "", "", "p", "p"], ["y"], domain="com.microsoft", num_heads=2
+    )
+    inputs = [(name, (1, 3, 8)) for name in "qkv"]
+    path = save(tmp_path / "m.onnx", [node], [*inputs, ("p", (1, 2, 5, 4))], opsets=opsets)
+    assert [layer.macs for layer in layers(path)] == [2 * 3 * 8 * 4] * 2
+    node = helper.make_node("Attention", ["x", "w", "b", "", "p"], ["y"], domain="com.microsoft", num_heads=2)
+    inputs = [("x", (1, 3, 8)), ("p", (2, 1, 2, 5, 4))]
+    path = save(tmp_path / "m.onnx", [node], inputs, [("w", (8, 24)), ("b", (24,))], opsets=opsets)
+    assert [layer.macs for layer in layers(path)] == [3 * 8 * 24, 2 * 3 * 8 * 4, 2 * 3 * 8 * 4]
+
+
 def test_damaged_models_are_a_sentence(tmp_path) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"], strides=[2, 2]), helper.make_node("MatMul", ["h", "v"], ["y"])]
     path = save(tmp_path / "m.onnx", nodes, [("x", (1, 3, 16, 16))], [("w", (8, 3, 3, 3)), ("v", (7, 5))])

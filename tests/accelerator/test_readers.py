@@ -223,6 +223,14 @@ REFUSED = {
     "filters of a depthwise row.csv": ("K,C,Y,X,R,S,T\n4,32,9,9,3,3,2\n", "with K = 4"),
     "two strides in ours.yaml": ("layers:\n- {name: a, K: 8, stride: 2, stride_p: 3}\n", "both stride and stride_p"),
     "a product without rows.yaml": ("layers:\n- {name: a, op: gemm, N: 8, K: 9}\n", "lacks M"),
+    "a layer of nothing.yaml": ("layers:\n- {name: a}\n", "gives no size"),
+    "a list as a name.yaml": ("name: [a]\nlayers:\n- {name: a, K: 8}\n", "the name in"),
+    "a word of YAML as a name.yaml": ("layers:\n- {name: on, K: 8}\n", "quotation marks"),
+    "octal.yaml": ("layers:\n- {name: a, K: 010}\n", "'010', octal to some"),
+    "sexagesimal.yaml": ("layers:\n- {name: a, K: 1:30}\n", "K is '1:30'"),
+    "gemm without N.yaml": ("problem: {shape: gemm-ABZ, instance: {M: 3, K: 5}}\n", "no bound for the dim 'N'"),
+    "semicolons.csv": ((HEADER + "\nc1,34,34,3,3,3,32,2\n").replace(",", ";"), "separate them by commas"),
+    "a product with a filter.csv": ("K,C,Y,X,R,S,T\n64,64,32,32,3,3,3\n", "a product .T 3. with a filter"),
     "repeated in ours.yaml": ("layers:\n- {name: a, K: 8, K: 9}\n", "twice|repeat"),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import random
 import resource
 import shutil
@@ -359,6 +360,67 @@ def _nas() -> bytes:
     return buffer.getvalue()
 
 
+ZIGZAG = """- id: 0
+  name: conv
+  operator_type: Conv
+  equation: O[b][k][oy][ox]+=W[k][c][fy][fx]*I[b][c][iy][ix]
+  dimension_relations: [ix=2*ox+1*fx, iy=1*oy+3*fy]
+  loop_dims: [B, K, C, OY, OX, FY, FX]
+  loop_sizes: [2, 64, 3, 112, 56, 7, 5]
+  operand_precision: {W: 8, I: 8, O: 16, O_final: 8}
+- id: 1
+  operator_type: Gemm
+  equation: O[b][d][k]+=I[b][d][c]*W[b][c][k]
+  loop_dims: [B, D, C, K]
+  loop_sizes: [8, 12, 64, 30]
+"""
+MAESTRO = """Network tiny {
+  Layer one {
+    Type: CONV
+    Stride { X: 2, Y: 2 }
+    Dimensions { K: 8, C: 3, R: 3, S: 3, Y: 33, X: 17 }
+    Dataflow { SpatialMap(1,1) K; TemporalMap(Sz(R),1) Y; Cluster(4, P); SpatialMap(1,1) C; }
+  }
+  Layer two { Type: DSCONV Dimensions { K: 1, C: 16, R: 3, S: 3, Y: 10, X: 10 } }
+}
+"""
+GAMMA = "K,C,Y,X,R,S,T\n64,3,32,32,3,3,1\n1,64,30,30,3,3,2\n128,64,28,28,1,1,3\n"
+
+
+def read_layers(folder: Path) -> None:
+    """A network's file alone, without a simulator: every layer does some work."""
+    from archgym.networks.readers import read_network
+
+    network = read_network(next(folder.iterdir()))
+    if network.macs < 1:
+        raise Fault("nonsense: a network without work")
+
+
+def read_whole_work(folder: Path) -> None:
+    """Nothing is lost of a Timeloop problem or a ZigZag workload: its multiply-accumulates are the product of all its loops."""
+    from archgym.networks.readers import read_network
+    from archgym.networks.zigzag import PASSED
+    from archgym.reading import parse_yaml_all
+
+    path = next(folder.iterdir())
+    network = read_network(path)
+    loops = 0
+    for document in parse_yaml_all(path.read_text(encoding="utf-8-sig")):
+        if isinstance(document, list):
+            for entry in document:
+                if entry["operator_type"] not in PASSED:
+                    loops += math.prod(int(float(size)) for size in entry["loop_sizes"])
+        elif document is not None and "problem" in document:
+            problem = document["problem"]
+            bounds = problem.get("instance", problem)
+            shape = problem.get("shape", "cnn-layer")
+            dims = shape["dimensions"] if isinstance(shape, dict) and "dimensions" in shape else "CMPQRSNGK"
+            folded = [str(dim).lower() for dim in dims]
+            loops += math.prod(int(float(size)) for dim, size in bounds.items() if str(dim).lower() in folded)
+    if network.macs != loops:
+        raise Fault(f"nonsense: {network.macs} multiply-accumulates of {loops}")
+
+
 TRACES = {
     "neutral": "arrival_cycle,address,rw\n0,64,R\n4,128,W\n9,4096,R\n",
     "stl": "0:\tread\t0x40\n10:\twrite\t0x80\n20:\tread\t0xc0\n",
@@ -527,6 +589,10 @@ def targets() -> Iterator[Target]:
     yield Target("traces", "trace.txt", TRACES["stl"].encode, mutate_traces, read_traces)
     yield Target("trace", "trace.stl", stored("trace.stl"), mutate_bytes, problem_reader("dram/file:", "trace.stl"))
     yield Target("rstl", "trace.rstl", stored("trace.rstl"), mutate_bytes, problem_reader("dram/file:", "trace.rstl"))
+    yield Target("timeloop-work", "t.yaml", stored("timeloop.yaml"), mutate_text("yaml"), read_whole_work)
+    yield Target("zigzag", "z.yaml", ZIGZAG.encode, mutate_text("yaml"), read_whole_work)
+    yield Target("maestro", "m.m", MAESTRO.encode, mutate_bytes, read_layers)
+    yield Target("gamma", "g.csv", GAMMA.encode, mutate_bytes, read_layers)
     yield Target("dram-device", "d.json", _dram_device, mutate_text("json"), _device)
     yield Target("suite", "suite.yaml", SUITE.encode, mutate_text("yaml"), read_suite)
     yield Target("study", "study.yaml", stored("study.yaml"), mutate_text("yaml"), read_study)

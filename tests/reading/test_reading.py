@@ -58,6 +58,8 @@ def test_what_libraries_write_is_read_back(value):
         ("a: [1, 2", "is not YAML at line"),
         ("a: \x00", "is not YAML"),
         ("--- 1\n--- 2\n", "2 documents"),
+        ("a: 010", "'010', octal to some readers of YAML"),
+        ("a: -0_17", "octal"),
     ],
 )
 def test_yaml_refusals(text, told):
@@ -89,9 +91,11 @@ def test_json_refusals(text, told):
 
 def test_yaml_keeps_what_people_write():
     text = (
-        "rate: 1e-3\nday: 2020-01-01\non: yes\nbase: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}\nword: !!str 5\nquoted: '5'\n"
+        "rate: 1e-3\nday: 2020-01-01\nclock: [1:30, 1:30.5, 0, 0x10, 0b11, '010']\n"
+        "on: yes\nbase: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}\nword: !!str 5\nquoted: '5'\n"
     )
     read = reading.parse_yaml(text)
+    assert read["clock"] == ["1:30", "1:30.5", 0, 16, 3, "010"]
     assert read["rate"] == 1e-3 and read["day"] == "2020-01-01" and read[True] is True
     assert read["own"] == {"x": 1, "y": 3} and read["word"] == "5" == read["quoted"]
     assert reading.parse_yaml("") is None and reading.parse_yaml_all("a: 1\n---\nb: 2") == [{"a": 1}, {"b": 2}]

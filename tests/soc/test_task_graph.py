@@ -83,6 +83,8 @@ def test_a_good_graph_is_read_and_evaluated(tmp_path):
         (_with(["last_task"], "z"), "unknown last_task of 'mine' 'z'"),
         (_with(["last_task"], None), "has no 'last_task'"),
         (_with(["first_accelerator"], "b"), "unknown first_accelerator"),
+        (_with(["power_unit_w"], -1e-6), "power_unit_w in .* is -1e-06; expected a positive number"),
+        (_with(["name"], ["mine"]), r"the name in .* is \['mine'\]"),
         ([1, 2], "holds no mapping"),
     ],
 )

@@ -135,6 +135,9 @@ def test_a_study_cut_short_is_balanced():
         (("chains: [4, 8]", "chains: [4, .inf]"), "not finite"),
         (("chains: [4, 8]", "chains: [4, 8000000]"), "the range of chains of sa"),
         (("name: small", "name: ../../small"), "name of the study"),
+        (("ants: [4, 32]", "ants: []"), "the grid of ants of aco in the study is empty"),
+        (("[0.0, 0.5]}", "[0.0, 0.5]}, ranges: {ants: 7}"), "stands beside a fixed value, 7"),
+        (("[0.0, 0.5]}", "[0.0, 0.5]}, ranges: {ants: [4, 8]}"), "used by nothing"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(change, sentence):

@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.errors import ArchGymError, UnknownNameError, all_different, quote
 from archgym.reading import checked, own_file, read_json
 
 CLASSES = ("regfile", "smartbuffer_RF", "SRAM", "smartbuffer_SRAM")
@@ -193,6 +193,10 @@ class Technology:
         base = technology(data.base) if data.base is not None else None
         self.families: dict[str, Family] = {}
         for name, entry in data.families.items():
+            if entry.laws is not None and entry.scale is not None:
+                raise ArchGymError(f"family {quote(name)} of {about} has laws and a scale; give one of them")
+            sizes = [(row.depth, row.width_bits) for row in entry.rows]
+            all_different(sizes, f"depth and width_bits of the rows of family {quote(name)} of {about}")
             if entry.laws is not None:
                 laws = {quantity: _law(law) for quantity, law in _quantities(entry.laws)}
             elif base is not None and name in base.families and entry.scale is not None:
@@ -207,6 +211,8 @@ class Technology:
             if kind not in self.classes:
                 raise ArchGymError(f"{about} has no family for the storage class {kind!r}; name it in 'classes'")
         for kind, family in self.classes.items():
+            if kind not in CLASSES:
+                raise UnknownNameError(f"storage class of {about}", kind, CLASSES)
             if family not in self.families:
                 raise UnknownNameError(f"family of class {quote(kind)} in {where}:", family, self.families)
         self.mac_pj, self.mac_area_um2 = data.mac.compute_pj, data.mac.area_um2

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
-from archgym.reading import parse_yaml, quote_path, read_text
+from archgym.reading import name_of, parse_yaml, quote_path, read_text
 from archgym.simulator import Workload
 
 SOURCE, SINK = "source", "sink"
@@ -386,8 +386,10 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
     for key in ("last_task", "budgets", "tasks", "edges"):
         if key not in data:
             raise ArchGymError(f"{where} has no {key!r}; expected last_task, budgets, tasks and edges")
-    name = str(data.get("name") or default_name or "task_graph")
+    name = name_of(data.get("name"), where) or default_name or "task_graph"
     unit = _number(data.get("power_unit_w", 1e-6), where, "power_unit_w")
+    if unit < LEAST:
+        raise ArchGymError(f"power_unit_w in {where} is {unit:g}; expected a positive number")
     budgets = _mapping(data["budgets"], where, "budgets")
     _known_keys(budgets, _BUDGETS, f"budgets of {where}")
     for key in sorted(_BUDGETS):
