@@ -105,6 +105,7 @@ AGENTS = Registry(
         "bo": "archgym.agents.bayesian:BayesianOptimization",
         "portfolio": "archgym.agents.portfolio:Portfolio",
         "hyperband": "archgym.agents.hyperband:Hyperband",
+        "mfga": "archgym.agents.multi_fidelity_genetic:MultiFidelityGenetic",
         "bohb": "archgym.agents.bohb:BOHB",
         "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",

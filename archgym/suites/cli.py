@@ -1,4 +1,4 @@
-"""``archgym suite list | describe | run | score | verify | pack | board | lottery | measure``."""
+"""``archgym suite list | describe | run | score | cost | verify | pack | board | lottery | measure``."""
 
 from __future__ import annotations
 
@@ -242,6 +242,43 @@ def score_(name: str, folder: Path, as_json: bool) -> None:
         print_json(result)
     if result["findings"]:
         raise SystemExit(1)
+
+
+@suite.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@store_option
+def cost(name: str, folder: Path, other: Path, as_json: bool) -> None:
+    """What the entry in FOLDER needs to be as good as the entry in OTHER is at the end, problem by problem (medians)."""
+    from archgym.suites.score import cost_to_match
+    from archgym.suites.suite import load_suite
+    from archgym.suites.verify import verify as verify_entry
+
+    loaded = load_suite(name)
+    found = [verify_entry(loaded, path, sample=0, repeat=0) for path in (folder, other)]
+    for path, verified in zip((folder, other), found, strict=True):
+        if not verified.holds:
+            raise ArchGymError(f"{path} does not hold: {verified.findings[0].sentence}"[:300])
+    rows = cost_to_match(loaded, *found)
+    half = sum(row["needs"] is not None and 2 * row["needs"] <= row["budget"] for row in rows)
+    names = [verified.entry.name for verified in found]
+    if as_json:
+        print_json({"suite": loaded.name, "entry": names[0], "other": names[1], "problems": rows, "at_most_half": half})
+        return
+    table = Table(
+        Column("problem", overflow="fold"), Column(f"{names[1]} at the end", justify="right"),
+        Column(f"{names[0]} at half of that", justify="right"), Column(f"{names[0]} needs", justify="right"),
+    )  # fmt: skip
+    for row in rows:
+        needs = "more" if row["needs"] is None else f"{row['needs']:,} of {row['budget']:,}"
+        table.add_row(row["title"], f"{row['other']:.4f}", "-" if row["half"] is None else f"{row['half']:.4f}", needs)
+    print_table(out, table)
+    out.print(
+        f"{names[0]} is as good as {names[1]} for at most half the cost on {half} of {len(rows)} problems.",
+        highlight=False,
+    )
 
 
 @suite.command()

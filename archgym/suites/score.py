@@ -116,3 +116,33 @@ def pairs_told_apart(suite: Suite, entries: Mapping[str, Verified], budget: int)
         apart = sum(bool(mannwhitneyu(a, b).pvalue < 0.05) for a, b in pairs if np.ptp(np.concatenate([a, b])) > 0)
         result[problem.key] = (apart, len(pairs))
     return result
+
+
+def cost_to_match(suite: Suite, entry: Verified, other: Verified) -> list[dict[str, Any]]:
+    """What an entry needs to be as good as another one: of each problem that both have runs of, JSON-able.
+
+    Returns:
+        ``title``; ``budget``: that of the other's runs; ``other``: the median of its normalised regret then; ``half``: the
+        median of this entry's at half the budget; ``needs``: the evaluations after which it is no larger than ``other``,
+        None where it never is.
+    """
+    rows = []
+    most = min(entry.entry.budgets(suite)[-1], other.entry.budgets(suite)[-1])
+    every = np.arange(1, most + 1)
+    mine, theirs = (regrets(suite, verified, every.tolist()) for verified in (entry, other))
+    for problem in suite.problems:
+        budget = min(most, problem.budget or most)
+        if not len(mine[problem.key]) or not len(theirs[problem.key]):
+            continue
+        ours, level = np.median(mine[problem.key], axis=0), float(np.median(theirs[problem.key][:, budget - 1]))
+        reached = every[:budget][ours[:budget] <= level]
+        rows.append(
+            {
+                "title": problem.title,
+                "budget": budget,
+                "other": level,
+                "half": float(ours[budget // 2 - 1]) if budget > 1 else None,
+                "needs": int(reached[0]) if len(reached) else None,
+            }
+        )
+    return rows

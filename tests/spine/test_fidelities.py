@@ -26,7 +26,7 @@ def problem():
     return make_problem("rungs/light")
 
 
-MULTI = ["hyperband", "bohb"]
+MULTI = ["hyperband", "bohb", "mfga"]
 
 
 @pytest.mark.parametrize(
@@ -288,3 +288,19 @@ def test_the_command_line_says_what_was_simulated(tmp_path):
     assert run["cost"] <= 30 == run["evaluations"] < run["simulated"]
     more = CliRunner().invoke(main, [*command[:5], "40", *command[6:], "--resume", "--json"], catch_exceptions=False)
     assert more.exit_code == 0 and json.loads(more.stdout)["runs"][0]["reward"] >= run["reward"]
+
+
+def test_the_climbing_genetic_algorithm_only_goes_up(problem):
+    agent = make_agent("mfga", problem, 0, patience=1, cheapest=0.0)
+    asked = []
+    for _ in range(200):
+        designs = agent.ask(1000)
+        asked.append((agent.fidelity, len(designs)))
+        agent.tell(designs, *problem.evaluate(designs, fidelity=agent.fidelity))
+    assert asked[:2] == [(None, 1), ("ninth", 16)], "the smallest budget has a result"
+    evolved = [rungs.COSTS[name or "whole"] for name, count in asked if count > 1]
+    assert evolved == sorted(evolved) and set(evolved) == set(rungs.COSTS.values())
+    assert asked[-1] == (None, 8), "at the top it is a genetic algorithm"
+    promoted = sum(count for name, count in asked if name is None and count == 1)
+    cheap = sum(count * rungs.COSTS[name] for name, count in asked if name)
+    assert promoted <= cheap + 1, "half of the cost goes to designs in full"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from archgym.cli import main
 from archgym.datasets.shards import read_shard
 from archgym.studies.store import Study
 from archgym.suites import Suite, parse_suite, run_entry, verify
 from archgym.suites.measure import measure
 from archgym.suites.packing import pack
+from archgym.suites.scale import normalised
 from archgym.suites.score import score
 from archgym.suites.writing import suite_text
 from tests import rungs
@@ -140,3 +144,27 @@ def test_another_run_of_a_study_goes_on(suite: Suite, honest: Path, tmp_path: Pa
     again, first = verify(suite, folder, repeat=0), verify(suite, honest, repeat=0)
     assert again.holds
     assert {run.spec.id: run.curve for run in again.runs} == {run.spec.id: run.curve for run in first.runs}
+
+
+def test_what_an_entry_needs_to_be_as_good_as_another(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(suite.text, encoding="utf-8")
+    run_entry(suite, tmp_path / "random", "random", budget=10)
+    asked = ["suite", "cost", str(path), str(honest), str(tmp_path / "random")]
+    shown = CliRunner().invoke(main, asked, catch_exceptions=False)
+    assert shown.exit_code == 0 and "of 2 problems" in " ".join(shown.output.split())
+    rows = json.loads(CliRunner().invoke(main, [*asked, "--json"]).stdout)
+    curves = {run.spec.id: run.curve for run in verify(suite, honest, repeat=0).runs}
+    for row, problem in zip(rows["problems"], suite.problems, strict=True):
+        assert row["budget"] == 10
+        mine = [curve for run, curve in curves.items() if problem.key in run or problem.problem in run]
+        medians = [
+            np.median([normalised(problem, max((r for e, r in curve if e <= at), default=-np.inf)) for curve in mine])
+            for at in range(1, 11)
+        ]
+        assert row["half"] == medians[4]
+        needs = next((at for at, median in enumerate(medians, 1) if median <= row["other"]), None)
+        assert row["needs"] == needs
+    assert rows["at_most_half"] == sum(row["needs"] is not None and row["needs"] <= 5 for row in rows["problems"])
+    same = CliRunner().invoke(main, ["suite", "cost", str(path), *[str(honest)] * 2, "--json"])
+    assert all(row["needs"] is not None for row in json.loads(same.stdout)["problems"])
