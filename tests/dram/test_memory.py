@@ -82,6 +82,12 @@ def test_a_memory_of_ones_own_is_one_file(tmp_path: Path) -> None:
         "burst": ({"burst_length": 16}, "moves 128 bytes"),
         "negative": ({"timing": {**preset["timing"], "RP": -1}}, "RP of -1 cycles"),
         "current": ({"power": {"vdd": 1.2}}, "not the current idd0"),
+        "no voltage": (
+            {"power": {k: v for k, v in preset["power"].items() if k != "vdd"}},
+            "currents but not the voltage vdd",
+        ),
+        "unknown time": ({"timing": {**preset["timing"], "CCDX": 9}}, "unknown time 'CCDX'"),
+        "unknown current": ({"power": {**preset["power"], "idd4rw": 9.0}}, "unknown current or voltage 'idd4rw'"),
     }.values():
         (tmp_path / "bad.json").write_text(json.dumps({**preset, **change}))
         with pytest.raises(ArchGymError, match=words):

@@ -229,6 +229,8 @@ def test_stl_clock_is_an_argument(tmp_path: Path) -> None:
             "5: mem: recvTimingReq: request ReadReq addr 0x40 size 64\n6: mem: recvTimingReq: request ReadReq size 0x40 addr 4\n",
             ["line 2", "a request to the memory"],
         ),
+        ("a.txt", "r,64,64,0,500\nw,128,0,0,700\n", ["line 2", "size of 1 to 64"]),
+        ("a.txt", "I  100,4\n L 40,0\n", ["line 2", "size of 1 to 4096"]),
         ("a.csv", f"# clock_mhz=fast\n{HEADER}\n1,2,R\n", ["clock_mhz is 'fast'", "MHz"]),
         ("a.csv", f"# clock_mhz: -800\n{HEADER}\n1,2,R\n", ["clock_mhz is '-800'"]),
         ("a.txt", "# clock_mhz=800\nr,64,64,0,500\n", ["clock_mhz = 800", "gem5-packets"]),

@@ -191,6 +191,15 @@ def _check(dev: Device, where: str) -> None:
     for key, amount in dev.power.items():
         if not 0 <= amount <= 1e6:
             raise ArchGymError(f"{where} has {key} {amount:g}; expected 0 to 1e6 (mA or V)")
+    for kind, given, known in (
+        ("time", dev.timing, {key for preset in devices().values() for key in preset.timing}),
+        ("current or voltage", dev.power, {key for preset in devices().values() for key in preset.power}),
+    ):
+        for key in given:
+            if key not in known:
+                raise ArchGymError(f"{where}: {UnknownNameError(kind, key, known)}")
+    if dev.power and not dev.has_energy:
+        raise ArchGymError(f"{where} has currents but not the voltage vdd; leave out both for no energy")
     currents = ("idd0", "idd2n", "idd3n", "idd4r", "idd4w")
     missing = [key for key in currents if key not in dev.power] if dev.has_energy else []
     if missing or (dev.has_energy and not {"idd5", "idd5ab"} & set(dev.power)):

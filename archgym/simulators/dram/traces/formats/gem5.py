@@ -51,7 +51,7 @@ def _read(lines: Lines, options: Options) -> Columns:
             wrong |= here & (lines.words(place, {word: 1}) < 0)
     lines.first_fault(
         time_fault, lines.fault_where(wrong, _EXPECTED), address_fault, size_fault,
-        lines.fault_where(size > LINE_BYTES, f"a size of at most {LINE_BYTES} bytes; one request is one line"),
+        lines.fault_where((size < 1) | (size > LINE_BYTES), f"a size of 1 to {LINE_BYTES} bytes; one request is one line"),
         lines.backwards(time),
     )  # fmt: skip
     return Columns(time, address, write == WRITE)
@@ -72,7 +72,7 @@ def _read_packets(lines: Lines, options: Options) -> Columns:
     lines.first_fault(
         address_fault, size_fault, time_fault, lines.numbers(3, "the flags")[1],
         lines.fault_where(write < 0, "r or w; other packets are no requests"),
-        lines.fault_where(size > LINE_BYTES, f"a size of at most {LINE_BYTES} bytes; one request is one line"),
+        lines.fault_where((size < 1) | (size > LINE_BYTES), f"a size of 1 to {LINE_BYTES} bytes; one request is one line"),
         lines.backwards(time),
     )  # fmt: skip
     return Columns(time, address, write == WRITE)

@@ -22,7 +22,7 @@ def _read(lines: Lines, options: Options) -> Columns:
     size, size_fault = lines.numbers(2, "the size")
     lines.first_fault(
         address_fault, size_fault, lines.fault_where(kind < 0, "I, L, S or M"),
-        lines.fault_where(size > 4096, "a size of at most 4096 bytes"),
+        lines.fault_where((size < 1) | (size > 4096), "a size of 1 to 4096 bytes"),
     )  # fmt: skip
     return Columns(np.cumsum(kind == 0), address, kind >= 2, size)
 
