@@ -72,10 +72,14 @@ class RunRecord(msgspec.Struct):
         if (self.run, self.problem_key) != (run.id, run.problem_key):
             raise ValueError("the run's name does not fit its problem, agent, hyperparameters, budget and seed")
         steps = [at for at, _ in self.curve]
-        if any(a >= b for a, b in itertools.pairwise(steps)) or (
+        # Cheaper fidelities cost parts of an evaluation, so two steps may stand at one whole number.
+        if any(a > b for a, b in itertools.pairwise(steps)) or (
             steps and not 1 <= steps[0] <= steps[-1] <= self.evaluations
         ):
             raise ValueError("the curve's evaluations do not rise from 1 to those of the run")
+        rewards = [reward for _, reward in self.curve]
+        if any(a >= b for a, b in itertools.pairwise(rewards)) or (rewards and self.best != rewards[-1]):
+            raise ValueError("the curve's rewards do not rise to the run's best")
         if self.status == "done" and self.best is not None and not self.curve:
             raise ValueError("a run with a best reward has no curve")
         if any(a > b for a, b in itertools.pairwise(value for _, value in self.curve)):

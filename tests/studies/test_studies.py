@@ -20,9 +20,11 @@ from archgym.cli import main
 from archgym.datasets.schema import CLOCK_COLUMNS
 from archgym.datasets.shards import read_shard
 from archgym.errors import ArchGymError
+from archgym.reading import checked
 from archgym.simulators.synthetic.simulator import Synthetic
 from archgym.studies import Study, load_spec, parse_spec, ready_studies, run_study
 from archgym.studies.executors import ProcessExecutor, make_executor, thread_limit
+from archgym.studies.store import RunRecord
 from archgym.studies.summary import Results
 from archgym.studies.workers import THREAD_VARIABLES
 
@@ -151,6 +153,24 @@ def test_the_ready_studies_are_what_the_docs_promise():
     assert len(load_spec("lottery-paper").runs()) >= 21_600
     with pytest.raises(ArchGymError, match="did you mean 'lottery-small'"):
         load_spec("lottery-smal")
+
+
+def test_a_record_that_contradicts_itself_is_refused(serial):
+    row = next(row for row in serial.results() if len(row["curve"]) > 2)
+    assert checked(row, RunRecord, "the line").best == row["best"]
+    first, second = row["curve"][:2]
+    tied = [first, [first[0], second[1]], *row["curve"][2:]]  # two steps of parts of one evaluation
+    assert checked({**row, "curve": tied}, RunRecord, "the line").curve[1][0] == first[0]
+    for change, words in (
+        ({"best": row["best"] + 0.1}, "rewards do not rise to the run's best"),
+        ({"best": None}, "rewards do not rise to the run's best"),
+        ({"curve": [second, first, *row["curve"][2:]]}, "evaluations do not rise"),
+        ({"curve": [[first[0], second[1]], [second[0], first[1]], *row["curve"][2:]]}, "rewards do not rise"),
+        ({"evaluations": row["curve"][-1][0] - 1}, "evaluations do not rise"),
+        ({"seed": row["seed"] + 1}, "name does not fit"),
+    ):
+        with pytest.raises(ArchGymError, match=words):
+            checked({**row, **change}, RunRecord, "the line")
 
 
 # --- executors ------------------------------------------------------------------------------------------------------
