@@ -27,7 +27,7 @@ from archgym.account import Account, account_for
 from archgym.announcing import duration
 from archgym.caching import announce_compilation
 from archgym.console import parse_options, print_json, print_table
-from archgym.errors import ArchGymError, UnknownNameError, all_different
+from archgym.errors import ArchGymError, UnknownNameError, all_different, check_seed
 from archgym.files import kept_beside
 from archgym.locating import following
 from archgym.measure import default_reference
@@ -373,6 +373,7 @@ def run(
     all_different(names, "--agent")
     if seed < 0:
         raise ArchGymError(f"--seed is {seed}; expected a whole number from 0")
+    check_seed(seed + seeds - 1)
     problem = _problem_of_run(problem_name, folder if resume else None, **options)
     limit: int | None = budget
     if budget_seconds is not None:
@@ -613,7 +614,8 @@ def enumerate_(
         from archgym.studies.spread import spread_by
 
         problem = spread_by(executor, problem)
-    texts = all_different((t.strip() for t in (objectives or problem.objective.name).split(",")), "--objectives")
+    named = [text.strip() for text in (objectives or "").split(",") if text.strip()]
+    texts = all_different(named or [problem.objective.name], "--objectives")
     folder = folder or Path("runs") / f"enumerate-{_file_name(problem.name)}"
     asked = [problem_name, *(["--objectives", objectives] if objectives else [])]
     for key, value in options.items():

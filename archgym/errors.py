@@ -20,7 +20,9 @@ def quote(value: object, limit: int = 80, marks: bool = True) -> str:
     # Cutting before repr keeps a text of gigabytes from being copied.
     if isinstance(value, str):
         value = value if len(value) <= 4 * limit else value[: 2 * limit] + value[-2 * limit :]
-    text = repr(value) if marks else " ".join(str(value).split())
+    text = repr(value) if marks else str(value)
+    if not marks or "\n" in text:
+        text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit * 2 // 3 - 3]}...{text[-(limit // 3) :]}"
 
 
@@ -69,7 +71,7 @@ class UnknownNameError(ArchGymError):
     """A name that is not registered; the message offers the nearest match, or all names where none is near."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known = sorted(set(known))
         given = name if isinstance(name, str) else quote(name, marks=False)
         start = f"unknown {kind} {quote(given)}; "
         near = nearest(given, known)

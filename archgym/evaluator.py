@@ -141,6 +141,7 @@ class Evaluator:
         self._fresh_file: Path | None = None  # a file of this evaluator's own that may turn out to hold nothing
         if callable(log):
             self._schema, self._make_writer = TrialSchema(problem, run), log
+            shard_info(self._schema.schema, Path("trials"))
         elif log is not None:
             self._open(Path(log), run, resume, read_only, earlier)
 
@@ -148,6 +149,7 @@ class Evaluator:
 
     def _open(self, path: Path, run: dict[str, Any], resume: bool, read_only: bool, earlier: Path | None) -> None:
         self._schema = TrialSchema(self.problem, {**run, "repeats": True} if self._log_repeats else run)
+        shard_info(self._schema.schema, path)  # what no reader would take is not written
         batches: list[pa.RecordBatch] = []
         if path.exists():
             if not resume:

@@ -19,7 +19,7 @@ from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.locating import asked_for, following
 from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
-from archgym.options import Option, check_given, check_options, options_of, takes_any
+from archgym.options import Option, check_given, check_options, check_storable, options_of, takes_any
 from archgym.registry import SIMULATORS, STAND_INS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, result_identity
 from archgym.space import DesignSpace, Value
@@ -275,6 +275,7 @@ def make_problem(
     Raises:
         ArchGymError: one sentence, for any unknown name or bad value.
     """
+    _check_kinds(objective, simulator, workload, {"workload_options": workload_options, "fix": fix, "only": only})
     kind, workload_name = parse_name(name)
     if kind not in SIMULATORS:
         raise UnknownNameError("simulator", kind, SIMULATORS)
@@ -324,6 +325,20 @@ def make_problem(
     asked |= {} if references is None else {"references": references if references == "none" else dict(references)}
     kept = {key: value for key, value in (asked | simulator_options).items() if value is not None}
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
+
+
+def _check_kinds(objective: Any, simulator: Any, workload: Any, mappings: Mapping[str, Any]) -> None:
+    """Refuse what :func:`make_problem` is given of another type."""
+    if not isinstance(objective, str | Objective | None):
+        raise ArchGymError(f"the objective is {quote(objective)}; expected a text or an Objective")
+    if not isinstance(simulator, str | None):
+        raise ArchGymError(f"the simulator is {quote(simulator)}; expected the name of a stand-in")
+    if not isinstance(workload, Workload | None):
+        raise ArchGymError(f"the workload is {quote(workload)}; name it behind the simulator's name, with a / between")
+    for what, given in mappings.items():
+        if not isinstance(given, Mapping | None):
+            raise ArchGymError(f"{what} is {quote(given)}; expected a mapping of names and values")
+        check_storable(given or {}, what)
 
 
 PROBLEM_OPTIONS = tuple(

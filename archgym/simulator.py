@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -507,7 +508,7 @@ class Simulator(ABC):
         for name, value in (given or {}).items():
             if name not in known:
                 raise UnknownNameError(f"metric of {self.name}", name, known)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= sys.float_info.max:
                 raise ArchGymError(f"the reference of {name} is {quote(value)}; expected a positive number")
         made = copy(self)
         made._given_references = None if given is None else {name: float(value) for name, value in given.items()}

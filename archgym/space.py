@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import archgym.points as points
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import ArchGymError, UnknownNameError, whole_number
 
 Value = int | float | str | bool
 Designs = NDArray[np.int64]
@@ -477,6 +477,7 @@ class DesignSpace:
 
     def sample(self, count: int, rng: np.random.Generator | int, *, feasible: bool = False) -> Designs:
         """Uniform designs ``(count, d)``; with ``feasible=True`` rejects designs that break a constraint."""
+        count = whole_number("the number of designs", count, least=0)
         rng = np.random.default_rng(rng)
         if not feasible or not self.constraints:
             return rng.integers(0, self.nvec, size=(count, self.dimension), dtype=np.int64)

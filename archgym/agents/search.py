@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from archgym.agents.base import Searcher
 from archgym.agents.tensorboard import ScalarLog
-from archgym.errors import whole_number
+from archgym.errors import ArchGymError, quote, whole_number
 from archgym.evaluator import Best, BudgetExhausted, Evaluator
 from archgym.pareto import non_dominated
 from archgym.problem import Problem
@@ -99,6 +99,8 @@ def search(
         log_repeats: log designs that the agent asked for before, too; otherwise they are counted only.
         earlier: shard of the same run with a smaller budget, which a new shard starts with.
     """
+    if not callable(getattr(agent, "run", None)):
+        raise ArchGymError(f"the agent is {quote(agent)}; expected one of make_agent(name, problem)")
     seed = agent.seed if seed is None else seed
     if budget is not None or budget_seconds is None:
         budget = whole_number("the budget", budget, "simulator evaluations")

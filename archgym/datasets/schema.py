@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs, Parameter
@@ -151,7 +151,11 @@ class TrialSchema:
         self._values = [np.array(p.values) for p in space.parameters]
         self._violations = ["", *(constraint.name for constraint in space.constraints)]
         about_run = {"format": FORMAT, **self.run, "options": self.options}
-        self.schema = pa.schema(fields, metadata={"archgym": json.dumps(about_run, sort_keys=True)})
+        try:
+            said = json.dumps(about_run, sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise ArchGymError(f"what trials would say of the run is not JSON ({quote(error, marks=False)})") from None
+        self.schema = pa.schema(fields, metadata={"archgym": said})
 
     def batch(
         self,

@@ -278,6 +278,16 @@ class Episodes:
         self.best[rows] = np.maximum(self.best[rows], rewards)
         return rewards
 
+    def indices_of(self, actions: Any) -> NDArray[np.int64]:
+        """Actions as whole numbers; what is none is refused, and not cut down to one."""
+        array = np.asarray(actions)
+        if array.dtype.kind in "iub":
+            return array.astype(np.int64, copy=False)
+        whole = array.astype(np.int64) if array.dtype.kind == "f" and (np.abs(array) < 2**62).all() else None
+        if whole is None or (whole != array).any():
+            raise ArchGymError(f"the action {quote(array.tolist())} is not in {self.action_space}")
+        return whole
+
     def advance(
         self, actions: NDArray[np.int64], rows: NDArray[np.int64] | None = None
     ) -> tuple[Rewards, NDArray[np.bool_], NDArray[np.bool_]]:

@@ -135,7 +135,7 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return self.episodes.observe()[0], self._info()
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        rewards, terminated, truncated = self.episodes.advance(np.asarray(action, dtype=np.int64)[None])
+        rewards, terminated, truncated = self.episodes.advance(self.episodes.indices_of(action)[None])
         return self.episodes.observe()[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), self._info()
 
     def action_masks(self) -> NDArray[np.bool_]:

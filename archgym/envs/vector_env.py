@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from archgym.envs.core import Episodes, SeveralEpisodes
 from archgym.envs.render import render_ansi
-from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.errors import ArchGymError, UnknownNameError, check_seed, quote
 from archgym.problem import Problem
 from archgym.space import Designs
 
@@ -132,7 +132,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
                 return
             seeds = [None] * self.num_envs
         else:
-            seeds = list(seed)
+            seeds = [None if s is None else check_seed(s) for s in (seed if isinstance(seed, Iterable) else [seed])]
             if len(seeds) != self.num_envs:
                 raise ArchGymError(f"{len(seeds)} seeds for {self.num_envs} environments; give one each")
         # The same generators as gymnasium.utils.seeding.np_random(seed) makes for a single environment.
@@ -145,7 +145,7 @@ class DesignVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         if not self._generators:
             raise ArchGymError("step() before reset(); call reset() first")
-        actions = np.asarray(actions, dtype=np.int64)
+        actions = self.episodes.indices_of(actions)
         if self._mode == AutoresetMode.NEXT_STEP and self._done.any():
             # Where an episode ended with the last step, this one ignores the action and resets.
             ended, live = self._done, np.flatnonzero(~self._done)

@@ -406,9 +406,11 @@ def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         default = MODELS[name].defaults.get(key)
         whole = isinstance(default, int)
         least, most = (0, 10**6) if whole else (0.0, 1e6)
-        fits = isinstance(value, int) if whole else isinstance(value, int | float)
+        fits = isinstance(value, int | np.integer) if whole else isinstance(value, int | float | np.number)
         if default is not None and (isinstance(value, bool) or not fits or not least <= value <= most):
-            raise ArchGymError(f"its setting {key} is {quote(value, 40)}; expected a number in {least}..{most}")
+            raise ArchGymError(
+                f"the setting {key} is {quote(value, 40)}; expected a {'whole ' * whole}number in {least}..{most}"
+            )
     return dict(settings)
 
 
@@ -416,4 +418,4 @@ def make_model(name: str, **settings: Any) -> Model:
     """A model by name."""
     if name not in MODELS:
         raise UnknownNameError("proxy model", name, MODELS)
-    return MODELS[name](**settings)
+    return MODELS[name](**check_settings(name, settings))

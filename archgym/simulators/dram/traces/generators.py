@@ -259,6 +259,10 @@ def generated(name: str, base: str, text: str) -> Trace:
         except ValueError:
             like = f"{key}={defaults[key]}"
             raise ArchGymError(f"workload {quote(name)} has {quote(part)}; expected a value, like {like}") from None
+        if key in ("seed", "start") and not 0 <= arguments[key] < 1 << 62:
+            raise ArchGymError(
+                f"workload {quote(name)} has {quote(part)}; expected a number from 0, of at most 62 bits"
+            )
         if kind is int and key == "requests" and arguments[key] > MOST_REQUESTS:
             raise ArchGymError(
                 f"workload {quote(name)} asks for {quote(part)}; at most {MOST_REQUESTS:,} are generated"

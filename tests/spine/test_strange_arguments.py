@@ -1,0 +1,102 @@
+"""What is given of another type or size than expected is one sentence, from Python as at the command line, and leaves no file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from archgym.agents import make_agent, search
+from archgym.cli import main
+from archgym.datasets import read_trials
+from archgym.envs import DesignEnv, DesignVectorEnv
+from archgym.errors import ArchGymError, quote
+from archgym.evaluator import Evaluator
+from archgym.problem import make_problem
+from archgym.proxies.models import make_model
+
+NAME = "synthetic/rugged"
+PROBLEM = make_problem(NAME)
+WIDTH = PROBLEM.space.dimension
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"objective": 3}, {"objective": ["loss"]}, {"fix": "x0"}, {"only": "x0"}, {"fix": {"x0": float("nan")}},
+        {"workload_options": "x"}, {"workload_options": [1]}, {"simulator": 3}, {"workload": "rugged"}, {"fidelity": 3},
+        {"space": 3}, {"references": [1]}, {"references": {"loss": 10**400}}, {"references": {"loss": float("inf")}},
+        {"references": {"loss": "x"}}, {"references": {"los": 1.0}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_problems(given):
+    with pytest.raises(ArchGymError):
+        make_problem(NAME, **given)
+
+
+@pytest.mark.parametrize("action", [np.nan, 0.5, -1, 10**6, 2.0**70, None, "x"], ids=str)
+def test_an_action_that_is_no_design_is_refused_and_not_cut_down_to_one(action):
+    row = [action] * WIDTH
+    env, vector = DesignEnv("synthetic", "rugged"), DesignVectorEnv("synthetic", "rugged", num_envs=2)
+    env.reset(seed=0), vector.reset(seed=0)
+    for step in (lambda: env.step(row), lambda: vector.step([row, row]), lambda: env.step(action)):
+        with pytest.raises(ArchGymError) as caught:
+            step()
+        assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
+    assert env.step([1.0] * WIDTH)[1] == env.step([1] * WIDTH)[1]
+
+
+def test_seeds_of_sub_environments():
+    env = DesignVectorEnv("synthetic", "rugged", num_envs=2)
+    for seed in (1.5, [1, 1.5], ["a", "b"], [1]):
+        with pytest.raises(ArchGymError, match="seed"):
+            env.reset(seed=seed)
+
+
+@pytest.mark.parametrize("about", [{"run": 3}, {"study": float("nan")}, {"run": "\ud800"}, {"study": ["x"]}, {"run": "a\0"},
+                                   {"run": object()}], ids=str)  # fmt: skip
+def test_no_run_writes_what_no_reader_takes(about, tmp_path):
+    log = tmp_path / "x.arrows"
+    with pytest.raises(ArchGymError):
+        search(PROBLEM, make_agent("random", PROBLEM, 0), 4, log=log, **about)
+    with pytest.raises(ArchGymError):
+        Evaluator(PROBLEM, budget=4, log=lambda schema: None, run={"agent": "x", **about})  # type: ignore[arg-type,return-value]
+    assert not log.exists()
+    search(PROBLEM, make_agent("random", PROBLEM, 0), 4, log=log, run="x" * 10_000)
+    assert len(read_trials(log)) == 4
+
+
+def test_searches():
+    with pytest.raises(ArchGymError, match="make_agent"):
+        search(PROBLEM, "random", 5)  # type: ignore[arg-type]
+    for count in (-1, 1.5, None):
+        with pytest.raises(ArchGymError, match="number of designs"):
+            PROBLEM.space.sample(count, 0)  # type: ignore[arg-type]
+    for value in (float("nan"), float("inf"), -1, 1.5, "x"):
+        with pytest.raises(ArchGymError, match="the setting leaves"):
+            make_model("boosting", leaves=value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", NAME, "--seed", str(2**63 - 1), "--seeds", "3", "--budget", "3"),
+        ("run", NAME, "--seed", str(2**63), "--budget", "3"),
+        ("run", "dram/random:seed=-1"),
+        ("run", "dram/stream:start=-64"),
+        ("run", f"dram/stream:start={2**63 - 1}"),
+        ("proxy", "train", NAME, "--set", "leaves=nan"),
+        ("proxy", "train", NAME, "--set", "leaves=inf"),
+    ],
+    ids=" ".join,
+)
+def test_the_command_line(arguments, tmp_path):
+    out = tmp_path / "out"
+    result = CliRunner().invoke(main, [*arguments, "--out", str(out)])
+    assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
+    assert not out.exists()
+
+
+def test_a_quotation_stays_on_one_line():
+    assert "\n" not in quote(np.arange(100.0).reshape(10, 10)) and quote("a\nb") == "'a\\nb'"
