@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, quote
 from archgym.locating import Kept, digest
 from archgym.reading import checked, read_json
 from archgym.writing import write_json
@@ -73,6 +73,19 @@ def _copy(path: Path, place: Path) -> None:
         os.replace(half, place)
     except OSError:  # a folder that another process put there in between
         shutil.rmtree(half, ignore_errors=True)
+
+
+def check_one_content(shards: Iterable[Path]) -> None:
+    """Refuse trials of equal names of files that said different things: they would pass for trials of one problem."""
+    seen: dict[str, tuple[str, Path]] = {}
+    for folder in dict.fromkeys(Path(path).parent for path in shards):
+        for kept in kept_beside([folder / "any"]):
+            digest_before, where = seen.setdefault(kept.name, (kept.digest, folder))
+            if digest_before != kept.digest:
+                raise ArchGymError(
+                    f"the trials in {quote(str(where), marks=False)} and {quote(str(folder), marks=False)} were made with "
+                    f"different contents of the file {quote(kept.name, marks=False)}; take them one by one"
+                )
 
 
 def kept_beside(shards: Iterable[Path]) -> list[Kept]:

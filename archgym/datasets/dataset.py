@@ -24,6 +24,7 @@ from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, ProblemKey, unus
 from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS
 from archgym.datasets.shards import SUFFIX, UNFINISHED, find_shards
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.files import check_one_content
 from archgym.problem import Problem
 from archgym.writing import replacing, unwritable
 
@@ -47,7 +48,9 @@ class Dataset:
     def __init__(self, paths: Path | str | Sequence[Path | str]) -> None:
         many = [paths] if isinstance(paths, str | Path) else list(paths)
         self.paths = [Path(path) for path in many]
-        self.files = [open_file(file) for path in self.paths for file in find_shards(path)]
+        shards = [file for path in self.paths for file in find_shards(path)]
+        check_one_content(shards)
+        self.files = [open_file(file) for file in shards]
         self.schema = union_schema([(file.path, file.schema) for file in self.files])
         self.problems: dict[ProblemKey, ProblemInfo] = {}
         for file in self.files:

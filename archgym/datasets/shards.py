@@ -19,7 +19,7 @@ import pyarrow as pa
 from archgym.datasets.schema import FORMAT
 from archgym.errors import ArchGymError, quote
 from archgym.files import FOLDER as MADE_FROM
-from archgym.files import kept_beside
+from archgym.files import check_one_content, kept_beside
 from archgym.locating import lead_to
 from archgym.options import check_options
 from archgym.reading import checked, parse_json, quote_path
@@ -238,6 +238,7 @@ def find_shards(path: Path) -> list[Path]:
     """The trial files at ``path`` (a shard, a Parquet file, or a folder searched recursively), sorted by name.
 
     Problems that are made as these trials say (:func:`archgym.problem.problem_of_options`) find their files from then on.
+    Trials below a folder that were made with different contents of one file are refused.
     """
     path = Path(path)
     if path.is_file():
@@ -250,6 +251,7 @@ def find_shards(path: Path) -> list[Path]:
     shards = _below(path, SUFFIX) or _below(path, ".parquet")
     if not shards:
         raise ArchGymError(f"{path} holds no trials (*{SUFFIX} or *.parquet); run 'archgym run' first")
+    check_one_content(shards)
     lead_to(kept_beside(shards))
     return shards
 

@@ -175,3 +175,18 @@ def test_notes_of_others_lead_nowhere_else(tmp_path: Path, monkeypatch: pytest.M
         (many / str(i)).write_text("x")
     assert digest(many) == "" and digest(tmp_path / "none") == ""
     assert Kept("a", Path("a"), "0", None).copy is None
+
+
+def test_trials_of_two_contents_of_one_file_are_not_one_problem(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path / "here")
+    trace(Path("traces/mine.stl"), lines=50, step=3)
+    ask("run", NAME, "--agent", "random", "--budget", 6, "--out", tmp_path / "other", "--json")
+    for command in (("dataset", "info", run, tmp_path / "other"), ("dataset", "merge", run, tmp_path / "other", "-o", "m"),
+                    ("report", tmp_path)):  # fmt: skip
+        assert "different contents of the file traces/mine.stl" in " ".join(ask(*command, code=2).split())
+    # Each by itself, and two of one content together, are what they were.
+    ask("run", NAME, "--agent", "random", "--budget", 7, "--out", tmp_path / "same", "--json")
+    assert json.loads(ask("dataset", "info", tmp_path / "other", tmp_path / "same", "--json"))["rows"] == 13
+    ask("dataset", "info", run)
