@@ -212,13 +212,18 @@ class GenerationalAgent(Agent[H]):
 
 def make_agent(name: str, problem: Problem, seed: int = 0, **hyperparameters: Any) -> Searcher[Any]:
     """Make a registered agent; unknown names and hyperparameters raise one sentence."""
-    cls = load_agent(name)
-    known = [field.name for field in dataclasses.fields(cls.hyperparameters)]
-    for given in hyperparameters:
-        if given not in known:
-            raise UnknownNameError(f"hyperparameter of {name}", given, known)
-    agent: Searcher[Any] = cls(problem, check_seed(seed), cls.hyperparameters(**hyperparameters))
+    agent: Searcher[Any] = load_agent(name)(problem, check_seed(seed), given_hyperparameters(name, hyperparameters))
     return agent
+
+
+def given_hyperparameters(name: str, given: Mapping[str, Any]) -> Any:
+    """The hyperparameters of a registered agent, those given in place of the defaults; unknown names raise one sentence."""
+    make = load_agent(name).hyperparameters
+    known = [field.name for field in dataclasses.fields(make)]
+    for hyperparameter in given:
+        if hyperparameter not in known:
+            raise UnknownNameError(f"hyperparameter of {name}", hyperparameter, known)
+    return make(**given)
 
 
 def load_agent(name: str) -> type[Searcher[Any]]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
+from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError, quote
 from archgym.studies.runner import execute
 from archgym.studies.spec import RunSpec
 from archgym.studies.store import Study
@@ -49,10 +49,14 @@ def make_executor(text: str, workers: int | None = None, threads: int = 1) -> Ex
     if threads < 1:
         raise ArchGymError(f"threads is {threads}; expected a positive number")
     if kind == "serial":
+        if detail:
+            raise ArchGymError(f"the executor is {quote(text)}; serial takes no number, processes:N does")
         return SerialExecutor()
     if kind == "processes":
         if detail and not detail.isdigit():
             raise ArchGymError(f"the executor is {text!r}; write processes:N with a number N")
+        if detail and workers is not None and int(detail) != workers:
+            raise ArchGymError(f"the executor {quote(text)} and {workers} workers do not agree; give one of them")
         return ProcessExecutor(int(detail) if detail else workers, threads)
     if kind == "ray":
         try:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from archgym.errors import whole_number
 from archgym.studies.executors import Executor, SerialExecutor
 from archgym.studies.spec import StudySpec
 from archgym.studies.store import Study
@@ -65,6 +66,8 @@ def run_study(
         console: where the progress is shown; silent where None.
         on_record: called with each record.
     """
+    if limit is not None:
+        limit = whole_number("limit", limit, "runs", least=0)
     study = Study.create(folder, spec, resume=resume)
     runs = spec.runs()
     finished = {row["run"] for row in study.results()}

@@ -390,6 +390,7 @@ def measure(
     """Measure the problems of the suite in the YAML file PATH and write what is known of each into it."""
     from dataclasses import replace
 
+    from archgym.agents.base import load_agent
     from archgym.suites.measure import measure as measure_problem
     from archgym.suites.measure import take_over
     from archgym.suites.suite import load_suite
@@ -399,6 +400,8 @@ def measure(
     names = None
     if methods is not None:
         names = tuple(all_different((name.strip() for name in methods.split(",") if name.strip()), "--methods"))
+        for method in names:
+            load_agent(method)
     given: dict[str, Any] = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
     problems = list(loaded.problems)
     if like is not None:

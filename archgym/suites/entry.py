@@ -202,10 +202,10 @@ def run_entry(
         budget: evaluations of a run, one of the suite's budgets; the largest where None.
         executor, resume, console, max_seconds: as :func:`archgym.studies.run_study` takes them.
     """
-    from archgym.agents.base import load_agent
+    from archgym.agents.base import given_hyperparameters
 
     folder = Path(folder)
-    full = load_agent(agent).hyperparameters(**dict(hyperparameters or {})).as_dict()
+    full = given_hyperparameters(agent, hyperparameters or {}).as_dict()
     entry = _open(folder, new_entry(suite, agent, full, budget=budget), suite, resume)
     spec = study_spec(suite, entry)
     return run_study(spec, folder, executor=executor, resume=resume, console=console, max_seconds=max_seconds)

@@ -100,3 +100,20 @@ def test_the_command_line(arguments, tmp_path):
 
 def test_a_quotation_stays_on_one_line():
     assert "\n" not in quote(np.arange(100.0).reshape(10, 10)) and quote("a\nb") == "'a\\nb'"
+
+
+def test_the_command_line_of_studies_and_suites(tmp_path):
+    study, suite = tmp_path / "s.yaml", tmp_path / "u.yaml"
+    study.write_text(f"budget: 4\nproblems: [{NAME}]\nagents: [random]\n")
+    suite.write_text("name: u\nversion: 1\nbudgets: [5]\nseeds: 1\nproblems: [{problem: synthetic/branin}]\n")
+    out = tmp_path / "out"
+    for arguments in (
+        ("study", "run", study, "--out", out, "--executor", "serial", "--limit", "-1"),
+        ("study", "run", study, "--out", out, "--executor", "serial:3"),
+        ("study", "run", study, "--out", out, "--executor", "processes:2", "--workers", "3"),
+        ("suite", "run", "archgym-8", "--out", out, "--agent", "ga", "--hyper", "populations=16"),
+        ("suite", "measure", suite, "--samples", "200", "--seeds", "2", "--methods", "nope"),
+    ):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
+        assert not out.exists()
