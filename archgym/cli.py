@@ -32,7 +32,7 @@ from archgym.files import kept_beside
 from archgym.locating import following
 from archgym.measure import default_reference
 from archgym.options import Option
-from archgym.problem import Problem, option_table, parse_name
+from archgym.problem import Problem, option_table, workload_option_table
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.quantities import quantity, unit_name
 from archgym.registry import AGENTS, BENCHES, CELL_AGENTS, OBJECTIVES, SIMULATORS, VALIDATORS
@@ -219,7 +219,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
                 "remarks": [] if optimum is None else list(problem.simulator.remarks(optimum.design)),
                 "account": workload.account(),
                 "options": _options_json(option_table(problem.simulator)),
-                "workload_options": _options_json(problem.simulator.workload_options(parse_name(problem.name)[1]) or {}),
+                "workload_options": _options_json(workload_option_table(problem)),
             }
         )  # fmt: skip
         return
@@ -245,7 +245,7 @@ def describe(name: str, as_json: bool, **options: Any) -> None:
         table.add_row(p.name, f"{values} ({len(shown)})", unit_name(p.unit), escape(p.description))
     print_table(out, table)
     _print_options("-o", option_table(problem.simulator))
-    _print_options("-w", problem.simulator.workload_options(parse_name(problem.name)[1]) or {})
+    _print_options("-w", workload_option_table(problem))
     for c in space.constraints:
         out.print(f"constraint [bold]{c.name}[/bold]: {escape(c.sentence)}")
     if canonical:

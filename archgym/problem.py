@@ -366,6 +366,13 @@ def problem_of_options(name: Any, options: Any) -> Problem:
         return make_problem(name, **check_options(options, quote(name, 80, marks=False)))
 
 
+def workload_option_table(problem: Problem) -> dict[str, Option]:
+    """The options (``-w``) that mean something for the workload of a problem."""
+    known = problem.simulator.workload_options(parse_name(problem.name)[1]) or {}
+    takes = problem.workload.takes
+    return {name: option for name, option in known.items() if takes is None or name in takes}
+
+
 def option_table(simulator: type[Simulator] | Simulator) -> dict[str, Option]:
     """The options of a simulator (``-o``) by name."""
     while isinstance(simulator, Wrapped):

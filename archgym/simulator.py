@@ -136,10 +136,12 @@ class Workload:
     Attributes:
         name: as in the problem's name.
         description: one sentence for people.
+        takes: the options that mean something for it, of those that its simulator knows; None for all.
     """
 
     name: str
     description: str
+    takes: tuple[str, ...] | None = None
 
     def __init__(self, name: str, description: str = "") -> None:
         self.name, self.description = name, description

@@ -4,8 +4,9 @@ What a loop is follows from the equation, not from its letter: indices of both o
 result and one operand are output channels or positions, those of both operands alone are reduced. Operators of :data:`PASSED`
 (element-wise ones and poolings, without weights) are passed over and returned by name; any other is read by its equation.
 
-Precisions, sources of operands and the input's padding say where words come from and how wide they are: they do not change the
-loop nest, and are not used (the input of a layer counts with its padding here). Any other field is refused by name.
+Precisions and sources of operands say how wide words are and where they come from: they do not change the loop nest, and are
+not used. The input counts with its padding; where a file says its size and padding, they must be what the loops reach. Any
+other field is refused by name.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def _layer(entry: Mapping[str, Any], name: str, place: str) -> Layer:
     if set(result) - {*groups, *channels, *positions} or {*first, *inputs} - {*groups, *channels, *positions, *reduced}:
         raise ArchGymError(f"{place}: an index of the equation is in one tensor alone, which is no product")
     window = _windows(windows, sums, positions, reduced, place)
+    _check_input(entry, sums, bound, place)
     size: dict[str, int] = {"G": _product(bound, groups), "K": _product(bound, channels)}
     taken = [part for pair in window.values() for part in pair[:2]]
     size["C"] = _product(bound, [i for i in reduced if i not in taken])
@@ -160,6 +162,31 @@ def _sums(entry: Mapping[str, Any], bound: Mapping[str, int], place: str) -> dic
                 raise ArchGymError(f"{place}: the relation {quote(str(text), 60)} names {loop!r}, which has no loop")
         found[index] = [(relation[i], whole(place, relation[i], relation[f] or 1)) for i, f in (("a", "m"), ("b", "n"))]
     return found
+
+
+def _check_input(
+    entry: Mapping[str, Any], sums: Mapping[str, list[tuple[str, int]]], bound: Mapping[str, int], place: str
+) -> None:
+    """What the file says of the input's size and padding, where it says both, must be what the loops reach."""
+    dims, sizes, padding = (entry.get(key) for key in ("pr_loop_dims", "pr_loop_sizes", "padding"))
+    listed = [part for part in (dims, sizes, padding) if part is not None]
+    if not listed:
+        return
+    if dims is None or not all(isinstance(part, list) and len(part) == len(dims) for part in listed):
+        raise ArchGymError(f"{place}: pr_loop_dims, pr_loop_sizes and padding are not lists of one length")
+    for i, dim in enumerate(dims):
+        index = str(dim).lower()
+        if index not in sums:
+            raise ArchGymError(f"{place}: pr_loop_dims has {quote(dim, 40)}, which no relation makes of two loops")
+        if sizes is None or padding is None:
+            continue
+        pair = padding[i]
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(n, int) and n >= 0 for n in pair):
+            raise ArchGymError(f"{place}: the padding of {quote(dim, 40)} is {quote(pair, 40)}; expected two counts")
+        given = whole(place, f"the size of {dim}", sizes[i]) + sum(pair)
+        reached = 1 + sum(factor * (bound[loop] - 1) for loop, factor in sums[index])
+        if given < reached:
+            raise ArchGymError(f"{place}: {quote(dim, 40)} is {given} with its padding, but the loops reach {reached}")
 
 
 def _windows(

@@ -76,6 +76,15 @@ def test_an_operator_of_another_name_is_read_by_its_equation(tmp_path) -> None:
     assert read[0] == read[1]
 
 
+def test_the_size_of_an_input_and_its_padding_change_no_loop(tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text(ZIGZAG)
+    (tmp_path / "padded.yaml").write_text(ZIGZAG.replace("  loop_dims: [B, K,", f"  {INPUT}\n  loop_dims: [B, K,", 1))
+    assert read_network(tmp_path / "own.yaml").layers == read_network(tmp_path / "padded.yaml").layers
+
+
+INPUT = "pr_loop_dims: [IX, IY]\n  pr_loop_sizes: [115, 112]\n  padding: [[0, 0], [9, 9]]"
+
+
 @pytest.mark.parametrize(
     "old, new, word",
     [
@@ -94,6 +103,14 @@ def test_an_operator_of_another_name_is_read_by_its_equation(tmp_path) -> None:
         ("W[k][c][fy][fx]*I", "I[k][c][fy][fx]*I", "multiplies I by itself"),
         ("  loop_dims: [B, K,", "  groups: 2\n  loop_dims: [B, K,", "unknown field 'groups'"),
         ("operator_type: Conv", "operator_type: [Conv]", "expected a text"),
+        ("  loop_dims: [B, K,", f"  {INPUT.replace('IX', 'IZ')}\n  loop_dims: [B, K,", "which no relation makes"),
+        ("  loop_dims: [B, K,", f"  {INPUT.replace('115, ', '')}\n  loop_dims: [B, K,", "not lists of one length"),
+        (
+            "  loop_dims: [B, K,",
+            f"  {INPUT.replace('115', '50')}\n  loop_dims: [B, K,",
+            "is 50 with its padding, but the loops reach 115",
+        ),
+        ("  loop_dims: [B, K,", f"  {INPUT.replace('[9, 9]', '[9]')}\n  loop_dims: [B, K,", "expected two counts"),
         ("  loop_dims: [B, K,", "  time_dim: OY\n  loop_dims: [B, K,", "unknown field 'time_dim'"),
     ],
 )

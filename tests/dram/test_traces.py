@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archgym.errors import ArchGymError
+from archgym.problem import make_problem, workload_option_table
 from archgym.simulators.dram import DramSimulator
 from archgym.simulators.dram.addressmap import named_map
 from archgym.simulators.dram.devices import device
@@ -388,10 +389,13 @@ def test_what_means_nothing_for_a_format_is_refused_by_name(tmp_path: Path, kind
         if name not in about.takes:
             with pytest.raises(ArchGymError, match=f"{name} means nothing .*it takes {', '.join(about.takes)}"):
                 read_trace(path, kind, **{name: usual.get(name, 1)})
-    simulator = DramSimulator()
-    if not about.binary:
-        listed = set(simulator.workload_options(f"file:{path}"))
-        assert listed == set(about.takes) or kind == "rstl"  # told from stl by its name alone
+    options = (
+        {"device": "DDR4-2400"} if "device" in about.takes else {"cache_kib": 0} if "cache_kib" in about.takes else {}
+    )
+    problem = (
+        make_problem(f"dram/file:{path}", workload_options={"format": kind, **options}) if not about.binary else None
+    )
+    assert problem is None or set(workload_option_table(problem)) == set(about.takes)
 
 
 def test_options_of_traces_that_are_no_files_are_refused_by_name() -> None:
@@ -408,7 +412,7 @@ def test_options_of_traces_that_are_no_files_are_refused_by_name() -> None:
     ):
         with pytest.raises(ArchGymError, match=words):
             simulator.load_workload(name, **options)
-    assert set(simulator.workload_options("gzip")) == {"requests"}
+    assert set(workload_option_table(make_problem("dram/gzip"))) == {"requests"}
     assert len(simulator.load_workload("random:requests=100", requests=50)) == 50
 
 

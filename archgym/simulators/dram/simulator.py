@@ -159,17 +159,15 @@ class DramSimulator(Simulator):
         return window
 
     def workload_options(self, name: str) -> Mapping[str, Option]:
-        from archgym.simulators.dram.traces import FORMATS, options_of_file, read_trace, shipped_traces
+        from archgym.simulators.dram.traces import FORMATS, read_trace, shipped_traces
 
         own = names_own_file(name)
         options = {"requests": Option(int | None, None if own else DEFAULT_WINDOW)}
-        if (path := own_file(name)) is not None:
+        if own_file(name) is not None:
             values = {"format": FORMATS, "device": devices(), "map": MAP_NAMES, "backwards": ("error", "hold"),
                       "start": ("zero", "keep")}  # fmt: skip
             options |= options_of(read_trace, ["path", "requests"], values)
             options["start"] = Option(str, "zero", ("zero", "keep"))
-            taken = options_of_file(path)
-            options = {option: about for option, about in options.items() if option in taken}
         elif name not in shipped_traces():
             options["clock_mhz"] = Option(float | None, CLOCK_MHZ)
         return options

@@ -7,7 +7,7 @@ from functools import cache
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.dram.trace import Trace
-from archgym.simulators.dram.traces.formats import FORMATS, options_of_file, read_trace
+from archgym.simulators.dram.traces.formats import FORMATS, read_trace
 from archgym.simulators.dram.traces.generators import GENERATORS, VARIANTS, generated
 from archgym.simulators.dram.traces.recordings import LazyTraces, shipped_traces
 from archgym.simulators.dram.traces.writing import write_trace
@@ -18,7 +18,6 @@ __all__ = [
     "VARIANTS",
     "all_traces",
     "named_trace",
-    "options_of_file",
     "read_trace",
     "shipped_traces",
     "synthetic_traces",

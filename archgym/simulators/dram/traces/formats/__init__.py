@@ -29,7 +29,7 @@ from archgym.simulators.dram.traces.formats import (
     stl,
     usimm,
 )
-from archgym.simulators.dram.traces.formats.base import ALWAYS, MEANINGS, Columns, Format, Options
+from archgym.simulators.dram.traces.formats.base import MEANINGS, Columns, Format, Options
 from archgym.simulators.dram.traces.lines import Lines, load
 
 FORMATS: Mapping[str, Format] = {
@@ -141,6 +141,7 @@ def read_trace(
         moved = trace.from_start()
         moved.description = f"{trace.description}; moved so that the first request, at {int(trace.time[0]):,}, is at 0"
         trace = moved
+    trace.takes = kind.takes
     return trace
 
 
@@ -160,15 +161,6 @@ def _check_options(path: Path, kind: Format, given: Mapping[str, Any]) -> None:
         raise ArchGymError("cache_ways means nothing without a cache; give cache_kib, or leave it out")
     for name in ("ranks", "channels", "cache_ways"):
         whole_number(name, given.get(name, 1))
-
-
-def options_of_file(path: Path) -> tuple[str, ...]:
-    """Names of the options that the format of a trace file takes; those of all formats where there is no such file."""
-    try:
-        content, _ = load(path, 1 << 16)
-        return _format_of(path, Lines(path, content)).takes
-    except ArchGymError:
-        return (*ALWAYS, *MEANINGS)
 
 
 def _behind_the_cache(
