@@ -405,9 +405,9 @@ def test_options_of_traces_that_are_no_files_are_refused_by_name() -> None:
         ("random", {"cache_ways": 2}, "'cache_ways'.*known: clock_mhz, requests"),
         ("random:gap=2,gap=3", {}, "gap twice"),
         ("random:requests=100", {"requests": 200}, "has 100; generate more"),
-        ("stream:seed=-1", {}, "a seed of -1"),
-        ("stream:start=-64", {}, "a start of -64"),
-        ("stream:start=99999999999999999999", {}, "a start of"),
+        ("stream:seed=-1", {}, "seed=-1.; expected a number from 0"),
+        ("stream:start=-64", {}, "start=-64.; expected a number from 0"),
+        ("stream:start=99999999999999999999", {}, "start"),
         ("cloud:run=inf", {}, "runs of inf"),
     ):
         with pytest.raises(ArchGymError, match=words):
