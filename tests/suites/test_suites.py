@@ -585,11 +585,29 @@ def test_a_shipped_entry_holds_here(name: str) -> None:
     assert verified.holds and verified.repeated == 1, verified.findings
 
 
+@pytest.mark.parametrize("name", ready_suites())
+def test_the_best_known_of_a_ready_suite_took_ten_times_its_budget_by_three_methods(name: str) -> None:
+    loaded = load_suite(name)
+    for problem in loaded.problems:
+        assert problem.known is not None
+        best = problem.known.best
+        searched = [method for method in best.methods if method != "shipped"]
+        enough = best.evaluations >= 10 * min(problem.budget or loaded.budget, loaded.budget)
+        assert best.exhaustive or (enough and len(searched) >= 3), problem.title
+
+
+def test_the_problems_of_the_large_suite_are_graded_hard() -> None:
+    draws = [problem.known.draws for problem in load_suite("archgym-24").problems if problem.known is not None]
+    assert len(draws) == 24 and min(draws) >= 300 and sum(n > 10_000 for n in draws) >= 16
+
+
 def test_the_boards_of_the_site_name_every_shipped_entry() -> None:
     docs = Path(__file__).parents[2] / "docs"
     for path in SHIPPED:
         name = path.parents[1].name
-        slim = (docs / "boards" / f"{name}.html").read_text(encoding="utf-8")
+        board = docs / "boards" / f"{name}.html"
+        assert board.is_file(), f"run tools/suite_docs.py {name}, and link its board from docs/suite.md"
+        slim = board.read_text(encoding="utf-8")
         version = f"{name} version {load_suite(name).version}"
         assert version in slim and f'<th scope="row">{path.parent.name}</th>' in slim, path
         assert f"(boards/{name}.html)" in (docs / "suite.md").read_text(encoding="utf-8")
