@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from archgym.compiling import kernel
 
 Floats = NDArray[np.float64]
 
@@ -15,7 +16,7 @@ LOG_RANGE = 5.0
 """Natural logarithms of metric / reference that fill the observation's range [-1, 1] on either side."""
 
 
-@njit(cache=True)
+@kernel
 def observe(
     design: NDArray[np.int64],
     unit_step: Floats,

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from archgym.compiling import kernel
 from archgym.errors import ArchGymError
 from archgym.threads import run_blocks
 
@@ -175,7 +176,7 @@ def from_sklearn(forest: Any) -> TreeEnsemble:
 # --- walking -------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _walk(
     first: int, last: int, rows: Floats, feature: Ints, threshold: Floats, left: Ints, right: Ints, root: Ints,
     value: Floats, base: Floats, out: Floats,
@@ -217,7 +218,7 @@ def _lowest_bit(typingctx: Any, mask: Any) -> Any:
     return types.uint64(mask), codegen
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _score(
     begin: int, end: int, designs: Ints, group_of: Ints, stride: Ints, offset: Ints, masks: NDArray[Any], first: Ints,
     leaves: int, value: Floats, base: Floats, out: Floats,

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 ORIGIN = "http://site.invalid/"
 
 NOT_PUBLIC = re.compile(
-    r"""archgym\.(__main__|_version|announcing|caching|cli|console|problem_cli|doctor|extras|progress|threads
+    r"""archgym\.(__main__|_version|announcing|caching|cli|compiling|console|problem_cli|doctor|extras|progress|threads
     |networks\.fields|envs\.(core|render|observation)|studies\.(runner|ray_executor)
     |agents\.(moves|deap_support|torch_support)
     |.*\.(bench|validate|cli|kernels\.\w+|\w+_worker|compiled|_\w+)

@@ -24,6 +24,7 @@ LAYERS = (
         "errors",
         "announcing",
         "caching",
+        "compiling",
         "_version",
         "deprecation",
         "locating",

@@ -19,8 +19,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from archgym.compiling import inner, kernel
 
 CURRENT, PRE297, IDEAL = 0, 1, 2
 """Rules for words that stay in a sliding tile: Timeloop after and before its pull request 297, and ideal reuse."""
@@ -100,7 +101,7 @@ class Out(NamedTuple):
     utilization: NDArray[np.float64]
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _ideal_fill(t, coef, axes, size, words, last, nest, moved):
     """Fills when every step costs exactly what the tile visited before it did not hold."""
     for a in range(axes):
@@ -117,7 +118,7 @@ def _ideal_fill(t, coef, axes, size, words, last, nest, moved):
     return words + extra
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _general_fill(t, coef, axes, size, words, last, nest, rule, moved, first, jump):
     """Fills under Timeloop's rules with whole translation vectors."""
     total, delta = words, words
@@ -156,7 +157,7 @@ def _general_fill(t, coef, axes, size, words, last, nest, rule, moved, first, ju
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     """Fills of a tile that slides. ``inner`` is the innermost loop that moves it, ``prefix[i]`` the product of the trip
     counts of loops ``0..i``. Every dim moves one axis, so a jump can repeat or undo the sliding step only while all
@@ -192,7 +193,7 @@ def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _enumerate_origins(t, coef, axes, lo, hi, nest):
     """Distinct origins by listing every spatial position; for projections the closed forms do not cover."""
     positions = 1
@@ -220,7 +221,7 @@ def _enumerate_origins(t, coef, axes, lo, hi, nest):
     return distinct
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _window_origins(t, windows, role, weight, coef, lo, hi, nest):
     """Distinct origins of a sliding tile over the spatial positions of one level."""
     product = 1
@@ -252,7 +253,7 @@ def _window_origins(t, windows, role, weight, coef, lo, hi, nest):
     return product
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _axis_sizes(t, coef, reach, size):
     """Size of the tile along each axis of the whole projection; returns the product."""
     words = 1
@@ -264,7 +265,7 @@ def _axis_sizes(t, coef, reach, size):
     return words
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, counts, instances, reach, work, sizes):
     """Tile sizes and per-instance access counts of one nest; returns the product of the temporal trip counts.
 
@@ -400,7 +401,7 @@ def count_nest(info, role, weight, coef, keep, nest, starts, rule, elide_fills, 
     return compute
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _axis_sizes_at(t, coef, nest, starts, b, extent, size):
     """Sizes of the tile of level ``b`` along every axis of the whole projection."""
     for d in range(coef.shape[2]):
@@ -412,7 +413,7 @@ def _axis_sizes_at(t, coef, nest, starts, b, extent, size):
     _axis_sizes(t, coef, extent, size)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def check_nest(bounds, y, keep, nest, starts, reach, counts, capacity, mesh):
     """First broken rule of a counted nest: ``(verdict, level or dim, margin)``; the margin is the excess.
 
@@ -445,7 +446,7 @@ def check_nest(bounds, y, keep, nest, starts, reach, counts, capacity, mesh):
     return OK, 0, 0
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def cycles_of(compute, keep, counts, bandwidth, cycles):
     """Cycles of every level into ``cycles (L,)``, and of the whole: bandwidth ``(L, 3)`` holds words a cycle and
     instance for reads, writes and both together, infinite where there is no limit."""
@@ -474,13 +475,13 @@ def cycles_of(compute, keep, counts, bandwidth, cycles):
     return slowest
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _blocks(words, block):
     # Counts are below 2**53, so that the quotient is exact where it is whole, and this is faster than dividing integers.
     return float(words) if block == 1 else float(math.ceil(words / block))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def access_energy(counts, b, t, block, most, instances, per_read, per_write, per_update):
     """Energy in pJ of the accesses to tensor ``t`` at level ``b``, all instances together: whole blocks are paid,
     rounded up once on the run of one instance; ``most`` is the most instances (or clusters) that pay."""
@@ -491,7 +492,7 @@ def access_energy(counts, b, t, block, most, instances, per_read, per_write, per
     )
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def pack_loops(row, dim, count, level, axis, nest, starts):
     """Loops of one row of ``(n, M)`` arrays as ``nest`` and ``starts``, dropping trip counts of 1; returns the level of
     a loop with less than one trip, or -1."""
@@ -525,7 +526,7 @@ def pack_loops(row, dim, count, level, axis, nest, starts):
     return -1
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel(error_model="numpy")
 def evaluate_rows(first, last, layers, hardware, loops, keeps, which, rule, elide_fills, out):
     """Evaluate rows ``first..last-1``, each a mapping of a layer on a hardware, into ``out``; see the records above.
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.accelerator.hardware import (
     BLOCK_D,
     BLOCK_G,
@@ -95,14 +95,14 @@ STEPS = 512
 """Beginnings of steps that a phase of the search remembers."""
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _input_words(layer, n, c, p, q, r, s, g):
     rows = (p - 1) * layer[STRIDE_P] + (r - 1) * layer[DILATION_R] + 1
     columns = (q - 1) * layer[STRIDE_Q] + (s - 1) * layer[DILATION_S] + 1
     return g * n * c * rows * columns
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _axis_origins(p, r, step_p, step_r):
     """Distinct positions of i * step_p + j * step_r with i < p and j < r."""
     if p == 1 or r == 1:
@@ -111,7 +111,7 @@ def _axis_origins(p, r, step_p, step_r):
     return p * r - max(0, p - step_r // common) * max(0, r - step_p // common)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, from_glb):
     """Words of the input delivered to a tile of ``words`` words and ``rows x columns`` (a.4 of the model, dims of a
     convolution). ``inside`` holds the extents inside the first loop; the walk starts at the global buffer's loops or
@@ -168,7 +168,7 @@ def _input_fills(layer, f, order_glb, order_dram, words, rows, columns, inside, 
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _weight_run(f, place, order):
     """Product of the innermost loops that leave weights alone, and whether they are all."""
     still = f[place, N] * f[place, P] * f[place, Q]
@@ -181,7 +181,7 @@ def _weight_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _output_run(f, place, order):
     """Product of the innermost loops that leave outputs alone, and whether they are all."""
     still = f[place, C] * f[place, R] * f[place, S]
@@ -194,12 +194,12 @@ def _output_run(f, place, order):
     return still, whole
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _ceil_blocks(words, block):
     return float(math.ceil(words / block))
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     slow = 1.0
     if read > read_bandwidth:
@@ -209,7 +209,7 @@ def _slowed(compute, read, write, read_bandwidth, write_bandwidth):
     return float(math.ceil(compute / slow)) if slow < 1.0 else compute
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _at_least(energy, cycles, objective):
     """A bound of the objective from one of energy and cycles; the margin is far above what sums in another order differ by."""
     if objective == EDP:
@@ -219,7 +219,7 @@ def _at_least(energy, cycles, objective):
     return energy * (1.0 - 1e-9)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def cost(layer, f, o, hw, objective, limit, room, out):
     """Objective of a mapping, infinite where it does not fit; ``out (2,)`` gets energy in pJ and cycles.
 
@@ -380,7 +380,7 @@ TEMPLATES = np.array(
 )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def primes_of(bounds, primes):
     """Distinct prime factors of each bound into ``primes (D, 10)``, ascending and padded with 0."""
     for d in range(DIMS):
@@ -398,7 +398,7 @@ def primes_of(bounds, primes):
             factor += 1
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _fits(layer, f, hw, room):
     """Whether the tiles fit their buffers."""
     tile_o = f[PSUM, N] * f[PSUM, K] * f[PSUM, P] * f[PSUM, Q] * f[PSUM, G]
@@ -417,7 +417,7 @@ def _fits(layer, f, hw, room):
     return words + pe[N] * pe[K] * pe[P] * pe[Q] * pe[G] <= hw[CAP_G]
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _is_possible(layer, f, hw, room):
     """Whether a mapping has a cost at all: it fits the array and the buffers."""
     x = f[COLUMN, 0] * f[COLUMN, 1] * f[COLUMN, 2] * f[COLUMN, 3]
@@ -426,7 +426,7 @@ def _is_possible(layer, f, hw, room):
     return x <= hw[MESH_X] and y <= hw[MESH_Y] and _fits(layer, f, hw, room)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _construct(layer, bounds, primes, f, hw, template, room):
     """Fill the scratchpads, then the global buffer, dim by dim as far as they go; the rest is main memory's."""
     for d in range(DIMS):
@@ -473,7 +473,7 @@ def _construct(layer, bounds, primes, f, hw, template, room):
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _turning(f, place):
     """The dims that turn at a place, one bit each."""
     bits = 0
@@ -483,7 +483,7 @@ def _turning(f, place):
     return bits
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _tune_orders(layer, f, o, hw, objective, room, out, best):
     """Improve the loop orders one level at a time until none helps."""
     improved = True
@@ -505,7 +505,7 @@ def _tune_orders(layer, f, o, hw, objective, room, out, best):
     return best
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _shift(layer, primes, f, o, hw, objective, room, out, best):
     """One sweep over all moves of a prime factor from one place to another, taking every improvement."""
     for d in range(DIMS):
@@ -528,7 +528,7 @@ def _shift(layer, primes, f, o, hw, objective, room, out, best):
     return best
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _exchange(layer, primes, f, o, hw, objective, room, out, best, every):
     """One sweep over pairs of moves in opposite directions between two places, taking every improvement: the pairs
     whose first move alone does not fit, which single moves cannot reach, or every pair."""
@@ -571,7 +571,7 @@ def _exchange(layer, primes, f, o, hw, objective, room, out, best, every):
     return best
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _shift_and_reorder(layer, primes, f, o, hw, objective, room, out, best):
     """One sweep over single moves in time, each together with any other order of one of the two outer levels."""
     for d in range(DIMS):
@@ -604,7 +604,7 @@ def _shift_and_reorder(layer, primes, f, o, hw, objective, room, out, best):
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _copy(f, o, from_f, from_o):
     """Make a mapping another one. Loops, because assignments to slices take seconds to compile."""
     for place in range(PLACES):
@@ -614,7 +614,7 @@ def _copy(f, o, from_f, from_o):
         o[slot] = from_o[slot]
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _equal(f, o, other_f, other_o):
     """Whether two mappings are the same."""
     for slot in range(4):
@@ -627,7 +627,7 @@ def _equal(f, o, other_f, other_o):
     return True
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _digest(f, o):
     """A number of a mapping, equal for equal ones: in the manner of Fowler, Noll and Vo's hash FNV-1a, word by word."""
     number = 1469598103934665603
@@ -639,7 +639,7 @@ def _digest(f, o):
     return number
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _descend(layer, primes, f, o, hw, objective, room, out, best, phase, digests, seen_f, seen_o, ends, known, end):
     """Local search to a mapping that no move improves: single moves and orders; from phase 1 on pairs of moves; in
     phase 2 all pairs, and single moves together with another order.
@@ -677,7 +677,7 @@ def _descend(layer, primes, f, o, hw, objective, room, out, best, phase, digests
         return end, best, known
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _rank(order, count, value):
     """Sort the first ``count`` entries of ``order`` by their value, equal ones in the order they come."""
     for i in range(1, count):
@@ -689,7 +689,7 @@ def _rank(order, count, value):
         order[j] = entry
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _fill_in(layer, bounds, primes, option, hw, objective, room, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
@@ -712,7 +712,7 @@ def _fill_in(layer, bounds, primes, option, hw, objective, room, out, f, o, tria
     return best
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
@@ -766,7 +766,7 @@ def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     return value[winner]
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel(error_model="numpy")
 def search_rows(
     first, last, layers, options, option_starts, hardware, layer_of, options_of, hardware_of, objective, starts, finals,
     f, o, best,
@@ -791,7 +791,7 @@ def search_rows(
 # --- spatial options ---------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _axis_options(bounds, limit, store):
     """Factors of at most two dims with a product within ``limit`` into ``store (m, 8)``; returns how many."""
     at = 0
@@ -816,7 +816,7 @@ def _axis_options(bounds, limit, store):
     return at
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
 
@@ -879,7 +879,7 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     return result
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def rank_options(layer, options, samples, objective, most):
     """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
     best for each sample, then the second best for each, and so on. ``objective`` is EDP; as an argument, not as a constant, for
@@ -913,7 +913,7 @@ def rank_options(layer, options, samples, objective, most):
     return result
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
+@kernel(error_model="numpy")
 def option_sets(first, last, layers, keys, samples, objective, widest, least_share, most, sets, sizes):
     """Ranked spatial options for keys ``first..last-1`` (layer, columns, rows) into ``sets (k, most, 2, 8)`` and
     ``sizes (k,)``."""

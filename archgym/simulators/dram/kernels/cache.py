@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from archgym.compiling import inner, kernel
 
 LINE_BITS = 6
 INSTRUCTION, STORE, MODIFY = ord("I"), ord("S"), ord("M")
@@ -12,7 +13,7 @@ INSTRUCTION, STORE, MODIFY = ord("I"), ord("S"), ord("M")
 CLOCK, INSTRUCTIONS, REQUESTS, RECORDING = range(4)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def feed(text, sets, tag, used, dirty, state, start, time, line, is_write):
     position, done = 0, 0
     n = len(text)
@@ -50,7 +51,7 @@ def feed(text, sets, tag, used, dirty, state, start, time, line, is_write):
     return done
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _access(number, write, sets, tag, used, dirty, state, time, line, is_write):
     s = number & (sets - 1)
     state[CLOCK] += 1
@@ -68,7 +69,7 @@ def _access(number, write, sets, tag, used, dirty, state, time, line, is_write):
     tag[s, oldest], used[s, oldest], dirty[s, oldest] = number, state[CLOCK], write
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _request(number, write, state, time, line, is_write):
     n = state[REQUESTS]
     if state[RECORDING] and n < len(time):
@@ -76,7 +77,7 @@ def _request(number, write, state, time, line, is_write):
         state[REQUESTS] = n + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def run(instruction, address, size, write, sets, tag, used, dirty, state, time, line, is_write):
     """Accesses at the given counts of instructions, until the records are full."""
     state[RECORDING] = 1

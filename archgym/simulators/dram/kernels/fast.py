@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.dram.commands import ACT, NONE, PREAB, PREPB, RD, RDA, REFAB, WR, WRA
 from archgym.simulators.dram.kernels.state import (
     ARB_REORDER,
@@ -67,7 +68,7 @@ SHIFT = 24  # a candidate's key is earliest time << SHIFT | admission number
 NUMBER = (np.int64(1) << SHIFT) - 1
 MAX_REQUESTS = int(NUMBER)
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy"}
+_options = {"error_model": "numpy"}
 
 
 @intrinsic
@@ -80,7 +81,7 @@ def lowest_bit(typingctx, mask):
     return types.int64(types.int64), codegen
 
 
-@njit(**_options)
+@kernel(**_options)
 def percentile_ranks(values, n, hist, out):
     """Nearest-rank percentiles 50, 95 and 99 of the first ``n`` non-negative ``values``, into ``out``.
 
@@ -128,7 +129,7 @@ def percentile_ranks(values, n, hist, out):
         out[k] = prefix
 
 
-@njit(**_options)
+@inner(**_options)
 def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high):
     """The all-bank refresh manager looks at the state of its rank at ``t >= tn``.
 
@@ -158,7 +159,7 @@ def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiti
     return tn, flex, pulled_in, forced, command, flex_high
 
 
-@njit(**_options)
+@inner(**_options)
 def latency_statistics(answered, arrival, is_write, writes, values, L, out):
     """Sums, maximum and nearest-rank percentiles of the latencies (response minus arrival in the trace)."""
     n = arrival.shape[0]
@@ -188,7 +189,7 @@ def latency_statistics(answered, arrival, is_write, writes, values, L, out):
         out[O_READ_P99] = ranks[2]
 
 
-@njit(**_options)
+@inner(**_options)
 def covers(run, result, design, interval):
     """True where ``design``, of the same structure as ``run``, provably has ``run``'s result, because they differ
     only in limits that ``run`` never touched.
@@ -213,7 +214,7 @@ def covers(run, result, design, interval):
     return run[PULLED_IN] == design[PULLED_IN] or (low > -run[PULLED_IN] and low > -design[PULLED_IN])
 
 
-@njit(**_options)
+@kernel(**_options)
 def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out, log):
     """Designs over one trace, one after the other.
 

@@ -10,8 +10,8 @@ When a command may be issued is not decided here: each controller has its own wa
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from archgym.compiling import inner
 from archgym.simulators.dram.commands import (
     ACT,
     LOG_BANK,
@@ -56,10 +56,10 @@ from archgym.simulators.dram.kernels.state import (
 )
 
 # Nothing here makes an array, so that references to them need not be counted, which took most of the time.
-_options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+_options = {"error_model": "numpy", "_nrt": False}
 
 
-@njit(**_options)
+@inner(**_options)
 def has_space(m, c):
     """Space in the request buffer, tested without a look at the request that comes in."""
     k = m.k[0]
@@ -71,7 +71,7 @@ def has_space(m, c):
     return x.reads + x.writes < size
 
 
-@njit(**_options)
+@inner(**_options)
 def enqueue(m, c, request):
     """A request is admitted: it joins the list of its bank and the counts of its rank and channel."""
     x, q = m.channels[c], m.requests[request]
@@ -99,7 +99,7 @@ def enqueue(m, c, request):
     q.number = x.admitted
 
 
-@njit(**_options)
+@inner(**_options)
 def remove_from_buffer(m, c, bank, request):
     """The column command of a request was issued: its entry is free."""
     b, x, q = m.banks[c, bank], m.channels[c], m.requests[request]
@@ -120,7 +120,7 @@ def remove_from_buffer(m, c, bank, request):
     x.last_write = q.write
 
 
-@njit(**_options)
+@inner(**_options)
 def candidate(m, c, bank):
     """The request that the scheduler would serve next in a bank that has one."""
     k = m.k[0]
@@ -151,7 +151,7 @@ def candidate(m, c, bank):
     return head if oldest < 0 else oldest
 
 
-@njit(**_options)
+@inner(**_options)
 def closes(m, c, bank):
     """Whether the column command of a bank closes the row (auto-precharge)."""
     k = m.k[0]
@@ -173,7 +173,7 @@ def closes(m, c, bank):
     return hits < 2 and (page == CLOSED_ADAPTIVE or b.count >= 2)
 
 
-@njit(**_options)
+@inner(**_options)
 def pick(m, c, bank):
     """The command that a bank with requests would issue next by scheduler and page policy; notes its request."""
     b = m.banks[c, bank]
@@ -189,7 +189,7 @@ def pick(m, c, bank):
     return WR if q.write else RD
 
 
-@njit(**_options)
+@inner(**_options)
 def select(m, c):
     """The command mux: smallest end time, then lowest admission number; refresh before requests, power-down last.
 
@@ -255,7 +255,7 @@ def select(m, c):
     return any_command, row_command, row_rank, row_bank, row_request
 
 
-@njit(**_options)
+@inner(**_options)
 def apply(m, c, command, rank, bank):
     """A command goes to the DRAM: update banks, refresh manager and power-down manager. Returns whether it ends a round of
     refreshes over all banks of the rank."""
@@ -330,7 +330,7 @@ def apply(m, c, command, rank, bank):
     return round_ends
 
 
-@njit(**_options)
+@inner(**_options)
 def log_command(s, c, command, rank, bank, request):
     """A row of the log of either controller, whose state ``s`` is: a command that is issued now."""
     p = s.p[0]
@@ -340,7 +340,7 @@ def log_command(s, c, command, rank, bank, request):
     p.logged += 1
 
 
-@njit(**_options)
+@inner(**_options)
 def after_command(m, c, rank, column):
     """A command of a rank was issued, a column command served a request: a rank without requests is idle, and may go to
     power-down."""
@@ -352,7 +352,7 @@ def after_command(m, c, rank, column):
             r.entry = 1
 
 
-@njit(**_options)
+@inner(**_options)
 def pulled_in(m, r):
     """A refresh was issued: count it, and stop pulling in at the limit."""
     k = m.k[0]
@@ -365,7 +365,7 @@ def pulled_in(m, r):
         r.trigger += k.interval
 
 
-@njit(**_options)
+@inner(**_options)
 def idle_bank(m, c, rank, unrefreshed):
     """The first bank of a rank without requests (of those not yet refreshed in this round), -1 where all have some."""
     k = m.k[0]
@@ -376,7 +376,7 @@ def idle_bank(m, c, rank, unrefreshed):
     return -1
 
 
-@njit(**_options)
+@inner(**_options)
 def refresh_command(m, c, rank):
     """The refresh manager of a rank looks at it and leaves its command in ``refresh_command``; returns when it wants to be
     looked at again where it has none."""
@@ -445,7 +445,7 @@ def refresh_command(m, c, rank):
     return FAR
 
 
-@njit(**_options)
+@inner(**_options)
 def power_down_command(m, c, rank):
     """The power-down manager of a rank (Staggered: power-down, then self refresh)."""
     k = m.k[0]

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from archgym.compiling import kernel
 
 NEWLINE = 10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tokenize(text, separates, stop, field, most, skip):
     """Tokens of the lines that hold any.
 
@@ -85,7 +86,7 @@ def tokenize(text, separates, stop, field, most, skip):
     return number[:kept].copy(), count[:kept].copy(), begin[:kept].copy(), end[:kept].copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def numbers(text, begin, end, hexadecimal):
     """Numbers of tokens, decimal or with 0x (``hexadecimal``: base 16 with or without it).
 
@@ -131,7 +132,7 @@ def numbers(text, begin, end, hexadecimal):
     return values, -1, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def not_hexadecimal(text, begin, end, by):
     """The index of the first token that is neither empty nor hexadecimal digits, a multiple of ``by`` of them, with or
     without 0x; -1 where there is none."""
@@ -151,7 +152,7 @@ def not_hexadecimal(text, begin, end, by):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lookup(text, begin, end, table, ends, values):
     """``values[w]`` of the word w that each token is, -1 where none; ``table`` holds the words, ``ends`` their ends."""
     found = np.full(len(begin), -1, np.int64)

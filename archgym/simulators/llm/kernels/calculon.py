@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from archgym.compiling import inner, kernel
 
 COLUMNS = (
     "tensor_par",
@@ -72,7 +73,7 @@ P2P, REDUCE_SCATTER, ALL_GATHER, ALL_REDUCE = range(4)
 T_BANDWIDTH, T_EFFICIENCY, T_SIZE, T_LATENCY, T_OPS, T_FILLED, T_USAGE = 0, 1, 2, 3, 4, 11, 12
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def _efficiency(system, table, x):
     base = TABLES + table * 2 * ENTRIES
     for i in range(ENTRIES):
@@ -81,25 +82,25 @@ def _efficiency(system, table, x):
     return np.nan
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def flop_time(system, engine, flops):
     """Seconds of ``flops`` on the matrix or vector engine."""
     return flops / (system[PEAK + engine] * _efficiency(system, engine, flops))
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def memory_time(system, memory, size):
     """Seconds of ``size`` bytes through the near or far memory."""
     return size / (system[BANDWIDTH + memory - NEAR] * _efficiency(system, memory, size))
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def both(system, compute, memory):
     """Computation and memory accesses together: the longer one under a roofline, else their sum."""
     return max(compute, memory) if system[ROOFLINE] > 0 else compute + memory
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def network_time(system, tier, op, size, members):
     """Seconds of a collective of ``size`` bytes over ``members`` processors on a network tier."""
     at = NETWORK + tier * TIER
@@ -123,7 +124,7 @@ NEEDED_RATE, WEIGHTS, WORKING, STORED, GRADS, GRADS_WHOLE, ACT_GRADS, OPTIMIZER 
 SUMS = 51
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def count(sums, system, context, engine, flops, sizes, bytes_, recomputed, reused, stored, output_stored):
     """Add one operator's work and memory; its times too, except those that depend on the network.
 
@@ -182,7 +183,7 @@ def count(sums, system, context, engine, flops, sizes, bytes_, recomputed, reuse
     return compute, memory, a_compute, a_memory, w_compute, w_memory
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add(sums, system, context, engine, flops, sizes, bytes_, recomputed, reused, stored, output_stored):
     """Add an operator without communication."""
     times = count(sums, system, context, engine, flops, sizes, bytes_, recomputed, reused, stored, output_stored)
@@ -195,7 +196,7 @@ def add(sums, system, context, engine, flops, sizes, bytes_, recomputed, reused,
             sums[RE + TIME] += forward
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_linear(sums, system, context, m, n, k, reused, stored, recomputed):
     """(m, n) times (n, k)."""
     b = context[0]
@@ -217,7 +218,7 @@ def add_linear(sums, system, context, m, n, k, reused, stored, recomputed):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_batched(sums, system, context, x, m, n, k, recomputed, output_stored):
     """x products (m, n) times (n, k) of activations."""
     b = context[0]
@@ -238,7 +239,7 @@ def add_batched(sums, system, context, x, m, n, k, recomputed, output_stored):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_norm(sums, system, context, q, h, recomputed):
     b = context[0]
     weights, data = 2.0 * h * b, 1.0 * q * b
@@ -258,7 +259,7 @@ def add_norm(sums, system, context, q, h, recomputed):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_dropout(sums, system, context, q, recomputed, stored):
     """F8: the mask and its gradient are one byte an element."""
     data = 1.0 * q * context[0]
@@ -278,7 +279,7 @@ def add_dropout(sums, system, context, q, recomputed, stored):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_elementwise(sums, system, context, q, fw, agrad, fused, recomputed, output_stored):
     """Gelu (fused or not) and softmax."""
     data = 1.0 * q * context[0]
@@ -298,7 +299,7 @@ def add_elementwise(sums, system, context, q, fw, agrad, fused, recomputed, outp
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_residual(sums, system, context, q, recomputed):
     data = 1.0 * q * context[0]
     add(
@@ -316,7 +317,7 @@ def add_residual(sums, system, context, q, recomputed):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_fork(sums, system, context, q, users, recomputed, stored):
     data = 1.0 * q * context[0]
     add(
@@ -334,7 +335,7 @@ def add_fork(sums, system, context, q, users, recomputed, stored):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_comm(sums, system, context, q, T, tier, comm, plain, again):
     """Tensor-parallel communication on its own, all of it exposed; nothing for T = 1."""
     if T == 1:
@@ -382,7 +383,7 @@ def add_comm(sums, system, context, q, T, tier, comm, plain, again):
         sums[NET_AGRAD + NET_SIZE + edge] += size
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def tiled(system, compute, memory, network, T, usage, overlap):
     """Time of a product in T tiles beside ``network`` seconds of communication, and what stays exposed."""
     whole = both(system, compute, memory)
@@ -403,7 +404,7 @@ def tiled(system, compute, memory, network, T, usage, overlap):
     return time, exposed
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def add_overlapped(sums, system, context, m, n, k, T, tier, comm, overlap, plain, recomputed, again):
     """A linear operator whose tensor-parallel communication overlaps with it."""
     b = context[0]
@@ -481,7 +482,7 @@ def add_overlapped(sums, system, context, m, n, k, T, tier, comm, overlap, plain
     sums[WGRAD + TIME] += time
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def block(sums, system, context, model, design):
     """All operators of one transformer block, in order."""
     h, ff, s, a, d = model[0], model[1], model[2], model[3], model[4]
@@ -642,7 +643,7 @@ RESULTS = (
 )
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def refusal(system, model, design, processors):
     """The first rule that a design breaks before the model is evaluated, or OK."""
     h, ff, s, a, N = model[0], model[1], model[2], model[3], model[5]
@@ -685,7 +686,7 @@ def refusal(system, model, design, processors):
     return OK
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def block_results(sums, out):
     """The results that are sums of one block."""
     for j in range(5):
@@ -704,7 +705,7 @@ def block_results(sums, out):
         out[41 + j] = sums[NET_RE + NET_SIZE + j]
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def memory(sums, design, n, B, checkpoint, out):
     """Bytes of near and far memory; the results that they consist of go into ``out``.
 
@@ -756,7 +757,7 @@ def memory(sums, design, n, B, checkpoint, out):
     return near, far
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def evaluate(system, model, design, sums, out):
     """All results of one design that :func:`refusal` lets through; the verdict (OK, MEMORY or FAR_MEMORY)."""
     h, s, N = model[0], model[2], model[5]
@@ -943,7 +944,7 @@ def evaluate(system, model, design, sums, out):
     return OK
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def evaluate_rows(first, last, systems, models, which, designs, processors, out, verdict):
     """Results and verdicts of rows ``first`` to ``last``.
 
@@ -962,7 +963,7 @@ def evaluate_rows(first, last, systems, models, which, designs, processors, out,
             out[i] = np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def refuse_rows(systems, models, which, designs, processors, verdict):
     """The first rule that each row breaks before the model is evaluated, or OK."""
     for i in range(len(designs)):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.llm.kernels import operators as ops
 
 
@@ -82,7 +82,7 @@ class Shape(NamedTuple):
     weight_bytes: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _gemm(grids, row, m, n, k):
     time = ops.gemm_s(row, m, n, k)
     if grids.gemm.size > 1:
@@ -91,7 +91,7 @@ def _gemm(grids, row, m, n, k):
     return time
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _decode(rows, grids, shape, batch, context, window):
     time = ops.attention_decode_s(rows.decode, batch, shape.heads, shape.kv_heads, shape.head_dim, context, window)
     if grids.decode.size > 1:
@@ -101,7 +101,7 @@ def _decode(rows, grids, shape, batch, context, window):
     return time
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def dense_seconds(rows, grids, shape, engine, tokens):
     """Everything of an iteration but attention and head, for ``tokens`` tokens of the whole instance.
 
@@ -134,7 +134,7 @@ def dense_seconds(rows, grids, shape, engine, tokens):
     return engine[0] + shape.layers * (engine[1] + passes) + engine[2] * work + engine[4] * talk
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def weight_traffic(shape, tokens):
     """Bytes of weights that the devices of an instance read in an iteration, each."""
     total = 0.0
@@ -147,7 +147,7 @@ def weight_traffic(shape, tokens):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def fill(rows, grids, shape, engine, tokens, emitting, decodes, context, dense, traffic, head, attention, law):
     """Fill one configuration's tables; ``law`` gets the four constants of prompt attention."""
     for i in range(len(tokens)):

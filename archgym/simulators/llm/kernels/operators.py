@@ -21,13 +21,14 @@ The table of a fidelity with measured operators is a correction of these forms: 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from archgym.compiling import inner, kernel
 
 ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, ALL_TO_ALL = range(4)
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def p_norm(a, b, p):
     """(a^p + b^p)^(1/p): between the larger of the two and their sum."""
     high = max(a, b)
@@ -37,7 +38,7 @@ def p_norm(a, b, p):
     return high * (1.0 + (low / high) ** p) ** (1.0 / p)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def gemm_s(row, m, n, k):
     """(m, k) times (k, n), outputs of two bytes. The device idles on small outputs (``area`` elements are paid extra)
     and while it fills its pipelines (``k_half``)."""
@@ -46,7 +47,7 @@ def gemm_s(row, m, n, k):
     return row[0] + p_norm(compute, memory, row[4])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def attention_prefill_s(row, batch, heads, kv_heads, head_dim, tokens, past, window):
     """Fused causal attention of ``batch`` sequences of ``tokens`` new tokens after ``past`` cached ones.
 
@@ -60,7 +61,7 @@ def attention_prefill_s(row, batch, heads, kv_heads, head_dim, tokens, past, win
     return row[0] + p_norm(compute, memory, row[4])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def attention_decode_s(row, batch, heads, kv_heads, head_dim, context, window):
     """One new token a sequence against ``context`` cached tokens each (their mean). Splitting a long context over
     the device costs a fixed time a doubling."""
@@ -71,7 +72,7 @@ def attention_decode_s(row, batch, heads, kv_heads, head_dim, context, window):
     return row[0] + row[5] * np.log2(1.0 + context / 128.0) + p_norm(compute, memory, row[4])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def moe_s(row, tokens, hidden, ffn, topk, experts, tp, ep, gated, skew):
     """The experts of one layer on one device: ``tokens`` enter the layer (over all ``ep`` devices), each goes to
     ``topk`` of ``experts``, which are split ``ep`` ways and inside ``tp`` ways.
@@ -92,7 +93,7 @@ def moe_s(row, tokens, hidden, ffn, topk, experts, tp, ep, gated, skew):
     return row[0] + p_norm(compute, memory / row[2], row[4]) + sorting / row[2]
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def share_moved(op, members):
     """Bytes that cross each member's link, over the bytes of the whole message."""
     if members <= 1.0:
@@ -101,7 +102,7 @@ def share_moved(op, members):
     return 2.0 * share if op == ALL_REDUCE else share
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def collective_s(row, op, members, inside, message, link, nic, hop):
     """A collective over ``members`` devices, ``inside`` of them in each node.
 
@@ -132,13 +133,13 @@ def collective_s(row, op, members, inside, message, link, nic, hop):
     return hops + min(full, quick)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def transfer_s(message, inside, link, nic, hop):
     """Point to point: ``message`` bytes over the link, or over the NIC where the peer is on another node."""
     return message / link if inside else hop + message / nic
 
 
-@njit(cache=True, inline="always", error_model="numpy")
+@inner(inline="always", error_model="numpy")
 def _cell(axis, x):
     """Index of the grid cell that holds ``x`` and the position in it, 0..1; clamped at both ends."""
     last = len(axis) - 1
@@ -150,7 +151,7 @@ def _cell(axis, x):
     return i, (x - axis[i]) / (axis[i + 1] - axis[i])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def corrected(time, x_axis, y_axis, z_axis, grid, x, y, z):
     """A closed form's ``time`` times the measured-over-closed ratio: ``grid`` (logarithms, ``(nx, ny, nz)``)
     interpolated linearly in the axes' coordinates and clamped at their ends. A grid of one entry corrects by a factor.

@@ -20,8 +20,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from archgym.compiling import inner, kernel
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -127,7 +128,7 @@ def fresh(arrived: Floats, prompt: Ints, output: Ints, parent: Ints | None = Non
 # --- time ----------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _cell(grid: Floats, x: float) -> int:
     """Index i of the grid cell that x lies in, for use between i and i + 1; the first or last where outside."""
     low, high = 0, len(grid) - 1
@@ -140,7 +141,7 @@ def _cell(grid: Floats, x: float) -> int:
     return low
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _interpolated(grid: Floats, values: Floats, x: float) -> float:
     """Linear between the points of the grid, the outer cells continued."""
     if len(grid) == 1:
@@ -149,7 +150,7 @@ def _interpolated(grid: Floats, values: Floats, x: float) -> float:
     return values[i] + (values[i + 1] - values[i]) * ((x - grid[i]) / (grid[i + 1] - grid[i]))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _bilinear(rows: Floats, columns: Floats, values: Floats, x: float, y: float) -> float:
     """Linear in x and y between the nodes of a table (flat, row by row), the outer cells continued."""
     i, j, n = _cell(rows, x), _cell(columns, y), len(columns)
@@ -160,7 +161,7 @@ def _bilinear(rows: Floats, columns: Floats, values: Floats, x: float, y: float)
     return low + u * (high - low)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _attention(cost: Cost, chunk: float, prefix: float, decodes: float, context: float) -> float:
     """Multilinear interpolation of the attention table."""
     axes = (cost.chunk, cost.prefix, cost.decodes, cost.context)
@@ -192,7 +193,7 @@ def _attention(cost: Cost, chunk: float, prefix: float, decodes: float, context:
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def batch_seconds(
     cost: Cost, stages: int, tokens: int, q: int, k: int, decodes: int, chunk: int, prefix: int, emitting: int
 ) -> float:
@@ -227,7 +228,7 @@ def batch_seconds(
     return seconds
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _next_knot(cost: Cost, context: float) -> float:
     """The next mean context at which a decode step's time stops being linear in it (TABLE)."""
     grid = cost.context
@@ -237,7 +238,7 @@ def _next_knot(cost: Cost, context: float) -> float:
     return grid[i + 1] if i + 2 < len(grid) else np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _stretch(cost: Cost, now: float, most: int, n: int, k: int, arrival: float) -> tuple[int, float]:
     """How many decode steps of ``n`` requests with ``k`` tokens of context follow one another from ``now`` on (at
     most ``most``, and none that begins at or after ``arrival``), and when the last ends."""
@@ -285,7 +286,7 @@ def _stretch(cost: Cost, now: float, most: int, n: int, k: int, arrival: float) 
     return steps, time
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _until(begin: float, slope: float, count: int, gap: float) -> tuple[int, float]:
     """The first of up to ``count`` steps of begin, begin + slope, ... seconds whose sum reaches ``gap`` (all where none
     does), and the sum."""
@@ -305,7 +306,7 @@ def _until(begin: float, slope: float, count: int, gap: float) -> tuple[int, flo
     return count, count * begin + slope * (0.5 * count * (count - 1.0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@inner(error_model="numpy", inline="always")
 def _blocks(tokens: int, inverse: float) -> int:
     """Blocks that ``tokens`` take, from the inverse of a block's tokens: several times as fast as dividing, and exact,
     because a half keeps every quotient away from whole numbers by more than its rounding."""
@@ -350,7 +351,7 @@ class Batches(NamedTuple):
     piece: Ints
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _push_back(s: Table, p: Replicas, r: int, i: int) -> None:
     s[i].next = -1
     if p.at[r].waiting == 0:
@@ -361,7 +362,7 @@ def _push_back(s: Table, p: Replicas, r: int, i: int) -> None:
     p.at[r].waiting += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _push_front(s: Table, p: Replicas, r: int, i: int) -> None:
     if p.at[r].waiting == 0:
         p.at[r].tail = i
@@ -370,7 +371,7 @@ def _push_front(s: Table, p: Replicas, r: int, i: int) -> None:
     p.at[r].waiting += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _pop_front(s: Table, p: Replicas, r: int) -> int:
     i = p.at[r].head
     p.at[r].head = s[i].next
@@ -378,7 +379,7 @@ def _pop_front(s: Table, p: Replicas, r: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _take(s: Table, p: Replicas, r: int, i: int, blocks: int) -> None:
     """Give ``i`` further blocks."""
     if s[i].blocks == 0 and blocks > 0:
@@ -388,7 +389,7 @@ def _take(s: Table, p: Replicas, r: int, i: int, blocks: int) -> None:
     p.at[r].taken += blocks
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _give_up(s: Table, p: Replicas, c: Record, r: int, i: int) -> None:
     """Free the blocks of ``i``; note what the cache needs to know of them."""
     computed = s[i].done - s[i].complete
@@ -401,7 +402,7 @@ def _give_up(s: Table, p: Replicas, c: Record, r: int, i: int) -> None:
     s[i].blocks = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _evict(s: Table, p: Replicas, c: Record, r: int, i: int) -> None:
     """Restart ``i``: its memory is given up, what it has emitted becomes prompt, and it waits at the front."""
     _give_up(s, p, c, r, i)
@@ -416,13 +417,13 @@ def _evict(s: Table, p: Replicas, c: Record, r: int, i: int) -> None:
     _push_front(s, p, r, i)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _kept(s: Table, p: Replicas, c: Record, r: int, j: int) -> int:
     """Blocks of ``j``, given up earlier, that nobody has taken since: those ahead of them in the free queue go first."""
     return max(0, s[j].freed_full - max(0, p.at[r].taken - s[j].freed_at - s[j].freed_free))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _cached_tokens(s: Table, p: Replicas, c: Record, r: int, i: int) -> int:
     """Prompt tokens of the newcomer ``i`` whose memory the replica still holds, whole blocks; at least one is left."""
     if c.cache == 0:
@@ -441,7 +442,7 @@ def _cached_tokens(s: Table, p: Replicas, c: Record, r: int, i: int) -> int:
     return min(found, (s[i].prompt - 1) // c.block) * c.block
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _sort_running(s: Table, p: Replicas, c: Record, r: int) -> None:
     """Stable sort by arrival (``mixed``: by admission); nearly sorted as it is."""
     row = p.running[r]
@@ -459,7 +460,7 @@ def _sort_running(s: Table, p: Replicas, c: Record, r: int) -> None:
         row[b + 1] = i
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _keep_running(p: Replicas, r: int, begin: int, end: int) -> None:
     """Drop the first ``begin`` of the running requests and those from ``end`` on."""
     row = p.running[r]
@@ -468,21 +469,21 @@ def _keep_running(p: Replicas, r: int, begin: int, end: int) -> None:
     p.at[r].count = end - begin
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _add(b: Batches, slot: int, i: int, tokens: int) -> None:
     b.piece[slot, b.at[slot].size, 0] = i
     b.piece[slot, b.at[slot].size, 1] = tokens
     b.at[slot].size += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _hold(s: Table, p: Replicas, c: Record, r: int, i: int) -> None:
     """The block that a decode of ``i`` may need, under the reference's rule."""
     if s[i].done > s[i].blocks * c.block:
         _take(s, p, r, i, 1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _decode_or_evict(s: Table, p: Replicas, c: Record, r: int, i: int, begin: int, end: int) -> tuple[bool, int]:
     """Make room for a decode of ``i`` by evicting from the end of running, at last ``i`` itself. Returns whether it
     decodes, and the new end of running."""
@@ -500,12 +501,12 @@ def _decode_or_evict(s: Table, p: Replicas, c: Record, r: int, i: int, begin: in
 # --- policies --------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _newcomer_blocks(s: Table, c: Record, i: int) -> int:
     return -(-s[i].prompt // c.block)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _form_prompts_first(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> None:
     """New prompts alone, whole, while they fit; else a decode of every running request."""
     micro = c.cap // c.stages
@@ -534,7 +535,7 @@ def _form_prompts_first(s: Table, p: Replicas, c: Record, b: Batches, r: int, sl
     _keep_running(p, r, begin, end)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _form_chunked(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> None:
     """Decodes first, then pieces of started prompts, then new prompts, within one budget of tokens."""
     micro = c.cap // c.stages
@@ -586,7 +587,7 @@ def _form_chunked(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: in
         n += piece
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _form_orca(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> None:
     """Everything that runs and new whole prompts, up to a number of requests; memory is reserved for good."""
     begin, end = 0, p.at[r].count
@@ -601,7 +602,7 @@ def _form_orca(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) 
         _add(b, slot, i, 1 if s[i].complete == 1 else s[i].prompt - s[i].done)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _form_mixed(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> None:
     """One budget of tokens for running requests, in order of admission, and then for new ones; a piece takes the
     blocks it needs, and where none is free the last running request is preempted."""
@@ -646,7 +647,7 @@ def _form_mixed(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int)
         budget -= piece
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _form(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> None:
     b.at[slot].size = 0
     if c.policy == MIXED:
@@ -659,7 +660,7 @@ def _form(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> No
         _form_orca(s, p, c, b, r, slot)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _steady_steps(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int) -> Any:
     """Steps that a batch of decodes can repeat until the first of its requests ends or memory runs short."""
     most = np.int64(1) << 62
@@ -700,7 +701,7 @@ class Events(NamedTuple):
     busy: Ints
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _post(e: Events, kind: int, what: int, stage: int) -> None:
     """Append an event at this moment. ``ends``: first and next of the ring, size of the heap, creation numbers."""
     ring = e.ring
@@ -709,21 +710,21 @@ def _post(e: Events, kind: int, what: int, stage: int) -> None:
     e.ends[1] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _before(e: Events, x: int, y: int) -> bool:
     if e.heap_time[x] != e.heap_time[y]:
         return e.heap_time[x] < e.heap_time[y]
     return e.heap[x, 0] < e.heap[y, 0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _swap(e: Events, x: int, y: int) -> None:
     e.heap_time[x], e.heap_time[y] = e.heap_time[y], e.heap_time[x]
     for k in range(3):
         e.heap[x, k], e.heap[y, k] = e.heap[y, k], e.heap[x, k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _heap_push(e: Events, time: float, slot: int, stage: int) -> None:
     x = e.ends[2]
     e.ends[2] += 1
@@ -735,7 +736,7 @@ def _heap_push(e: Events, time: float, slot: int, stage: int) -> None:
         x = (x - 1) >> 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _heap_pop(e: Events) -> tuple[int, int]:
     slot, stage = e.heap[0, 1], e.heap[0, 2]
     e.ends[2] -= 1
@@ -755,7 +756,7 @@ def _heap_pop(e: Events) -> tuple[int, int]:
     return slot, stage
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _route(s: Table, p: Replicas, c: Record, e: Events, first: int, last: int) -> None:
     """Give the requests ``first`` to ``last - 1``, in order of arrival, to replicas, and wake those up."""
     hit = np.zeros(c.replicas, np.int64)
@@ -778,7 +779,7 @@ def _route(s: Table, p: Replicas, c: Record, e: Events, first: int, last: int) -
             _post(e, SCHEDULE, r, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _next_arrival(s: Table, c: Record, arrived: int, r: int) -> float:
     """When the next request comes that may go to replica ``r``; ``arrived`` have come already."""
     if c.router == ROUND_ROBIN:
@@ -786,7 +787,7 @@ def _next_arrival(s: Table, c: Record, arrived: int, r: int) -> float:
     return s[arrived].arrived if arrived < len(s) else np.inf
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _measure(
     s: Table, p: Replicas, c: Record, cost: Cost, b: Batches, r: int, slot: int, now: float, alone: bool,
     arrival: float, totals: Floats, batches: Floats, pieces: Ints, counts: Ints,
@@ -853,7 +854,7 @@ def _measure(
         counts[0] += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _finish_batch(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: int, now: float) -> None:
     """Count what a batch has done: tokens emitted, prompts complete, requests finished."""
     row = p.running[r]
@@ -879,7 +880,7 @@ def _finish_batch(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: in
         _sort_running(s, p, c, r)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _schedule(
     s: Table, p: Replicas, c: Record, cost: Cost, b: Batches, e: Events, r: int, now: float, arrival: float,
     totals: Floats, batches: Floats, pieces: Ints, counts: Ints,
@@ -900,7 +901,7 @@ def _schedule(
         _post(e, STAGE_IN, slot, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def simulate(
     s: Table, c: Record, cost: Cost, totals: Floats, batches: Floats, pieces: Ints
 ) -> tuple[int, int]:  # fmt: skip

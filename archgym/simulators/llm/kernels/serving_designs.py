@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.llm.kernels.serving import LAW, REQUEST, TOTALS, Cost, simulate
 from archgym.simulators.llm.kernels.steady import cost_of
 
@@ -17,7 +17,7 @@ read, seconds of stages with prompts, idle seconds of stages, seconds of prefill
 requests left unserved."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def law_of(tables, i):
     """The linear law of configuration ``i`` (fidelity ``schedule``)."""
     one = tables.tokens[:1]
@@ -27,7 +27,7 @@ def law_of(tables, i):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _start(rows, arrived, prompt, output, parent, shared):
     for i in range(len(rows)):
         row = rows[i]
@@ -38,7 +38,7 @@ def _start(rows, arrived, prompt, output, parent, shared):
         row.freed_at, row.freed_free, row.freed_full = 0, 0, 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _percentile(ordered, share):
     at = share * (len(ordered) - 1)
     low = int(at)
@@ -47,7 +47,7 @@ def _percentile(ordered, share):
     return ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _summary(values, row, at):
     ordered = np.sort(values)
     row[at] = values.mean()
@@ -58,7 +58,7 @@ def _summary(values, row, at):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def run_design(rows, trace, server, feeder, cost, feed_cost, transfer, totals, feed_totals, batches, pieces):
     """One design; ``rows`` are its requests at the end. A feeder with replicas makes it disaggregated: prompts run on
     the feeders, the cache of a finished prompt crosses the network (``transfer``: s, s a token), then the request joins
@@ -89,7 +89,7 @@ def run_design(rows, trace, server, feeder, cost, feed_cost, transfer, totals, f
     return counted
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def evaluate(first, last, tables, linear, index, servers, feeders, transfers, trace, levels, out):
     """Designs ``first`` to ``last - 1``.
 

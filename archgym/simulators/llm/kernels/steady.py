@@ -10,15 +10,15 @@ tokens as well, TPOT = phi*t_p + (1 - phi)*t_d. A fixed point, found by damped i
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.llm.kernels.serving import CLOSED, ORCA, PROMPTS_FIRST, Cost, batch_seconds
 
 ROUNDS = 30
 """Rounds of the iteration, damped by a half."""
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def cost_of(tables, i):
     """Row ``i`` of stacked tables (see :class:`archgym.simulators.llm.iteration.Tables`)."""
     one = tables.tokens[:1]
@@ -29,7 +29,7 @@ def cost_of(tables, i):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def decode_step(cost, stages, d, context, prompt, chunk):
     """Seconds of an iteration of ``d`` decodes with ``chunk`` tokens of prompts of ``prompt`` tokens."""
     emitting = d + (chunk / prompt if prompt > 0.0 else 0.0)
@@ -37,7 +37,7 @@ def decode_step(cost, stages, d, context, prompt, chunk):
     return batch_seconds(cost, stages, tokens, chunk * prompt, d * context, d, chunk, 0.0, emitting)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def prompt_room(policy, budget, decodes):
     """Prompt tokens that an iteration with so many decodes takes at most."""
     if policy == ORCA:
@@ -45,7 +45,7 @@ def prompt_room(policy, budget, decodes):
     return budget if policy == PROMPTS_FIRST else max(budget - decodes, 1.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def tpot(cost, policy, stages, budget, d, prompt, output, prompts_here, measured):
     """Seconds between tokens with ``d`` requests decoding on an instance, and seconds of an iteration with prompts.
 
@@ -74,7 +74,7 @@ def tpot(cost, policy, stages, budget, d, prompt, output, prompts_here, measured
     return stages * (share * with_prompt + (1.0 - share) * alone), stages * with_prompt
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def closed_loop(cost, policy, stages, budget, concurrency, prompt, output):
     """TPOT and TTFT, s, with ``concurrency`` requests always in flight."""
     d, first, between = concurrency, 0.0, 0.0
@@ -85,7 +85,7 @@ def closed_loop(cost, policy, stages, budget, concurrency, prompt, output):
     return between, first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def closed_loops(tables, index, server, columns, out):
     """:func:`closed_loop` for rows of (concurrency, prompt, output); ``server`` has (policy, stages, budget)."""
     for i in range(len(index)):
@@ -95,7 +95,7 @@ def closed_loops(tables, index, server, columns, out):
         )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _load(cost, policy, stages, budget, most, full, rate, prompt, output, prompts_here):
     """Requests decoding on an instance at ``rate`` arrivals a second, at most ``most``, and TPOT: Little's law,
     d = rate * output * TPOT(d), by the Illinois form of the secant rule. ``full`` is TPOT(most)."""
@@ -125,25 +125,25 @@ def _load(cost, policy, stages, budget, most, full, rate, prompt, output, prompt
     return d, between
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _normal(z):
     """Share of a normal distribution below ``z`` (logistic approximation, within 0.01)."""
     return 1.0 / (1.0 + np.exp(-1.702 * z))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def _first_token(busy, queue_s, span, steps, iteration, between):
     """Seconds to a first token after ``steps`` iterations, where a share of the trace was queued."""
     return queue_s * span + busy + steps * iteration + 0.5 * between
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def alone_step(cost, stages, d, prompt, output):
     """Seconds of a round of decodes without prompts."""
     return stages * decode_step(cost, stages, d / stages, prompt + 0.5 * output, 0.0, 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@inner(error_model="numpy")
 def evaluate(first, last, tables, index, servers, floats, workload, prompts, outputs, levels, out):
     """Steady metrics of designs ``first`` to ``last - 1``.
 

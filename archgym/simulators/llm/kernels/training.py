@@ -14,8 +14,8 @@ Numbers are float64 in SI units. Indices of the vectors are named below; the Pyt
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from archgym.compiling import inner, kernel
 from archgym.simulators.llm.kernels import operators as op
 
 # A design's values.
@@ -146,7 +146,7 @@ METRICS = (
 OK, MEMORY_CAPACITY, OFFLOAD_CAPACITY = range(3)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def inside_domain(stride, members, domain):
     """How many members of a group, ``stride`` devices apart, one fast-link domain holds."""
     if stride >= domain:
@@ -154,7 +154,7 @@ def inside_domain(stride, members, domain):
     return min(members, max(np.floor(domain / stride), 1.0))
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def gemm(rows, grids, precision, m, n, k):
     """One matrix product in the precision asked for, corrected by measured times where there are any."""
     time = op.gemm_s(rows[precision], m, n, k)
@@ -166,7 +166,7 @@ def gemm(rows, grids, precision, m, n, k):
     return time
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def layer_times(model, cluster, c, design, rows, grids, collectives, out):
     """Seconds of one layer and micro-batch on one device.
 
@@ -316,13 +316,13 @@ def layer_times(model, cluster, c, design, rows, grids, collectives, out):
     out[4], out[5], out[6] = traffic, exchange * moe_share, ring
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def data_parallel(design, cluster):
     """Replicas: what the devices leave beside tensor, pipeline and context parallelism."""
     return max(np.floor(cluster[DEVICES] / (design[TP] * design[PP] * design[CP])), 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def replica_inside(design, cluster):
     """Members of a group over dp * cp in one fast-link domain."""
     tp, pp, cp = design[TP], design[PP], design[CP]
@@ -333,19 +333,19 @@ def replica_inside(design, cluster):
     return inside_domain(tp, cp * dp, cluster[DOMAIN])
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def expert_inside(design, cluster):
     """Members of an expert group in one fast-link domain."""
     return min(design[EP], replica_inside(design, cluster))
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def hidden(traffic, window):
     """What of ``traffic`` outlasts ``window``."""
     return max(0.0, traffic - window)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def streamed(window, sharded, first, share, stream):
     """A pass of a stage with what is gathered and scattered (``first`` of it never hidden, the rest behind ``share`` of
     the pass, all exposed where negative) and then what the host sends behind it: the pass, and both exposed parts."""
@@ -357,7 +357,7 @@ def streamed(window, sharded, first, share, stream):
     return window + waiting, exposed, waiting
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def parameters(model, design, out):
     """Parameters of the fullest stage on one device: those that dp shards, and those of experts (sharded by dp/ep);
     and of one layer."""
@@ -384,7 +384,7 @@ def parameters(model, design, out):
     out[2] = plain + experts
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(error_model="numpy")
 def activation_bytes(model, design, out):
     """Bytes that one layer and micro-batch keeps for its backward pass, and the working set of one layer."""
     h, tp, cp, mb = model[HIDDEN], design[TP], design[CP], design[MICRO]
@@ -421,7 +421,7 @@ def activation_bytes(model, design, out):
     out[0], out[1] = kept, whole
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def sharded_s(design, cluster, collectives, replicas, inside, size):
     """Seconds to gather the weights of a stage (ZeRO 3) and to scatter its gradients (ZeRO 2 and 3) once: ``size`` bytes
     over ``replicas`` devices, ``inside`` of them on the fast link."""
@@ -440,7 +440,7 @@ def sharded_s(design, cluster, collectives, replicas, inside, size):
     return fsdp_s, scatter_s
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def device_bytes(design, replicas, layers, n, held, held_experts, layer_parameters, own, kept, whole, logits, out):
     """Bytes on a device without the runtime's, and on the host; their parts into ``out[19:24]``.
 
@@ -477,7 +477,7 @@ def device_bytes(design, replicas, layers, n, held, held_experts, layer_paramete
     return weight_bytes + gradient_bytes + state_bytes + activations + logits, host
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
     """All metrics of one design; the verdict (OK, MEMORY_CAPACITY, OFFLOAD_CAPACITY)."""
     tp, pp, cp, ep, mb = design[TP], design[PP], design[CP], design[EP], design[MICRO]
@@ -661,7 +661,7 @@ def step(model, cluster, c, design, rows, grids, collectives, scratch, out):
 PRECISION_PEAK = (PEAK_BF16, PEAK_FP8, PEAK_FP4)
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def prepare(cluster, fits, rows):
     """Operator rows of one cluster from constants relative to its peaks: launch, compute, memory, then three as they
     are, then the width."""
@@ -683,7 +683,7 @@ def prepare(cluster, fits, rows):
     rows[3, 2] *= cluster[MEM_RATE]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def evaluate_rows(first, last, model, clusters, c, fits, grids, collectives, designs, kept, out, verdict):
     """Metrics and verdicts of rows ``first`` to ``last``.
 
@@ -727,12 +727,12 @@ RULES = (
 """Names of the rules, in the order of the checks; bit i of :func:`broken_rules` is rule i."""
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def _divides(part, whole):
     return whole == np.floor(whole / part) * part
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def canonical_values(model, devices, design):
     """Set values without effect to their representatives, in place; ``design`` has values."""
     if model[EXPERTS] == 0.0:
@@ -757,7 +757,7 @@ def canonical_values(model, devices, design):
         design[ORDER] = TP_CP_DP_PP
 
 
-@njit(cache=True, error_model="numpy")
+@inner(error_model="numpy")
 def broken_rules(model, devices, domain, design):
     """Bits of the rules that a design's values break, as said by canonical values."""
     tp, pp, cp, ep, mb = design[TP], design[PP], design[CP], design[EP], design[MICRO]
@@ -793,7 +793,7 @@ def broken_rules(model, devices, domain, design):
     return broken
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel(error_model="numpy")
 def decode_rows(first, last, model, clusters, columns, values, indices, designs, broken):
     """Value indices as canonical values, with the rules each design breaks.
 

@@ -32,9 +32,9 @@ multiply-accumulates are told apart by the ``macs`` column.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import inner, kernel
 from archgym.threads import run_blocks
 
 K, C, P, Q, R, S = range(6)
@@ -43,7 +43,7 @@ RUNTIME, INPUT_READS, WEIGHT_READS, OUTPUT_WRITES, MACS, L2_WORDS, L1_WORDS, L1_
 COLUMNS = 8
 
 
-@njit(cache=True, inline="never")
+@inner
 def _plan(
     dims,
     reuse_dims,
@@ -144,7 +144,7 @@ def _plan(
         states[d] = n
 
 
-@njit(cache=True, inline="always")
+@inner(inline="always")
 def _extent(outputs, new_outputs, taps, new_taps, stride, dilation):
     """Input rows under a tile; where the tile moves along outputs or taps, only the rows that are new."""
     rows = (outputs - 1) * stride + (taps - 1) * dilation + 1
@@ -155,7 +155,7 @@ def _extent(outputs, new_outputs, taps, new_taps, stride, dilation):
     return rows
 
 
-@njit(cache=True, inline="never")
+@inner
 def _volume(weights, depthwise, size, new, shape):
     """Words of a tile of W (``weights``) or I with the extents ``size``; ``new[d]`` where only the new part counts."""
     if weights:
@@ -166,7 +166,7 @@ def _volume(weights, depthwise, size, new, shape):
     return size[C] * rows * columns
 
 
-@njit(cache=True, inline="never")
+@inner
 def _ingress(
     weights,
     depthwise,
@@ -234,7 +234,7 @@ def _ingress(
     return words
 
 
-@njit(cache=True, inline="never")
+@inner
 def _walk(
     innermost,
     outermost,
@@ -414,7 +414,7 @@ def _walk(
     return runtime
 
 
-@njit(cache=True, inline="never")
+@inner
 def _next_level(
     dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, head, maestro, known, fills, result
 ):
@@ -530,7 +530,7 @@ def evaluate(
     return results
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _rows(first, last, layer, tiles, orders, spreads, units, bandwidths, maestro, results):
     levels = tiles.shape[1]
     depthwise = layer[10] == 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import kernel
 from archgym.threads import run_blocks
 
 BLOCK = 8192
@@ -25,7 +25,7 @@ def gather(designs: NDArray[np.int64], table: NDArray[np.float64], out: NDArray[
     return not bad.any()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _gather(first, last, designs, table, out, bad):
     metrics = table.shape[1]
     for i in range(first, last):

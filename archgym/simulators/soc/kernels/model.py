@@ -12,9 +12,9 @@ Each design is computed by one thread from its row alone: same bits for any numb
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import inner, kernel
 from archgym.threads import on_threads
 
 BUSES = 4
@@ -30,7 +30,6 @@ CLUSTERS = 2 * MEMORIES + 2 * BUSES * (BUSES + MEMORIES)
 BUS, MEMORY = 1000, 2000
 
 # Only the entry point is called from Python; wrappers for the steps would cost compile time.
-_step = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # Few arrays with named rows instead of many arrays: Numba compiles that many times faster.
 
@@ -152,7 +151,7 @@ class Scratch(NamedTuple):
     """[phase, slot]: instructions."""
 
 
-@_step
+@inner(error_model="numpy")
 def _scratch(tasks):
     length = max(2 * tasks, tasks + 3 + BUSES + MEMORIES, CLUSTERS)
     return Scratch(
@@ -168,7 +167,7 @@ def _scratch(tasks):
 # --- decoding: index row -> explicit design --------------------------------------------------------------------
 
 
-@_step
+@inner(error_model="numpy")
 def _decode_full(row, layout, graph, tables, s):
     tasks = graph.figures.shape[1]
     topology = row[layout.topology]
@@ -251,7 +250,7 @@ def _decode_full(row, layout, graph, tables, s):
     s.x[AREA, 0] = area
 
 
-@_step
+@inner(error_model="numpy")
 def _decode_limited(row, layout, graph, tables, s):
     tasks = graph.figures.shape[1]
     area = 0.0
@@ -304,7 +303,7 @@ def _decode_limited(row, layout, graph, tables, s):
     s.x[AREA, 0] = area
 
 
-@_step
+@inner(error_model="numpy")
 def _root(s, links):
     """Processing element 0, or where the buses link it to none that runs a task the first that does."""
     first = 0
@@ -322,7 +321,7 @@ def _root(s, links):
 # --- network ---------------------------------------------------------------------------------------------------
 
 
-@_step
+@inner(error_model="numpy")
 def _append(s, bus, code):
     n = s.i[NEAR_COUNT, bus]
     for k in range(n):
@@ -332,7 +331,7 @@ def _append(s, bus, code):
     s.i[NEAR_COUNT, bus] = n + 1
 
 
-@_step
+@inner(error_model="numpy")
 def _remove(s, bus, code):
     n = s.i[NEAR_COUNT, bus]
     k = 0
@@ -344,7 +343,7 @@ def _remove(s, bus, code):
         s.i[NEAR_COUNT, bus] = n - 1
 
 
-@_step
+@inner(error_model="numpy")
 def _bus_order(s):
     """Buses in depth-first order from that of the root; returns how many."""
     start = s.i[PE_BUS, s.i[COUNT, ROOT]]
@@ -371,7 +370,7 @@ def _bus_order(s):
     return found
 
 
-@_step
+@inner(error_model="numpy")
 def _build_network(graph, s):
     """Neighbour lists, pruning, paths."""
     pes, present, buses, links = s.i[COUNT, 0], s.i[COUNT, 1], s.i[COUNT, 2], s.i[COUNT, 3]
@@ -450,7 +449,7 @@ def _build_network(graph, s):
                     tail += 1
 
 
-@_step
+@inner(error_model="numpy")
 def _place_tasks(mask, placed, s, at):
     t = 0
     while mask:
@@ -462,7 +461,7 @@ def _place_tasks(mask, placed, s, at):
     return at
 
 
-@_step
+@inner(error_model="numpy")
 def _kernel_order(graph, s):
     """Order in which FARSI looks at the tasks: blocks depth first from the root, each block's records in recording order,
     a task at its first appearance."""
@@ -521,7 +520,7 @@ def _kernel_order(graph, s):
 # --- routes ----------------------------------------------------------------------------------------------------
 
 
-@_step
+@inner(error_model="numpy")
 def _build_routes(graph, tables, s, physical):
     """Clusters each task uses, and the links that bring it there."""
     for m in range(MEMORIES):
@@ -621,7 +620,7 @@ def _build_routes(graph, tables, s, physical):
 # --- phases ----------------------------------------------------------------------------------------------------
 
 
-@_step
+@inner(error_model="numpy")
 def _bits(mask):
     count = 0
     while mask:
@@ -630,7 +629,7 @@ def _bits(mask):
     return count
 
 
-@_step
+@inner(error_model="numpy")
 def _share(s, running):
     """Rates in FARSI: even over the active links of a cluster, by burst units within a link."""
     for k in range(running):
@@ -668,7 +667,7 @@ def _share(s, running):
             s.i[THROUGH, s.route[ENTRY_CLUSTER, t, i]] = 0
 
 
-@_step
+@inner(error_model="numpy")
 def _fill(s, running):
     """Rates in physical mode: the heaviest stream of every task grows evenly until something saturates."""
     left = 0
@@ -726,7 +725,7 @@ def _fill(s, running):
                         break
 
 
-@_step
+@inner(error_model="numpy")
 def _run(graph, tables, s, physical):
     """Launch, schedule and advance the tasks; returns the number of phases."""
     tasks = graph.figures.shape[1]
@@ -838,7 +837,7 @@ def _run(graph, tables, s, physical):
 # --- energy, area and power ------------------------------------------------------------------------------------
 
 
-@_step
+@inner(error_model="numpy")
 def _at(column, units):
     last = len(column)
     if units <= last:
@@ -846,7 +845,7 @@ def _at(column, units):
     return column[last - 1] + (column[last - 1] - column[last - 2]) * (units - last)
 
 
-@_step
+@inner(error_model="numpy")
 def _farsi_power(s, phases, window):
     best = 0.0
     budget = window
@@ -882,7 +881,7 @@ def _farsi_power(s, phases, window):
     return best
 
 
-@_step
+@inner(error_model="numpy")
 def _sliding_power(s, phases, window):
     total = 0.0
     for k in range(phases):
@@ -908,7 +907,7 @@ def _sliding_power(s, phases, window):
     return best / window
 
 
-@_step
+@inner(error_model="numpy")
 def _account(graph, tables, s, physical, phases, out):
     """Energy, area and power; ``out``: latencies, then power, energy, area, DRAM area, other area, phases."""
     other, dram = s.x[AREA, 0], 0.0
@@ -963,7 +962,7 @@ def _account(graph, tables, s, physical, phases, out):
 # --- batches ---------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True)
+@kernel(error_model="numpy")
 def _evaluate_slice(rows, valid, layout, graph, tables, physical, out):
     s = _scratch(graph.figures.shape[1])
     for i in range(len(rows)):

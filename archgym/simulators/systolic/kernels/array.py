@@ -18,9 +18,9 @@ exceeds its computation; the first fold's data are there at the start.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import inner, kernel
 from archgym.threads import run_blocks
 
 WS, OS, IS = range(3)
@@ -43,7 +43,7 @@ COLUMNS = (
 )
 
 
-@njit(cache=True, inline="always")
+@inner(inline="always")
 def one_run(A, B, dataflow, ifmap_half, filter_half, ofmap_half, bandwidth, pixels, products, filters, inputs, run):
     """Fill ``run`` (int64, ``COLUMNS``) for one group of a layer; capacities in words, ``inputs`` the words of its
     input."""
@@ -98,7 +98,7 @@ def one_run(A, B, dataflow, ifmap_half, filter_half, ofmap_half, bandwidth, pixe
     run[12] = min(A, rows) * min(B, columns)
 
 
-@njit(cache=True)
+@kernel
 def closed_forms(arrays, layers):
     """Closed forms of n pairs.
 
@@ -139,7 +139,7 @@ def totals(arrays: NDArray[np.int64], layers: NDArray[np.int64], repeats: NDArra
     return result
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _totals(first, last, arrays, layers, repeats, result):
     m = len(layers)
     run = np.empty(13, np.int64)

@@ -1,0 +1,42 @@
+"""How functions are compiled: what only compiled code calls has no door for Python, and says so instead of falling through it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from archgym.compiling import inner, kernel
+
+PACKAGE = Path(__file__).parents[2] / "archgym"
+
+
+@inner(error_model="numpy")
+def half(x):
+    return x / 2
+
+
+@kernel
+def quarter(x):
+    return half(half(x))
+
+
+def test_an_inner_function_is_called_by_compiled_code_only():
+    with pytest.raises(TypeError, match="half is called by compiled code only"):
+        half(1.0)
+    assert quarter(1.0) == 0.25
+    with pytest.raises(TypeError, match="half is called by compiled code only"):
+        half(1.0)  # now there is a compiled version, and still none for Python
+    assert half.signatures and half.py_func(1.0) == 0.5
+    assert not quarter.overloads[quarter.signatures[0]].library.get_pointer_to_function(
+        quarter.overloads[quarter.signatures[0]].fndesc.llvm_cfunc_wrapper_name
+    )
+
+
+def test_all_of_the_package_is_compiled_this_way():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "numba" and path.name != "compiling.py":
+                names = {name.name for name in node.names}
+                assert not names & {"njit", "jit"}, f"{path}: use archgym.compiling"
