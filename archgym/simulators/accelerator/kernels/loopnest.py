@@ -193,7 +193,7 @@ def _window_fill(t, role, weight, size, words, last, inner, nest, prefix, rule):
     return total
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _enumerate_origins(t, coef, axes, lo, hi, nest):
     """Distinct origins by listing every spatial position; for projections the closed forms do not cover."""
     positions = 1

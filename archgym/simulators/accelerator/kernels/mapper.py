@@ -689,7 +689,7 @@ def _rank(order, count, value):
         order[j] = entry
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _fill_in(layer, bounds, primes, option, hw, objective, room, out, f, o, trial):
     """The best filled-in mapping of one spatial option into ``f`` and ``o``; returns its objective."""
     best = np.inf
@@ -712,7 +712,7 @@ def _fill_in(layer, bounds, primes, option, hw, objective, room, out, f, o, tria
     return best
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def search(layer, options, hw, objective, starts, finals, best_f, best_o):
     """Best mapping of a layer on a hardware; returns its objective, infinite where nothing fits.
 
@@ -816,7 +816,7 @@ def _axis_options(bounds, limit, store):
     return at
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     """The most useful spatial factors of a layer on a mesh: ``(n, 2, 8)``, n at most ``most``.
 
@@ -879,7 +879,7 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
     return result
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def rank_options(layer, options, samples, objective, most):
     """The ``most`` spatial options that do best on the hardware of ``samples (s, 35)``, filled in but not improved: the
     best for each sample, then the second best for each, and so on. ``objective`` is EDP; as an argument, not as a constant, for

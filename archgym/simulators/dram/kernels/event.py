@@ -62,14 +62,11 @@ State = namedtuple(
     ["m", "p", "rows", "commands", "heap", "events", "zero", "late", "ends", "queues", "last", "log"],
 )
 
-# Nothing here makes an array, so that references to them need not be counted, which took most of the time.
-_options = {"_nrt": False}
-
 
 # --- the event kernel ------------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner
 def notify(s, event, delay):
     """Notify an event: zero delay beats timed, an earlier time replaces a later one, everything else is ignored."""
     if s.events[event].pending == ZERO_DELAY:
@@ -93,7 +90,7 @@ def notify(s, event, delay):
     s.heap[i].time, s.heap[i].event, s.heap[i].serial = time, event, s.p[0].serial
 
 
-@inner(**_options)
+@inner
 def remove_root(s):
     """Take the root off the heap; returns its event, -1 where it is void."""
     event, serial = s.heap[1].event, s.heap[1].serial
@@ -118,7 +115,7 @@ def remove_root(s):
     return np.int64(-1)
 
 
-@inner(**_options)
+@inner
 def trigger(s, event):
     """An event fires: its process goes to the end of the run queue, where it is not yet in it."""
     s.events[event].pending = NOT_PENDING
@@ -130,7 +127,7 @@ def trigger(s, event):
         s.p[0].run_tail = (tail + 1) % s.events.shape[0]
 
 
-@inner(**_options)
+@inner
 def send(s, process, phase, request, delay):
     """A message to the initiator or the arbiter; without delay it is delivered in the next step."""
     if delay == 0:
@@ -149,7 +146,7 @@ def send(s, process, phase, request, delay):
     notify(s, process, delay)
 
 
-@inner(**_options)
+@inner
 def deliver(s, process):
     """Run the initiator or the arbiter: messages without delay of the step before, then those due, then renew the
     notification for the next one."""
@@ -169,7 +166,7 @@ def deliver(s, process):
         notify(s, process, s.late[process, 0].time - s.m.k[0].now)
 
 
-@inner(**_options)
+@inner
 def receive(s, process, phase, request):
     """Hand a message to the initiator or the arbiter."""
     if process == INITIATOR:
@@ -180,7 +177,7 @@ def receive(s, process, phase, request):
         limited_arbiter(s, phase, request)
 
 
-@kernel(**_options)
+@kernel
 def simulate(s):
     """Run to the last response; False where the heap or the log is too small."""
     k, p = s.m.k[0], s.p[0]
@@ -223,7 +220,7 @@ def simulate(s):
 # --- initiator and arbiters ------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner
 def initiator(s, phase, request):
     """Offers requests in order, one at a time; takes every response at once."""
     if phase == END_REQ:
@@ -237,21 +234,21 @@ def initiator(s, phase, request):
         send(s, ARBITER_PROCESS, END_RESP, request, AT_ONCE)
 
 
-@inner(**_options)
+@inner
 def request_to_controller(s, request, delay):
     c = s.m.requests[request].channel
     s.m.channels[c].incoming, s.m.channels[c].incoming_time = request, s.m.k[0].now + delay
     notify(s, 2 + 4 * c + EVENT_REQUEST, delay)
 
 
-@inner(**_options)
+@inner
 def release_to_controller(s, request):
     c = s.m.requests[request].channel
     s.m.channels[c].outgoing_time = s.m.k[0].now
     notify(s, 2 + 4 * c + EVENT_RELEASE, AT_ONCE)
 
 
-@inner(**_options)
+@inner
 def push_request(s, request):
     """Queue a request for its channel."""
     c = s.m.requests[request].channel
@@ -259,14 +256,14 @@ def push_request(s, request):
     s.m.channels[c].queue_tail += 1
 
 
-@inner(**_options)
+@inner
 def pop_request(s, c):
     request = s.queues[c, s.m.channels[c].queue_head].requests
     s.m.channels[c].queue_head += 1
     return request
 
 
-@inner(**_options)
+@inner
 def simple_arbiter(s, phase, request):
     """One request and one response at a time; the initiator waits until the controller has taken its request."""
     c = s.m.requests[request].channel
@@ -298,7 +295,7 @@ def simple_arbiter(s, phase, request):
             s.p[0].initiator_free = 1
 
 
-@inner(**_options)
+@inner
 def limited_arbiter(s, phase, request):
     """The Fifo and the Reorder arbiter: a limit of requests in flight, an unbounded queue for each channel; Reorder
     returns responses in the order of the requests."""
@@ -345,7 +342,7 @@ def limited_arbiter(s, phase, request):
         answer_next(s, NEXT_CYCLE)
 
 
-@inner(**_options)
+@inner
 def answer_next(s, delay):
     """Send the next response to the initiator, if there is one; otherwise the initiator is free."""
     p = s.p[0]
@@ -365,7 +362,7 @@ def answer_next(s, delay):
 # --- the controller --------------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner
 def controller_pass(s, c):
     """One pass of a channel's controller."""
     now = s.m.k[0].now
@@ -403,7 +400,7 @@ def controller_pass(s, c):
         notify(s, 2 + 4 * c + EVENT_TIMER, wake - now)
 
 
-@inner(**_options)
+@inner
 def responses(s, c):
     """Finish the response that is out, send the next one whose data has ended."""
     now = s.m.k[0].now
@@ -430,7 +427,7 @@ def responses(s, c):
         notify(s, 2 + 4 * c + EVENT_DATA, s.m.requests[request].end - now)
 
 
-@inner(**_options)
+@inner
 def response_head(s, c):
     """The request that is answered next, -1 where it is not known yet."""
     head = s.m.channels[c].resp_head
@@ -444,7 +441,7 @@ def response_head(s, c):
     return np.int64(-1)
 
 
-@inner(**_options)
+@inner
 def put_response(s, c, request, command):
     """A column command was issued: its response is due at the end of the data."""
     now = s.m.k[0].now
@@ -456,7 +453,7 @@ def put_response(s, c, request, command):
         notify(s, 2 + 4 * c + EVENT_DATA, s.m.requests[head].end - now)
 
 
-@inner(**_options)
+@inner
 def admit(s, c):
     """Take the request that waits at the controller, if there is one and space; its bank chooses anew."""
     x = s.m.channels[c]
@@ -471,7 +468,7 @@ def admit(s, c):
     send(s, ARBITER_PROCESS, END_REQ, request, AT_ONCE)
 
 
-@inner(**_options)
+@inner
 def choose(s, c, bank):
     """A bank chooses its next command; returns its earliest time."""
     b = s.m.banks[c, bank]
@@ -483,7 +480,7 @@ def choose(s, c, bank):
     return b.time
 
 
-@inner(**_options)
+@inner
 def earliest(s, c, command, rank, bank):
     """Earliest time of a command by the timing constraints; ``bank`` counts over the ranks."""
     time = s.m.k[0].now
@@ -509,7 +506,7 @@ def earliest(s, c, command, rank, bank):
     return max(time, x.column_bus if s.m.k[0].column_buses and column else x.row_bus)
 
 
-@inner(**_options)
+@inner
 def issue(s, c, command, rank, bank, request):
     """A command goes to the DRAM: update banks, managers, buses and what the constraints look back to."""
     k, p, x, r = s.m.k[0], s.p[0], s.m.channels[c], s.m.ranks[c, rank]
@@ -531,7 +528,7 @@ def issue(s, c, command, rank, bank, request):
     log_command(s, c, command, rank, bank, request)
 
 
-@inner(**_options)
+@inner
 def evaluate_refresh(s, c, rank):
     """The refresh manager of a rank; returns when it wants to be looked at again."""
     wake = refresh_command(s.m, c, rank)
@@ -542,7 +539,7 @@ def evaluate_refresh(s, c, rank):
     return r.refresh_time
 
 
-@inner(**_options)
+@inner
 def evaluate_power_down(s, c, rank):
     """The power-down manager of a rank; returns its earliest time."""
     power_down_command(s.m, c, rank)

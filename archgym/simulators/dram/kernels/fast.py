@@ -68,8 +68,6 @@ SHIFT = 24  # a candidate's key is earliest time << SHIFT | admission number
 NUMBER = (np.int64(1) << SHIFT) - 1
 MAX_REQUESTS = int(NUMBER)
 
-_options = {"error_model": "numpy"}
-
 
 @intrinsic
 def lowest_bit(typingctx, mask):
@@ -81,7 +79,7 @@ def lowest_bit(typingctx, mask):
     return types.int64(types.int64), codegen
 
 
-@kernel(**_options)
+@kernel(error_model="numpy")
 def percentile_ranks(values, n, hist, out):
     """Nearest-rank percentiles 50, 95 and 99 of the first ``n`` non-negative ``values``, into ``out``.
 
@@ -129,7 +127,7 @@ def percentile_ranks(values, n, hist, out):
         out[k] = prefix
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiting, max_postponed, flex_high):
     """The all-bank refresh manager looks at the state of its rank at ``t >= tn``.
 
@@ -159,7 +157,7 @@ def evaluate_refresh(t, tn, interval, flex, pulled_in, forced, open_banks, waiti
     return tn, flex, pulled_in, forced, command, flex_high
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def latency_statistics(answered, arrival, is_write, writes, values, L, out):
     """Sums, maximum and nearest-rank percentiles of the latencies (response minus arrival in the trace)."""
     n = arrival.shape[0]
@@ -189,7 +187,7 @@ def latency_statistics(answered, arrival, is_write, writes, values, L, out):
         out[O_READ_P99] = ranks[2]
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def covers(run, result, design, interval):
     """True where ``design``, of the same structure as ``run``, provably has ``run``'s result, because they differ
     only in limits that ``run`` never touched.
@@ -214,7 +212,7 @@ def covers(run, result, design, interval):
     return run[PULLED_IN] == design[PULLED_IN] or (low > -run[PULLED_IN] and low > -design[PULLED_IN])
 
 
-@kernel(**_options)
+@kernel(error_model="numpy")
 def simulate_batch(designs, timing, arrival, bank_of, row_of, line, is_write, banks, groups, out, log):
     """Designs over one trace, one after the other.
 

@@ -54,14 +54,11 @@ State = namedtuple(
     ["m", "p", "routes", "ready_bank", "ready_group", "ready_rank", "bank", "group", "rank", "other", "scalars", "log"],
 )
 
-# Nothing here makes an array, so that references to them need not be counted, which took most of the time.
-_options = {"error_model": "numpy", "_nrt": False}
-
 
 # --- timing ----------------------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def earliest(s, c, command, rank, bank):
     """Earliest cycle of a command to a bank, not before now, by the timing constraints and the buses."""
     k, x = s.m.k[0], s.m.channels[c]
@@ -75,13 +72,13 @@ def earliest(s, c, command, rank, bank):
     return max(time, max(k.now, bus))
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def earliest_of_rank(s, c, command, rank):
     """The same for a command to all banks of a rank."""
     return max(s.ready_rank[c, rank, command], max(s.m.k[0].now, s.m.channels[c].row_bus))
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def remember(s, c, command, rank, bank):
     """After a command: no other one earlier than its distance allows."""
     k = s.m.k[0]
@@ -109,7 +106,7 @@ def remember(s, c, command, rank, bank):
 # --- a channel's controller ------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def choose(s, c, bank):
     """A bank chooses its command and the earliest time of it, which is returned."""
     b = s.m.banks[c, bank]
@@ -124,7 +121,7 @@ def choose(s, c, bank):
     return b.time
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def managers(s, c, skip):
     """Refresh managers, then power-down managers of a channel, each with the earliest time of its command. Returns when they
     want to be looked at again; ``skip`` leaves out what is due now."""
@@ -155,7 +152,7 @@ def managers(s, c, skip):
     return wake
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def admit(s, c):
     """Take the request that waits at the controller, if there is space; returns whether there was."""
     m, p, x, now = s.m, s.p[0], s.m.channels[c], s.m.k[0].now
@@ -183,7 +180,7 @@ def admit(s, c):
     return True
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def issue(s, c, command, rank, bank, request):
     """A command goes to the DRAM: log, buses, constraints, banks and managers."""
     m, x = s.m, s.m.channels[c]
@@ -207,7 +204,7 @@ def issue(s, c, command, rank, bank, request):
     after_command(m, c, rank, RD <= command <= WRA)
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def serve(s, c, bank, request):
     """A column command serves a request: its entry is free, and its response is due at the end of the data."""
     m, x = s.m, s.m.channels[c]
@@ -228,7 +225,7 @@ def serve(s, c, bank, request):
         x.resp_next = max(end, x.resp_last + 1)
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def channel_pass(s, c, visible):
     """One pass: admit the request that waits, look at the managers, issue the best command if it is due (a column command
     lets a request that was refused in), let all choose anew."""
@@ -257,7 +254,7 @@ def channel_pass(s, c, visible):
     x.wake = min(wake, managers(s, c, skip))
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def passes(s, c):
     """The passes of a channel at this time: a request that arrives in this very cycle is seen by a later one."""
     x, now = s.m.channels[c], s.m.k[0].now
@@ -276,7 +273,7 @@ def passes(s, c):
 # --- initiator and arbiter -------------------------------------------------------------------------------------------
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def next_response(s, c):
     """After a response of a channel has left: when the next one does, if that is known."""
     x, now = s.m.channels[c], s.m.k[0].now
@@ -286,7 +283,7 @@ def next_response(s, c):
         x.resp_next = max(s.routes[place].data_end, now + 1)
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def respond(s):
     """Responses due now: from the channels to the arbiter, from there one a cycle to the initiator."""
     m, p, k = s.m, s.p[0], s.m.k[0]
@@ -326,7 +323,7 @@ def respond(s):
             next_response(s, m.requests[request].channel)
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def offer(s):
     """Requests that reach a controller: when, and whether they had to wait before."""
     m, p, k = s.m, s.p[0], s.m.k[0]
@@ -351,7 +348,7 @@ def offer(s):
             x.reaches, x.late, x.refused = max(entry, x.admitted_at + 1), entry > x.admitted_at, 0
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def next_time(s):
     """The next cycle in which anything happens; FAR where nothing ever will."""
     m, p, k = s.m, s.p[0], s.m.k[0]

@@ -55,11 +55,8 @@ from archgym.simulators.dram.kernels.state import (
     YES,
 )
 
-# Nothing here makes an array, so that references to them need not be counted, which took most of the time.
-_options = {"error_model": "numpy", "_nrt": False}
 
-
-@inner(**_options)
+@inner(error_model="numpy")
 def has_space(m, c):
     """Space in the request buffer, tested without a look at the request that comes in."""
     k = m.k[0]
@@ -71,7 +68,7 @@ def has_space(m, c):
     return x.reads + x.writes < size
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def enqueue(m, c, request):
     """A request is admitted: it joins the list of its bank and the counts of its rank and channel."""
     x, q = m.channels[c], m.requests[request]
@@ -99,7 +96,7 @@ def enqueue(m, c, request):
     q.number = x.admitted
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def remove_from_buffer(m, c, bank, request):
     """The column command of a request was issued: its entry is free."""
     b, x, q = m.banks[c, bank], m.channels[c], m.requests[request]
@@ -120,7 +117,7 @@ def remove_from_buffer(m, c, bank, request):
     x.last_write = q.write
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def candidate(m, c, bank):
     """The request that the scheduler would serve next in a bank that has one."""
     k = m.k[0]
@@ -151,7 +148,7 @@ def candidate(m, c, bank):
     return head if oldest < 0 else oldest
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def closes(m, c, bank):
     """Whether the column command of a bank closes the row (auto-precharge)."""
     k = m.k[0]
@@ -173,7 +170,7 @@ def closes(m, c, bank):
     return hits < 2 and (page == CLOSED_ADAPTIVE or b.count >= 2)
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def pick(m, c, bank):
     """The command that a bank with requests would issue next by scheduler and page policy; notes its request."""
     b = m.banks[c, bank]
@@ -189,7 +186,7 @@ def pick(m, c, bank):
     return WR if q.write else RD
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def select(m, c):
     """The command mux: smallest end time, then lowest admission number; refresh before requests, power-down last.
 
@@ -255,7 +252,7 @@ def select(m, c):
     return any_command, row_command, row_rank, row_bank, row_request
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def apply(m, c, command, rank, bank):
     """A command goes to the DRAM: update banks, refresh manager and power-down manager. Returns whether it ends a round of
     refreshes over all banks of the rank."""
@@ -330,7 +327,7 @@ def apply(m, c, command, rank, bank):
     return round_ends
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def log_command(s, c, command, rank, bank, request):
     """A row of the log of either controller, whose state ``s`` is: a command that is issued now."""
     p = s.p[0]
@@ -340,7 +337,7 @@ def log_command(s, c, command, rank, bank, request):
     p.logged += 1
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def after_command(m, c, rank, column):
     """A command of a rank was issued, a column command served a request: a rank without requests is idle, and may go to
     power-down."""
@@ -352,7 +349,7 @@ def after_command(m, c, rank, column):
             r.entry = 1
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def pulled_in(m, r):
     """A refresh was issued: count it, and stop pulling in at the limit."""
     k = m.k[0]
@@ -365,7 +362,7 @@ def pulled_in(m, r):
         r.trigger += k.interval
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def idle_bank(m, c, rank, unrefreshed):
     """The first bank of a rank without requests (of those not yet refreshed in this round), -1 where all have some."""
     k = m.k[0]
@@ -376,7 +373,7 @@ def idle_bank(m, c, rank, unrefreshed):
     return -1
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def refresh_command(m, c, rank):
     """The refresh manager of a rank looks at it and leaves its command in ``refresh_command``; returns when it wants to be
     looked at again where it has none."""
@@ -445,7 +442,7 @@ def refresh_command(m, c, rank):
     return FAR
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def power_down_command(m, c, rank):
     """The power-down manager of a rank (Staggered: power-down, then self refresh)."""
     k = m.k[0]

@@ -45,10 +45,9 @@ _ACT, _PRE, _RD, _WR, _REF, _REF_BANK, _A, _P, _DA, _DP, _S, _SA, _SP, _UA, _UP 
 C_READ_PRE, C_WRITE_PRE, C_RAS, C_RP, C_RFC, C_READ_TAIL, C_WRITE_TAIL, C_ACT_TAIL, N_CYCLES = range(9)
 
 NEVER = -(np.int64(1) << 60)
-_options = {"error_model": "numpy"}
 
 
-@inner(**_options)
+@inner(error_model="numpy")
 def self_refresh(entered, end, woken, t_rfc, t_rp, out):
     """Split a self refresh: it begins with a refresh, which a rank that wakes early still finishes (not so at the end of
     the list, ``woken`` False). Returns when the banks count as closed."""
@@ -71,7 +70,7 @@ def self_refresh(entered, end, woken, t_rfc, t_rp, out):
     return end + t_rfc - d
 
 
-@inner(**_options)
+@inner(arrays=True, error_model="numpy")
 def in_order(log, count, channel, until, banks, cycles):
     """Commands of a channel and the internal precharges of RDA and WRA, by time, a precharge of a bank before others of
     its cycle: times, commands, banks and the order of them."""
@@ -109,7 +108,7 @@ def in_order(log, count, channel, until, banks, cycles):
     return time, command, bank, order
 
 
-@kernel(**_options)
+@kernel(error_model="numpy")
 def count_cycles(log, count, channel, until, banks, cycles, out):
     """Add the counts of commands and cycles of one channel to ``out``, int64 ``(len(COUNTED),)``.
 

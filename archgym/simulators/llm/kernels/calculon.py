@@ -404,7 +404,7 @@ def tiled(system, compute, memory, network, T, usage, overlap):
     return time, exposed
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def add_overlapped(sums, system, context, m, n, k, T, tier, comm, overlap, plain, recomputed, again):
     """A linear operator whose tensor-parallel communication overlaps with it."""
     b = context[0]

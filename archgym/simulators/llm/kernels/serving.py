@@ -161,7 +161,7 @@ def _bilinear(rows: Floats, columns: Floats, values: Floats, x: float, y: float)
     return low + u * (high - low)
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _attention(cost: Cost, chunk: float, prefix: float, decodes: float, context: float) -> float:
     """Multilinear interpolation of the attention table."""
     axes = (cost.chunk, cost.prefix, cost.decodes, cost.context)
@@ -756,7 +756,7 @@ def _heap_pop(e: Events) -> tuple[int, int]:
     return slot, stage
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _route(s: Table, p: Replicas, c: Record, e: Events, first: int, last: int) -> None:
     """Give the requests ``first`` to ``last - 1``, in order of arrival, to replicas, and wake those up."""
     hit = np.zeros(c.replicas, np.int64)

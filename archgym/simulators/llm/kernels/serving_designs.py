@@ -47,7 +47,7 @@ def _percentile(ordered, share):
     return ordered[low] + (at - low) * (ordered[low + 1] - ordered[low])
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _summary(values, row, at):
     ordered = np.sort(values)
     row[at] = values.mean()
@@ -89,7 +89,7 @@ def run_design(rows, trace, server, feeder, cost, feed_cost, transfer, totals, f
     return counted
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def evaluate(first, last, tables, linear, index, servers, feeders, transfers, trace, levels, out):
     """Designs ``first`` to ``last - 1``.
 

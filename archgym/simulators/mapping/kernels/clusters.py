@@ -234,7 +234,7 @@ def _ingress(
     return words
 
 
-@inner
+@inner(arrays=True)
 def _walk(
     innermost,
     outermost,
@@ -414,7 +414,7 @@ def _walk(
     return runtime
 
 
-@inner
+@inner(arrays=True)
 def _next_level(
     dims, tiles, orders, spreads, units, shape, depthwise, noc_words, offchip_words, head, maestro, known, fills, result
 ):

@@ -294,7 +294,7 @@ def add_pool_gradient(g, share, out, p0, p1):
             target[p] += weight[p] * row[p] + weight[p + 1] * row[p + 1] + weight[p + 2] * row[p + 2]
 
 
-@inner
+@inner(arrays=True)
 def pool_share(batch, length):
     """The row ``share`` of :func:`add_pool` for a batch."""
     share = np.zeros(LEAD + batch * (length + 1) + LEAD, dtype=np.float32)
@@ -305,7 +305,7 @@ def pool_share(batch, length):
     return share
 
 
-@inner
+@inner(arrays=True)
 def transposed(w):
     """Weights of the convolution that carries the gradient back: channels swapped, taps reversed."""
     result = np.empty((w.shape[1], w.shape[0], w.shape[2]), dtype=np.float32)
@@ -333,7 +333,7 @@ def conv_norm(x, w, taps, y, sums, batch, length, training):
             add_moments(y, p0, p1, sums)
 
 
-@inner
+@inner(arrays=True)
 def conv_norm_backward(x, w, taps, y, g, stat, dw, dgamma, dbeta, dy, dx, r, out, batch, length):
     """Backward pass of ReLU, convolution, batch normalisation: adds to dw, dgamma, dbeta and to ``out`` (gradient of
     the input before its ReLU, whose result is ``x`` = ``r``). dy and dx are work space."""
@@ -358,7 +358,7 @@ def conv_norm_backward(x, w, taps, y, g, stat, dw, dgamma, dbeta, dy, dx, r, out
         add_where_positive(dx, r, out, p0, p1)
 
 
-@inner
+@inner(arrays=True)
 def cell_forward(ops, theta, offset, running, x, r, y, stat, share, batch, length, training):
     """One cell: x[0] is the input, x[3] the output; r = ReLU(x), y = convolution results before normalisation."""
     channels = x.shape[1]
@@ -389,7 +389,7 @@ def cell_forward(ops, theta, offset, running, x, r, y, stat, share, batch, lengt
         relu(x[j], r[j], LEAD, end)
 
 
-@inner
+@inner(arrays=True)
 def cell_backward(ops, theta, grad, offset, x, r, y, stat, g, dy, dx, share, batch, length):
     """Backward pass of :func:`cell_forward`: g[3] is given with zero gaps, g[0] comes out with zero gaps."""
     channels = x.shape[1]
@@ -477,7 +477,7 @@ def allocate(channels, batch, length):
     return x, r, g, y, dy, dx, stat, pool_share(batch, length)
 
 
-@inner
+@inner(arrays=True)
 def parameter_offsets(ops, channels, classes):
     """Where each block begins in the flat parameter vector: stem, six edges, reduction (a, b, shortcut), six edges,
     last normalisation, classifier, end. Shape (19,)."""

@@ -29,8 +29,6 @@ CLUSTERS = 2 * MEMORIES + 2 * BUSES * (BUSES + MEMORIES)
 # Neighbours of a bus are coded: processing element p, BUS + b, MEMORY + m.
 BUS, MEMORY = 1000, 2000
 
-# Only the entry point is called from Python; wrappers for the steps would cost compile time.
-
 # Few arrays with named rows instead of many arrays: Numba compiles that many times faster.
 
 F = NDArray[np.float64]
@@ -151,7 +149,7 @@ class Scratch(NamedTuple):
     """[phase, slot]: instructions."""
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def _scratch(tasks):
     length = max(2 * tasks, tasks + 3 + BUSES + MEMORIES, CLUSTERS)
     return Scratch(
