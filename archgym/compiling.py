@@ -27,21 +27,29 @@ def kernel(function: Callable[..., Any] | None = None, *, arrays: bool = True, *
     return njit(cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=arrays, **options)(function)
 
 
-def inner(function: Callable[..., Any] | None = None, *, arrays: bool = False, **options: Any) -> Any:
+def inner(
+    function: Callable[..., Any] | None = None, *, arrays: bool = False, specialise: bool = False, **options: Any
+) -> Any:
     """Compile a function that only compiled functions call.
 
     Args:
         arrays: it makes or returns arrays, or calls what returns some, so that references to them are counted. Without it
             Numba refuses the first two ("NRT required", "Only accept returning of array passed"), and this the third.
+        specialise: compile it for each constant that it is called with, as Numba does; else once for all values.
         options: of :func:`numba.njit`.
 
     Raises:
         TypeError: where Python calls it, or where it is compiled without ``arrays`` and calls what returns some.
     """
     if function is None:
-        return partial(inner, arrays=arrays, **options)
+        return partial(inner, arrays=arrays, specialise=specialise, **options)
     name = function.__name__
     compiled = njit(cache=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=arrays, **options)(function)
+    template = getattr(compiled, "get_call_template", None)  # None under NUMBA_DISABLE_JIT
+
+    def for_all_values(given: Any, named: Any) -> Any:
+        assert template is not None
+        return template(tuple(map(types.unliteral, given)), {key: types.unliteral(kind) for key, kind in named.items()})
 
     def keep(result: Any) -> None:
         """In place of ``add_overload``, which would also let Python call it: at address 0."""
@@ -53,6 +61,8 @@ def inner(function: Callable[..., Any] | None = None, *, arrays: bool = False, *
         raise TypeError(f"{name} is called by compiled code only: call {name}.py_func, or make it a kernel")
 
     compiled.add_overload, compiled._compile_for_args = keep, refuse
+    if not specialise:
+        compiled.get_call_template = for_all_values
     return compiled
 
 

@@ -66,3 +66,17 @@ def test_functions_that_handle_arrays_say_so(outer, doubled):
         ours = r"first calls what returns an array: compile it as inner\(arrays=True\)"
         with pytest.raises(Exception, match=ours if isinstance(doubled, partial) else "Only accept returning of array"):
             start(np.ones(3))
+
+
+@pytest.mark.parametrize(("options", "versions"), [({}, 1), ({"specialise": True}, 3)])
+def test_a_function_is_compiled_once_for_all_constants(options, versions):
+    @inner(**options)
+    def power(x, n, negate):
+        return -(x**n) if negate else x**n
+
+    @kernel
+    def some(x):
+        return power(x, 2, False) + power(x, 3, True) + power(n=x, x=2, negate=False)
+
+    assert some(3) == 9 - 27 + 8
+    assert len(power.signatures) == versions

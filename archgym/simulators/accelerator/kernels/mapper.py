@@ -803,13 +803,15 @@ def _axis_options(bounds, limit, store):
             if bounds[d] % v != 0:
                 continue
             if at < len(store):
-                store[at, :] = 1
+                for k in range(DIMS):
+                    store[at, k] = 1
                 store[at, d] = v
                 at += 1
             for e in range(d + 1, DIMS):
                 for w in range(2, min(bounds[e], limit // v) + 1):
                     if bounds[e] % w == 0 and at < len(store):
-                        store[at, :] = 1
+                        for k in range(DIMS):
+                            store[at, k] = 1
                         store[at, d] = v
                         store[at, e] = w
                         at += 1
@@ -874,8 +876,9 @@ def spatial_options(bounds, mesh_x, mesh_y, most, least_share):
         count += 1
     result = np.ones((count, 2, DIMS), np.int64)
     for k in range(count):
-        result[k, 0] = xs[who[order[k], 0]]
-        result[k, 1] = ys[who[order[k], 1]]
+        for d in range(DIMS):
+            result[k, 0, d] = xs[who[order[k], 0], d]
+            result[k, 1, d] = ys[who[order[k], 1], d]
     return result
 
 
@@ -908,7 +911,9 @@ def rank_options(layer, options, samples, objective, most):
             i = ranks[s, k]
             if not taken[i] and at < len(result):
                 taken[i] = True
-                result[at] = options[i]
+                for axis in range(2):
+                    for d in range(DIMS):
+                        result[at, axis, d] = options[i, axis, d]
                 at += 1
     return result
 
@@ -925,4 +930,7 @@ def option_sets(first, last, layers, keys, samples, objective, widest, least_sha
         options = spatial_options(layer[:DIMS], keys[j, 1], keys[j, 2], widest, least_share)
         ranked = rank_options(layer, options, local, objective, most)
         sizes[j] = len(ranked)
-        sets[j, : len(ranked)] = ranked
+        for k in range(len(ranked)):  # a loop, because assignments to slices take seconds to compile
+            for axis in range(2):
+                for d in range(DIMS):
+                    sets[j, k, axis, d] = ranked[k, axis, d]
