@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Stagnation
 from archgym.agents.rewards import INFEASIBLE, RewardScale
 from archgym.agents.starting import TRIES, allowed
+from archgym.compiling import kernel
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -121,7 +121,7 @@ class FastPPO(GenerationalAgent[FastPPOHyperparameters]):
         self.measured({"rollout/reward_mean": float(returns.mean()), "train/entropy": entropy})
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def dot(a: Floats, b: Floats) -> float:
     total = np.float32(0.0)
     for m in range(len(a)):
@@ -129,14 +129,14 @@ def dot(a: Floats, b: Floats) -> float:
     return total  # type: ignore[return-value]  # a float32, which keeps the logits in one
 
 
-@njit(cache=True, nogil=True, fastmath=SUMS)
+@kernel(fastmath=SUMS)
 def add(scale: float, a: Floats, to: Floats) -> None:
     factor = np.float32(scale)
     for m in range(len(a)):
         to[m] += factor * a[m]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def softmax(heads: Floats, hidden: Floats, p: Floats, log_p: Floats) -> None:
     """Probabilities of the values whose heads ``(k, width)`` are given, and their logarithms, into ``p`` and ``log_p``."""
     most = np.float32(-np.inf)
@@ -154,7 +154,7 @@ def softmax(heads: Floats, hidden: Floats, p: Floats, log_p: Floats) -> None:
         log_p[k] -= shift
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw(
     net: Floats,
     offsets: NDArray[np.int64],
@@ -183,7 +183,7 @@ def draw(
             add(1.0, net[1 + first + chosen], total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def surrogate(
     net: Floats,
     offsets: NDArray[np.int64],
@@ -241,7 +241,7 @@ def surrogate(
     return mean_entropy
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def adam(net: Floats, gradient: Floats, moments: Floats, steps: int, rate: float) -> None:
     """One step of Adam (Kingma, Ba, 2015) up the gradient."""
     keep, keep_square = np.float32(0.9), np.float32(0.999)
@@ -255,7 +255,7 @@ def adam(net: Floats, gradient: Floats, moments: Floats, steps: int, rate: float
             row[m] += scale * first[m] / (np.sqrt(spread * second[m]) + small)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def improve(
     net: Floats,
     moments: Floats,
