@@ -89,7 +89,7 @@ def run_design(rows, trace, server, feeder, cost, feed_cost, transfer, totals, f
     return counted
 
 
-@inner(arrays=True, error_model="numpy")
+@kernel(error_model="numpy")
 def evaluate(first, last, tables, linear, index, servers, feeders, transfers, trace, levels, out):
     """Designs ``first`` to ``last - 1``.
 

@@ -143,7 +143,7 @@ def alone_step(cost, stages, d, prompt, output):
     return stages * decode_step(cost, stages, d / stages, prompt + 0.5 * output, 0.0, 0.0)
 
 
-@inner(error_model="numpy")
+@kernel(error_model="numpy")
 def evaluate(first, last, tables, index, servers, floats, workload, prompts, outputs, levels, out):
     """Steady metrics of designs ``first`` to ``last - 1``.
 
