@@ -36,10 +36,18 @@ def test_an_inner_function_is_called_by_compiled_code_only():
     )
 
 
+AS_THEY_WERE = {PACKAGE / "simulators" / "nas" / "kernels" / "training.py"}
+"""Sums whose order the compiler may choose: tables of trained cells were made with what it chose."""
+
+
 def test_all_of_the_package_is_compiled_this_way():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "numba" and path.name != "compiling.py":
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "numba"
+                and path not in AS_THEY_WERE | {PACKAGE / "compiling.py"}
+            ):
                 names = {name.name for name in node.names}
                 assert not names & {"njit", "jit"}, f"{path}: use archgym.compiling"
 

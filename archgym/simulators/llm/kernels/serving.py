@@ -568,7 +568,8 @@ def _form_chunked(s: Table, p: Replicas, c: Record, b: Batches, r: int, slot: in
     if skipped > 0:
         for a in range(kept):
             row[skipped + a] = row[begin + a]
-        row[:skipped] = p.aside[:skipped]
+        for a in range(skipped):
+            row[a] = p.aside[a]
         p.at[r].count = skipped + kept
     else:
         _keep_running(p, r, begin, end)

@@ -17,7 +17,7 @@ read, seconds of stages with prompts, idle seconds of stages, seconds of prefill
 requests left unserved."""
 
 
-@inner(error_model="numpy")
+@inner(arrays=True, error_model="numpy")
 def law_of(tables, i):
     """The linear law of configuration ``i`` (fidelity ``schedule``)."""
     one = tables.tokens[:1]

@@ -13,9 +13,8 @@ Work goes through the rows in tiles of eight samples (the first-level cache hold
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-
-from archgym.compiling import inner, kernel
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -31,7 +30,7 @@ EDGE_FROM = np.array([0, 0, 1, 0, 1, 2], dtype=np.int64)
 EDGE_TO = np.array([1, 2, 2, 3, 3, 3], dtype=np.int64)
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def conv3(x, w, y, p0, p1):
     """y[o, p] = sum over i, k of w[o, i, k] x[i, p + k - 1] for p0 <= p < p1; output and input channels even."""
     n = p1 - p0
@@ -55,7 +54,7 @@ def conv3(x, w, y, p0, p1):
                     yb[p] += c0 * u0 + c1 * u1 + c2 * u2 + d0 * v0 + d1 * v1 + d2 * v2
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def conv1(x, w, tap, y, p0, p1, shift, add):
     """y[o, p] (+)= sum over i of w[o, i, tap] x[i, p + shift]; output channels even, inputs a multiple of 4."""
     n = p1 - p0
@@ -78,7 +77,7 @@ def conv1(x, w, tap, y, p0, p1, shift, add):
                     yb[p] += b0 * u + b1 * v + b2 * s + b3 * t
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def conv3_weight_gradient(x, g, dw, p0, p1):
     """dw[o, i, k] += sum over p of g[o, p] x[i, p + k - 1]; output channels a multiple of 4."""
     n = p1 - p0
@@ -121,7 +120,7 @@ def conv3_weight_gradient(x, g, dw, p0, p1):
             dw[o + 3, i, 2] += d2
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def conv1_weight_gradient(x, g, dw, tap, p0, p1, shift):
     """dw[o, i, tap] += sum over p of g[o, p] x[i, p + shift]; output channels a multiple of 4, input channels even."""
     n = p1 - p0
@@ -152,7 +151,7 @@ def conv1_weight_gradient(x, g, dw, tap, p0, p1, shift):
             dw[o + 3, i + 1, tap] += d1
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def zero_gaps(x, batch, length, first, last):
     """Put zero in the gaps after samples first <= b < last."""
     for c in range(x.shape[0]):
@@ -160,7 +159,7 @@ def zero_gaps(x, batch, length, first, last):
             x[c, LEAD + b * (length + 1) + length] = 0.0
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_moments(y, p0, p1, sums):
     """sums[0, c] += sum of y, sums[1, c] += sum of y squared over p0 <= p < p1 (float64 over tiles)."""
     for c in range(y.shape[0]):
@@ -174,7 +173,7 @@ def add_moments(y, p0, p1, sums):
         sums[1, c] += q
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def normalisation(sums, count, gamma, beta, running, stat, training):
     """From moments to the affine form a y + b of batch normalisation.
 
@@ -197,7 +196,7 @@ def normalisation(sums, count, gamma, beta, running, stat, training):
         stat[3, c] = beta[c] - gamma[c] * inverse * mean
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_affine(y, stat, out, p0, p1, add):
     """out (+)= a y + b, row by row."""
     for c in range(y.shape[0]):
@@ -211,7 +210,7 @@ def add_affine(y, stat, out, p0, p1, add):
                 target[p] = a * row[p] + b
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def norm_gradient_sums(y, g, sums, p0, p1):
     """sums[0, c] += sum of g, sums[1, c] += sum of g y."""
     for c in range(y.shape[0]):
@@ -225,7 +224,7 @@ def norm_gradient_sums(y, g, sums, p0, p1):
         sums[1, c] += q
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def norm_gradient_factors(sums, stat, count, dgamma, dbeta, factor):
     """Gradients of gamma and beta, and the factors of dy = f0 g + f1 y + f2 (batch normalisation's backward pass)."""
     for c in range(stat.shape[1]):
@@ -238,7 +237,7 @@ def norm_gradient_factors(sums, stat, count, dgamma, dbeta, factor):
         factor[2, c] = -a * sums[0, c] / count + a * scaled * inverse * mean / count
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def norm_gradient(y, g, factor, out, p0, p1):
     """out = f0 g + f1 y + f2."""
     for c in range(y.shape[0]):
@@ -248,7 +247,7 @@ def norm_gradient(y, g, factor, out, p0, p1):
             target[p] = f0 * grad[p] + f1 * row[p] + f2
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_rows(x, out, p0, p1):
     for c in range(x.shape[0]):
         row, target = x[c, p0:p1], out[c, p0:p1]
@@ -256,7 +255,7 @@ def add_rows(x, out, p0, p1):
             target[p] += row[p]
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_where_positive(g, r, out, p0, p1):
     """out += g where r > 0 (ReLU's backward pass)."""
     zero = np.float32(0)
@@ -266,7 +265,7 @@ def add_where_positive(g, r, out, p0, p1):
             target[p] += grad[p] if row[p] > zero else zero
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def relu(x, out, p0, p1):
     zero = np.float32(0)
     for c in range(x.shape[0]):
@@ -275,7 +274,7 @@ def relu(x, out, p0, p1):
             target[p] = row[p] if row[p] > zero else zero
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_pool(x, share, out, p0, p1):
     """Average of three neighbours, padding not counted: share is 1/2 at the ends, 1/3 inside, 0 in the gaps."""
     weight = share[p0:p1]
@@ -285,7 +284,7 @@ def add_pool(x, share, out, p0, p1):
             target[p] += weight[p] * (row[p] + row[p + 1] + row[p + 2])
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def add_pool_gradient(g, share, out, p0, p1):
     weight = share[p0 - 1 : p1 + 1]
     for c in range(g.shape[0]):
@@ -294,7 +293,7 @@ def add_pool_gradient(g, share, out, p0, p1):
             target[p] += weight[p] * row[p] + weight[p + 1] * row[p + 1] + weight[p + 2] * row[p + 2]
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def pool_share(batch, length):
     """The row ``share`` of :func:`add_pool` for a batch."""
     share = np.zeros(LEAD + batch * (length + 1) + LEAD, dtype=np.float32)
@@ -305,7 +304,7 @@ def pool_share(batch, length):
     return share
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def transposed(w):
     """Weights of the convolution that carries the gradient back: channels swapped, taps reversed."""
     result = np.empty((w.shape[1], w.shape[0], w.shape[2]), dtype=np.float32)
@@ -316,7 +315,7 @@ def transposed(w):
     return result
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def conv_norm(x, w, taps, y, sums, batch, length, training):
     """Convolution of 1 or 3 taps, tile by tile, with the moments of the result."""
     stride = length + 1
@@ -333,7 +332,7 @@ def conv_norm(x, w, taps, y, sums, batch, length, training):
             add_moments(y, p0, p1, sums)
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def conv_norm_backward(x, w, taps, y, g, stat, dw, dgamma, dbeta, dy, dx, r, out, batch, length):
     """Backward pass of ReLU, convolution, batch normalisation: adds to dw, dgamma, dbeta and to ``out`` (gradient of
     the input before its ReLU, whose result is ``x`` = ``r``). dy and dx are work space."""
@@ -358,7 +357,7 @@ def conv_norm_backward(x, w, taps, y, g, stat, dw, dgamma, dbeta, dy, dx, r, out
         add_where_positive(dx, r, out, p0, p1)
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def cell_forward(ops, theta, offset, running, x, r, y, stat, share, batch, length, training):
     """One cell: x[0] is the input, x[3] the output; r = ReLU(x), y = convolution results before normalisation."""
     channels = x.shape[1]
@@ -389,7 +388,7 @@ def cell_forward(ops, theta, offset, running, x, r, y, stat, share, batch, lengt
         relu(x[j], r[j], LEAD, end)
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def cell_backward(ops, theta, grad, offset, x, r, y, stat, g, dy, dx, share, batch, length):
     """Backward pass of :func:`cell_forward`: g[3] is given with zero gaps, g[0] comes out with zero gaps."""
     channels = x.shape[1]
@@ -420,7 +419,7 @@ def cell_backward(ops, theta, grad, offset, x, r, y, stat, g, dy, dx, share, bat
     zero_gaps(g[0], batch, length, 0, batch)
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def split_even_odd(x, even, odd, batch, length):
     """Positions 0, 2, .. and 1, 3, .. of every sample as rows of half the length."""
     half = length // 2
@@ -432,7 +431,7 @@ def split_even_odd(x, even, odd, batch, length):
                 odd[c, target + t] = x[c, source + 2 * t + 1]
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def join_even_odd(even, odd, x, batch, length):
     half = length // 2
     for c in range(x.shape[0]):
@@ -443,7 +442,7 @@ def join_even_odd(even, odd, x, batch, length):
                 x[c, source + 2 * t + 1] = odd[c, target + t]
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def mean_rows(a, b, out, p0, p1):
     half = np.float32(0.5)
     for c in range(a.shape[0]):
@@ -452,7 +451,7 @@ def mean_rows(a, b, out, p0, p1):
             target[p] = half * (ra[p] + rb[p])
 
 
-@inner(specialise=True, fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def stem_conv(x, w, y, p0, p1):
     """y[o, p] = sum over k of w[o, 0, k] x[0, p + k - 1]."""
     row = x[0, p0 - 1 : p1 + 1]
@@ -463,7 +462,7 @@ def stem_conv(x, w, y, p0, p1):
             target[p] = w0 * row[p] + w1 * row[p + 1] + w2 * row[p + 2]
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def allocate(channels, batch, length):
     """Work space of one stage: x, r, g (4, c, width), y (6, c, width), dy, dx (c, width), stat (6, 4, c), share."""
     width = LEAD + batch * (length + 1) + LEAD
@@ -477,7 +476,7 @@ def allocate(channels, batch, length):
     return x, r, g, y, dy, dx, stat, pool_share(batch, length)
 
 
-@inner(specialise=True, arrays=True)
+@njit(cache=True, nogil=True)
 def parameter_offsets(ops, channels, classes):
     """Where each block begins in the flat parameter vector: stem, six edges, reduction (a, b, shortcut), six edges,
     last normalisation, classifier, end. Shape (19,)."""
@@ -507,7 +506,7 @@ def parameter_offsets(ops, channels, classes):
     return at
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def classify(x, stat, weight, bias, labels, rows, first, half, training, targets, feature, logits, dlogit):
     """Head after the last normalisation ``stat``: ReLU, global average, linear layer, cross-entropy.
 
@@ -554,7 +553,7 @@ def classify(x, stat, weight, bias, labels, rows, first, half, training, targets
     return loss, correct
 
 
-@inner(specialise=True)
+@njit(cache=True, nogil=True)
 def classify_backward(x, stat, weight, dlogit, feature, half, dweight, dbias, g):
     """Gradients of :func:`classify`: added to those of the linear layer; before the ReLU into ``g``."""
     batch, classes = dlogit.shape
@@ -576,7 +575,7 @@ def classify_backward(x, stat, weight, dlogit, feature, half, dweight, dbias, g)
                 g[c, start + t] = d if a * x[c, start + t] + b0 > np.float32(0) else np.float32(0)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def forward_backward(
     ops,
     theta,
@@ -756,7 +755,7 @@ def forward_backward(
     return loss, correct
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def allocate_extra(channels, batch, length):
     """Work space outside the cells."""
     c1, c2, half = channels, 2 * channels, length // 2
@@ -784,7 +783,7 @@ def allocate_extra(channels, batch, length):
     )
 
 
-@kernel(fastmath=True)
+@njit(cache=True, fastmath=True, nogil=True)
 def nesterov_step(theta, grad, momentum, rate, decay, mu):
     """One step of SGD with Nesterov momentum and weight decay, in place."""
     for k in range(theta.shape[0]):
