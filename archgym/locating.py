@@ -86,6 +86,8 @@ def located(name: str) -> Path:
     Raises:
         ArchGymError: that content is nowhere, and another one is there.
     """
+    if "\0" in name or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in Path(name).parts):
+        raise ArchGymError(f"no file is called {quote(name)}; give the path of an existing one")
     path = Path(name)
     kept = [file for file in _KEPT.get() if file.name == name] if _FOLLOWS.get() else []
     places = [p for file in kept for p in (path, file.absolute, file.copy) if p and digest(p) == file.digest]

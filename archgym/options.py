@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def check_given(given: Mapping[str, Any], known: Mapping[str, Option], what: str
 
 
 def check_storable(value: Any, where: str) -> None:
-    """Refuse numbers in an option that no file of trials gives back: what is not finite, or beyond 64 bits.
+    """Refuse what no file of trials gives back: numbers that are not finite or beyond 64 bits, characters that no file holds.
 
     Raises:
         ArchGymError: one sentence; ``where`` names the option.
@@ -114,6 +115,17 @@ def check_storable(value: Any, where: str) -> None:
             raise ArchGymError(f"{where} is {item}; expected a finite number")
         elif isinstance(item, int) and not INT_MIN <= item <= INT_MAX:
             raise ArchGymError(f"{where} is a whole number beyond 64 bits; expected a smaller one")
+        elif isinstance(item, str) and ("\0" in item or re.search("[\ud800-\udfff]", item)):
+            raise ArchGymError(f"{where} is {ascii(item)[:80]}, with a character that no file can hold")
+
+
+def plain_numbers(value: Any) -> Any:
+    """``value`` with NumPy's numbers, also in mappings and lists, as Python's, which JSON holds."""
+    if isinstance(value, Mapping):
+        return {plain_numbers(name): plain_numbers(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain_numbers(item) for item in value)
+    return _plain(value)
 
 
 def check_options(options: Any, where: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.locating import asked_for, following
 from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
-from archgym.options import Option, check_given, check_options, check_storable, options_of, takes_any
+from archgym.options import Option, check_given, check_options, check_storable, options_of, plain_numbers, takes_any
 from archgym.registry import SIMULATORS, STAND_INS
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, result_identity
 from archgym.space import DesignSpace, Value
@@ -279,6 +279,8 @@ def make_problem(
     kind, workload_name = parse_name(name)
     if kind not in SIMULATORS:
         raise UnknownNameError("simulator", kind, SIMULATORS)
+    simulator_options = plain_numbers(simulator_options)
+    workload_options, fix, only = plain_numbers(workload_options), plain_numbers(fix), plain_numbers(only)
     options: dict[str, Any] = dict(simulator_options)
     if space is not None:
         options["space"] = space

@@ -103,6 +103,9 @@ class DramSimulator(Simulator):
         self.device = _DEVICE(device)
         self.ranks = self.device.ranks if ranks is None else int(ranks)
         self.channels = int(channels)
+        for what, count in (("ranks", self.ranks), ("channels", self.channels)):
+            if not 1 <= count <= 1024:
+                raise ArchGymError(f"{what} is {count}; expected a whole number from 1 to 1024")
         self.address_map_name = address_map
         named_map(address_map, self.device, self.ranks, self.channels)
         if threads is not None and threads < 1:

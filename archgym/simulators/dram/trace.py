@@ -57,8 +57,8 @@ class Trace(Workload):
         self.address = _whole_numbers(name, "address", address)
         self.is_write: NDArray[np.bool_] = np.array(is_write, dtype=np.bool_)
         self.is_write.setflags(write=False)
-        if clock_mhz is not None and not (np.isfinite(clock_mhz) and clock_mhz > 0):
-            raise ArchGymError(f"trace {name!r} has a clock of {clock_mhz} MHz; give a positive one or none")
+        if clock_mhz is not None and not (np.isfinite(clock_mhz) and 1e-3 <= clock_mhz <= 1e9):
+            raise ArchGymError(f"trace {name!r} has a clock of {clock_mhz} MHz; give one from 0.001 to 1e9, or none")
         self.clock_mhz = None if clock_mhz is None else float(clock_mhz)
         lengths = (self.time.shape, self.address.shape, self.is_write.shape)
         if self.time.ndim != 1 or len(set(lengths)) != 1:

@@ -38,7 +38,7 @@ from archgym.simulators.llm.iteration import (
     engines,
 )  # fmt: skip
 from archgym.simulators.llm.models import Model
-from archgym.simulators.llm.operators import HOP_S, folder_digest
+from archgym.simulators.llm.operators import HOP_S, folder_digest, table_folder
 from archgym.simulators.llm.requests import RequestTrace
 from archgym.simulators.llm.serving_space import (
     CACHES,
@@ -685,7 +685,7 @@ def _table_folder(given: str | None) -> Path | None:
     if given is None:
         return None
     if given != "ref":
-        return located(given)
+        return table_folder(located(given))
     return default_reference("llm")
 
 

@@ -27,7 +27,7 @@ from archgym.simulators.llm.devices import Device
 from archgym.simulators.llm.kernels import training as kernel
 from archgym.simulators.llm.kernels.calculon import RESULTS
 from archgym.simulators.llm.models import Model
-from archgym.simulators.llm.operators import folder_digest
+from archgym.simulators.llm.operators import folder_digest, table_folder
 from archgym.simulators.llm.training_model import SOFTWARE, StepModel, cluster_vector
 from archgym.simulators.llm.training_spaces import LayoutSpace
 from archgym.space import DesignSpace
@@ -176,7 +176,7 @@ class LlmTrainingSimulator(Simulator):
                 raise ArchGymError(f"{name} is {quote(value)}; expected a number from 0 (no limit) up")
         self.costs = read_costs(costs)
         self.budget_usd, self.budget_w = float(budget_usd), float(budget_w)
-        self.tables, self.system = str(located(tables)) if tables else "", read_system(system)
+        self.tables, self.system = str(table_folder(located(tables))) if tables else "", read_system(system)
         self._system_name = system
         if self.space_name == "calculon":
             self.metrics = _CALCULON_METRICS

@@ -3,6 +3,7 @@ training."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.locating import located
 from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
 from archgym.reading import own_file
@@ -123,6 +125,10 @@ class NasSimulator(Simulator):
     ) -> None:
         super().__init__(space)
         self.cost, self.cost_target = cost, cost_target
+        if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d{1,3})?", device):
+            raise ArchGymError(
+                f"device is {quote(device)}; expected cpu, cuda, cuda:N, xpu or mps, as PyTorch calls them"
+            )
         self.train_epochs, self.device = train_epochs, device
         self._workloads: dict[str, NasWorkload] = {
             "nb201-mnist1d": NasWorkload(
@@ -197,7 +203,7 @@ class NasSimulator(Simulator):
             raise ArchGymError(f"{name} has no device {device!r} of its own; give a latency table with latency=PATH")
         from archgym.simulators.nas.latency import read_latency
 
-        columns = read_latency(Path(latency))
+        columns = read_latency(located(latency))
         chosen = choose_device(device, columns, Path(latency).name)
         return NasWorkload(
             workload.name, workload.description, workload.space_kind, workload.macro_name, workload.data,
@@ -217,7 +223,7 @@ class NasSimulator(Simulator):
         if latency is not None:
             from archgym.simulators.nas.latency import read_latency
 
-            columns |= read_latency(Path(latency))
+            columns |= read_latency(located(latency))
         chosen = choose_device(device, columns, path.name) if device is not None or latency is not None else ""
         return NasWorkload(
             f"file:{path}",
