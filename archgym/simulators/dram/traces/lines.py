@@ -77,8 +77,10 @@ class Lines:
 
     def stated_clock(self) -> float | None:
         """The clock that a comment before the first request states: ``# clock_mhz=3200``."""
+        if self.text[0] != ord("#"):
+            return None
         text, begin = bytes(self.text), 0
-        while begin < len(text) and text[begin : begin + 1] == b"#":
+        while text[begin : begin + 1] == b"#":
             end = text.find(b"\n", begin)
             end = len(text) if end < 0 else end
             match = re.fullmatch(
