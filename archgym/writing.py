@@ -1,4 +1,5 @@
-"""Write files so that a killed process leaves either the old file or the new one whole, and JSON that every reader reads."""
+"""Write files and folders so that a killed process leaves either the old one or the new one whole, and JSON that every reader
+reads."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +61,37 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
         raise unwritable(path, error) from None
 
 
+@contextmanager
+def making_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path``, which takes ``path``'s name when the block ends well: whole, or not there at all.
+
+    Raises:
+        ArchGymError: there are files in ``path`` already, or it cannot be written.
+    """
+    path = Path(path)
+    place = path.resolve()
+    temporary = place.with_name(f"{place.name}.{os.getpid()}-{next(_NUMBERS)}.tmp")
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise ArchGymError(f"{path} holds files already; choose another folder")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(place)
+        try:
+            temporary.mkdir()
+            yield temporary
+            if place == Path.cwd():  # which must stay the folder that it is
+                for entry in sorted(temporary.iterdir()):
+                    entry.rename(place / entry.name)
+            else:
+                if place.is_dir():
+                    place.rmdir()
+                temporary.rename(place)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
 def _take_name(temporary: Path, path: Path) -> None:
     """Rename a file where nobody has the name."""
     try:
@@ -77,7 +110,11 @@ def _remove_stale(path: Path) -> None:
     for name in names:
         owner = name[len(path.name) + 1 : -len(".tmp")].partition("-")[0]
         if owner.isdecimal() and not _runs(int(owner)):
-            path.with_name(name).unlink(missing_ok=True)
+            stale = path.with_name(name)
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:

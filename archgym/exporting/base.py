@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from archgym._version import __version__
-from archgym.errors import ArchGymError, UnknownNameError
+from archgym.errors import UnknownNameError
 from archgym.problem import Problem
 from archgym.registry import EXPORTERS
 from archgym.simulator import Simulator
 from archgym.space import Value
+from archgym.writing import making_folder
 
 
 @dataclass
@@ -79,7 +80,7 @@ def export(problem: Problem, design: Mapping[str, Value], to: str, folder: Path 
         problem: whose design it is.
         design: every parameter by name.
         to: a format of ``EXPORTERS``.
-        folder: is made where it is missing; must not hold files already.
+        folder: is made where it is missing; must not hold files already. A killed export leaves none.
 
     Raises:
         ArchGymError: the format is unknown or not for this simulator, the design is not of the space, or the folder
@@ -90,15 +91,9 @@ def export(problem: Problem, design: Mapping[str, Value], to: str, folder: Path 
     if exporter.simulators and kind not in exporter.simulators:
         raise UnknownNameError(f"export format of {kind}", to, formats_for(kind))
     problem.space.encode(design)
-    folder = Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ArchGymError(f"{folder} holds files already; choose another folder for the export")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = exporter.write(problem, design, folder)
-        (folder / "README.md").write_text(_readme(problem, design, exporter, written), encoding="utf-8")
-    except OSError as error:
-        raise ArchGymError(f"cannot write {folder}: {error.strerror or error}; choose another folder") from None
+    with making_folder(Path(folder)) as made:
+        written = exporter.write(problem, design, made)
+        (made / "README.md").write_text(_readme(problem, design, exporter, written), encoding="utf-8")
     written.files["README.md"] = "what these files are, and what they cannot say"
     return written
 

@@ -38,8 +38,13 @@ COMMANDS = {
     "card": "dataset card {in}/run -o {out}/card --no-plots",
     "enumerate": "enumerate bowl/deep --space fast --out {out}/e --update {out}/optima.json",
     "report": "report {in}/run --out {out}/report.html",
+    "run": "run systolic/file:{in}/mine.csv --agent random,local --budget 12 --out {out}/r --no-report --resume",
+    "export": "export {in}/run --to csv --out {out}/x",
     "proxy": "proxy train synthetic/rugged --designs 40 --model gp -o {out}/p.proxy.npz",
 }
+
+ONCE = ("export",)
+"""Commands that refuse a folder that they have finished."""
 
 
 def attempt(arguments: list[str], root: Path, at: int) -> tuple[int, int, str]:
@@ -84,6 +89,11 @@ def content(path: Path) -> str:
         for name in sorted(arrays):
             digest.update(name.encode() + arrays[name].tobytes())
         return digest.hexdigest()
+    if path.name == "run.json":
+        about = json.loads(path.read_text())
+        for run in about["runs"]:
+            run["simulation_s"] = run["agent_s"] = 0.0
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -117,15 +127,16 @@ def check(name: str, folder: Path, points: int) -> dict[str, Any]:
         if killed != 9:
             faults.append(f"at {at}: was not killed")
             continue
+        done = name in ONCE and tree(root) == wanted
         _, code, told = attempt(arguments, root, 0)
-        if code:
+        if code != (2 if done else 0):
             faults.append(f"at {at}: the repeated command ends in {code}: {told.strip()[-200:]}")
         elif (found := tree(root)) != wanted:
             apart = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
             faults.append(f"at {at}: differs in {', '.join(apart)}")
     # Everything done, and the command repeated once more.
     _, code, told = attempt(arguments, root, 0)
-    if code or tree(root) != wanted:
+    if code != (2 if name in ONCE else 0) or tree(root) != wanted:
         faults.append(f"repeated when all is done: {code} {told.strip()[-200:]}")
     return {"command": name, "changes": changes, "points": chosen, "faults": faults}
 
@@ -138,6 +149,10 @@ if __name__ == "__main__":
 
     SIMULATORS.register("bowl", BowlSimulator)
     make_problem("synthetic/rugged")
+    columns = "IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides"
+    (where / "mine.csv").write_text(f"Layer name, {columns},\none, 9, 9, 3, 3, 4, 8, 1,\n")
+    own = make_problem(f"systolic/file:{where / 'mine.csv'}")  # compiled here, once for all forks
+    own.evaluate(own.space.sample(1, 0))
     with contextlib.redirect_stdout(io.StringIO()):
         run = [
             "run",

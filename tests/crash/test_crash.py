@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("cc") or shutil.which("gcc")
-QUICK = ("sample", "merge", "croissant", "enumerate", "card", "report")
+QUICK = ("run", "export", "sample", "merge", "croissant", "enumerate", "card", "report")
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,23 @@ def test_every_number_that_is_written_has_its_unit_in_the_readme(name, options, 
     assert all(any(name.startswith(f"{trace}: ") for name in units) for trace in traces)
 
 
+def test_what_fails_leaves_no_folder_and_what_is_empty_is_filled(tmp_path, monkeypatch) -> None:
+    problem = archgym.make_problem("synthetic/branin")
+    design = problem.space.decode(problem.space.sample(1, 1))[0]
+    with monkeypatch.context() as patch:
+        patch.setattr("archgym.exporting.base._readme", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export(problem, design, "csv", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "here").mkdir()
+    export(problem, design, "csv", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "here")
+    export(problem, design, "csv", ".")
+    for folder in (tmp_path / "out", Path.cwd()):
+        assert {path.name for path in folder.iterdir()} == {"design.csv", "README.md"}
+
+
 @pytest.mark.parametrize("to", EXPORTERS)
 def test_every_format_is_for_simulators_that_exist(to) -> None:
     exporter = EXPORTERS.load(to)
