@@ -32,7 +32,7 @@ from archgym.files import kept_beside
 from archgym.locating import following
 from archgym.measure import default_reference
 from archgym.options import Option
-from archgym.problem import Problem, option_table, workload_option_table
+from archgym.problem import Problem, option_table, parse_name, workload_option_table
 from archgym.problem_cli import chosen_problem, problem_options
 from archgym.quantities import quantity, unit_name
 from archgym.registry import AGENTS, BENCHES, CELL_AGENTS, OBJECTIVES, SIMULATORS, VALIDATORS
@@ -289,8 +289,38 @@ def _print_options(flag: str, known: Mapping[str, Option]) -> None:
     for name, option in known.items():
         if name != "space":
             values = ", ".join(map(str, option.values)) or option.type_name
-            default = "" if option.default is None else f" (default {option.default})"
+            default = "" if option.default in (None, "") else f" (default {option.default})"
             out.print(escape(f"{flag} {name}={values}{default}"), soft_wrap=True, highlight=False)
+
+
+@main.command(name="options")
+@click.argument("name", metavar="SIMULATOR|PROBLEM")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+def options_(name: str, as_json: bool) -> None:
+    """What -o, -w, --space, --fidelity and --objective take, with values; nothing is simulated or read."""
+    kind, workload = parse_name(name)
+    if kind not in SIMULATORS:
+        raise UnknownNameError("simulator", kind, SIMULATORS)
+    simulator: Simulator = SIMULATORS.load(kind)()
+    workload = workload or simulator.default_workload
+    own, further = option_table(simulator), simulator.workload_options(workload) or {}
+    # Those of a workload are its simulator's where it is a file that is not there yet.
+    known = simulator.workloads().get(workload) or simulator.workloads()[simulator.default_workload]
+    choices = {
+        "space": simulator.spaces,
+        "fidelity": simulator.fidelities,
+        "objective": tuple(dict.fromkeys([*simulator.objectives(known), *OBJECTIVES])),
+    }
+    if as_json:
+        rows = {flag: list(values) for flag, values in choices.items()}
+        print_json({"problem": f"{kind}/{workload}", "options": _options_json(own),
+                    "workload_options": _options_json(further), **rows})  # fmt: skip
+        return
+    _print_options("-o", own)
+    _print_options("-w", further)
+    for flag, values in choices.items():
+        if values:
+            out.print(escape(f"--{flag} {', '.join(values)}"), soft_wrap=True, highlight=False)
 
 
 def _describe_agent(name: str, as_json: bool) -> None:

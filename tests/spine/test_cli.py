@@ -174,3 +174,18 @@ def test_describe_lists_what_options_take(bowl):
     assert refused.exit_code == 2 and "did you mean 'tasks'" in refused.output
     refused = invoke("describe", "dram/random:requests=2000000000")
     assert refused.exit_code == 2 and "at most 20,000,000" in refused.output
+
+
+def test_options_lists_what_the_flags_take():
+    shown = invoke("options", "dram")
+    assert shown.exit_code == 0, shown.output
+    for line in (
+        "-o address_map=rbc, brc, li, li-xor (default rbc)",
+        "-w requests=whole number",
+        "--space deployable, ",
+    ):
+        assert line in shown.stdout
+    about = json.loads(invoke("options", "systolic/alexnet", "--json").stdout)
+    assert about["workload_options"]["batch"]["default"] == 1 and "edp" in about["objective"]
+    failed = invoke("options", "drm")
+    assert failed.exit_code == 2 and "did you mean 'dram'" in failed.stderr
