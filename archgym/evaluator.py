@@ -121,6 +121,7 @@ class Evaluator:
         cheaper = dict(problem.cheaper) if several_fidelities else {}
         self._costs: dict[str | None, float] = {None: 1.0}
         self._costs.update(cheaper)
+        self._several, self.cost = bool(cheaper), 0.0
         self._counts = dict.fromkeys(self._costs, 0)
         self._unpaid = False  # a design was asked for that the budget could not pay
         run = {**(run or {}), "seed": seed, **({"fidelities": cheaper} if cheaper else {})}
@@ -224,24 +225,15 @@ class Evaluator:
         """Simulator evaluations left; infinite without a budget."""
         return float("inf") if self.budget is None else self.budget - self.cost
 
-    @property
-    def cost(self) -> float:
-        """See the class."""
-        if len(self._costs) == 1:
-            return self.used
-        return sum(self._counts[name] * cost for name, cost in self._costs.items())
-
     def _payable(self, fidelity: str | None) -> float:
         """Evaluations at a fidelity that the budget can pay."""
-        remaining, cost = self.remaining, self._costs[fidelity]
-        return (
-            remaining if (cost == 1.0 and len(self._costs) == 1) or remaining == np.inf else (remaining + TINY) // cost
-        )
+        remaining = self.remaining
+        return (remaining + TINY) // self._costs[fidelity] if self._several and remaining < np.inf else remaining
 
-    def _pay(self, allowed: int, asked: int) -> None:
-        """Note where the budget cut an ask short. At one fidelity the budget is used up then; at several something may be
-        left over, and the run ends all the same."""
-        if allowed < asked and len(self._costs) > 1:
+    def _pay(self, allowed: int) -> None:
+        """Note that the budget cut an ask short. At one fidelity it is used up then; at several something may be left over,
+        and the run ends all the same."""
+        if self._several:
             self._unpaid = True
             if not allowed:
                 raise BudgetExhausted
@@ -250,9 +242,13 @@ class Evaluator:
         """Count trials, ``new`` of which were simulated."""
         self.trials += trials
         self.evaluations += new
-        self._counts[fidelity] += new
-        self.used = self.evaluations if len(self._costs) == 1 else math.ceil(self.cost - TINY)
         self._stall = 0 if new else self._stall + trials
+        if not self._several:
+            self.used = self.cost = self.evaluations
+            return
+        self._counts[fidelity] += new
+        self.cost = sum(self._counts[name] * cost for name, cost in self._costs.items())
+        self.used = math.ceil(self.cost - TINY)
 
     @property
     def stored(self) -> int:
@@ -263,8 +259,8 @@ class Evaluator:
     def exhausted(self) -> bool:
         """True where the run is over: budget used up, or only repeats for ``stall_limit`` trials."""
         spent = self.budget_seconds is not None and self.seconds >= self.budget_seconds
-        over = self._unpaid or self.remaining <= (0 if len(self._costs) == 1 else TINY)
-        return spent or over or self._stall >= self.stall_limit
+        used_up = self._unpaid or (self.budget is not None and self.budget - self.cost <= TINY)
+        return spent or used_up or self._stall >= self.stall_limit
 
     def evaluate(
         self, designs: ArrayLike, parents: Designs | None = None, *, fidelity: str | None = None
@@ -306,7 +302,8 @@ class Evaluator:
         if self._cache is None and self._replay is None:
             return self._evaluate_all(designs, parents, fidelity)
         new, source, keys = self._plan(designs, parents, fidelity)
-        self._pay(len(source), len(designs))
+        if len(source) < len(designs):
+            self._pay(len(source))
         designs = designs[: len(source)]
         cached = np.ones(len(designs), dtype=bool)
         cached[new] = False
@@ -427,7 +424,8 @@ class Evaluator:
     ) -> tuple[Designs, Evaluation, Rewards]:
         """Without a cache every design is simulated: the short way, for environments."""
         n = int(min(len(designs), self._payable(fidelity)))
-        self._pay(n, len(designs))
+        if n < len(designs):
+            self._pay(n)
         designs = designs[:n]
         start = time.perf_counter()
         evaluation = self._simulate(designs, None if parents is None else parents[:n], fidelity)

@@ -18,6 +18,8 @@ from archgym.suites import ready_suites
 ROOT = Path(__file__).parents[1]
 AGENTS = ("random", "sobol", "grid", "walk", "local", "sa", "ga", "nsga2", "re", "aco", "reinforce")
 """All but the slowest: agents that take less than some milliseconds an evaluation and need no extra."""
+OF_A_SUITE = {"archgym-mf": ("random", "ga", "hyperband", "bohb", "mfga")}
+"""Suite -> its entries, where they are others."""
 
 
 def archgym(*arguments: str) -> None:
@@ -28,13 +30,14 @@ def archgym(*arguments: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suites", nargs="*", help="ready suites [all]")
-    parser.add_argument("--agents", default=",".join(AGENTS), help="agents separated by commas")
+    parser.add_argument("--agents", help="agents separated by commas [those of the tables]")
     parser.add_argument("--budget", help="one of the suite's budgets [the largest]")
     args = parser.parse_args()
     paths = ready_suites()
     for name in args.suites or paths:
         archgym("suite", "measure", str(paths[name]), "--missing")
-        for agent in filter(None, args.agents.split(",")):
+        agents = OF_A_SUITE.get(name, AGENTS) if args.agents is None else args.agents.split(",")
+        for agent in filter(None, agents):
             packed, whole = ROOT / "data" / "suites" / name / agent, ROOT / "out" / "suites" / name / agent
             if (packed / "entry.json").exists():
                 continue

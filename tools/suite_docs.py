@@ -27,7 +27,8 @@ from archgym.writing import write_text
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "suite.md"
 BOARDS = ROOT / "docs" / "boards"
-SIX = ("random", "local", "sa", "ga", "re", "aco")
+SIX = ("random", "local", "sa", "ga", "re", "aco", "hyperband", "bohb", "mfga")
+"""Of these there are six at most among the entries of a suite."""
 FLOOR = 1e-4
 """A regret of zero has no place on a logarithmic axis: it is drawn here."""
 

@@ -20,6 +20,9 @@ class HyperbandHyperparameters(Hyperparameters):
     """Of Hyperband."""
 
     eta: float = hyper(3.0, low=1.5, high=10.0, doc="of how many designs one goes on to the next fidelity, at least")
+    rungs: int = hyper(
+        16, low=1, high=16, doc="most fidelities that are used, the dearest; 1 = the problem's own alone"
+    )
 
 
 H = TypeVar("H", bound=HyperbandHyperparameters)
@@ -43,7 +46,7 @@ class Brackets(GenerationalAgent[H]):
         self._fresh = Fresh(self.space, self.rng)
         rungs: list[tuple[str | None, float]] = [(None, 1.0)]
         for name, cost in sorted(self.problem.cheaper.items(), key=lambda item: -item[1]):
-            if cost * math.sqrt(self.p.eta) <= rungs[0][1]:
+            if len(rungs) < self.p.rungs and cost * math.sqrt(self.p.eta) <= rungs[0][1]:
                 rungs.insert(0, (name, cost))
         self.rungs = [name for name, _ in rungs]
         ratios = [dearer[1] / rung[1] for rung, dearer in zip(rungs, rungs[1:], strict=False)]

@@ -195,6 +195,19 @@ def test_the_brackets_are_those_of_the_paper(problem):
     assert asked == [("ninth", 9), ("third", 3), (None, 1), ("third", 5), (None, 1), (None, 3), ("ninth", 9)]
 
 
+def test_fidelities_can_be_left_out(problem):
+    for agent, names in (("hyperband", {None, "third"}), ("bohb", {None, "third"})):
+        found = set()
+        made = make_agent(agent, problem, 0, rungs=2)
+        for _ in range(12):
+            designs = made.ask(1000)
+            found.add(made.fidelity)
+            made.tell(designs, *problem.evaluate(designs, fidelity=made.fidelity))
+        assert found == names
+    alone = search(problem, make_agent("bohb", problem, 0, rungs=1), 30)
+    assert alone.evaluations == alone.simulated == 30
+
+
 def test_those_that_go_on_are_the_best_of_a_rung(problem):
     agent = make_agent("hyperband", problem, 0)
     agent.tell(agent.ask(1), *problem.evaluate(agent.ask(1)))
