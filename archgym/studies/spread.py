@@ -44,6 +44,11 @@ class Spread(Wrapped):
     def _workers(self) -> int:
         return int(getattr(self.executor, "workers", None) or usable_cores())
 
+    @property
+    def workers(self) -> int:
+        """Designs that are simulated at a time: those of every worker together."""
+        return self._workers * max(1, int(getattr(self.whole, "workers", 1)))
+
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         found = self.whole.live(workload, fidelity)
         return None if found is None else replace(found, piece=found.piece * PIECES * self._workers)

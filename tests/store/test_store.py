@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from archgym.simulators.external.program import ProcessWorkload
 from archgym.space import Inactive, Parameter
 from archgym.store import Store, Stored, default_path, simulating_anew, stored, tally, using
 from archgym.store.database import Context, Row
+from archgym.studies.spread import Spread
 from archgym.testing import check_simulator
 from archgym.testing.checks import same_evaluation
 from tests.bowl import BowlSimulator
@@ -427,7 +429,7 @@ def test_four_processes_start_a_program_once_a_design(tmp_path, threads):
     children = [fork.Process(target=simulate_slowly, args=(tmp_path, order, answers, threads)) for order in orders]
     for child in children:
         child.start()
-    got = [answers.get(timeout=60) for _ in range(4 * threads)]
+    got = [answers.get(timeout=240) for _ in range(4 * threads)]
     for child in children:
         child.join()
     wanted = {tuple(float(f"1{a}") for a in order[:, 0]) for order in orders}
@@ -452,6 +454,14 @@ def test_a_killed_process_keeps_nobody_waiting(tmp_path):
     assert other.exitcode == 0
     assert {"3-0", "4-0"} == set(begun(tmp_path)) and 2 <= len(begun(tmp_path)) <= 4
     assert Store(tmp_path / "s.sqlite").verify()["right"] == 2
+
+
+def test_all_workers_of_an_executor_have_work(tmp_path):
+    simulator = Stored(
+        Spread(Slow(str(tmp_path / "log"), workers=3), SimpleNamespace(workers=8)), str(tmp_path / "s.sqlite")
+    )
+    parts = simulator._claimed(CONTEXT, [design(n) for n in range(300)], list(range(300)))
+    assert [len(mine) for mine, _ in parts] == [96, 192, 12]
 
 
 def test_an_error_gives_claims_back(tmp_path, monkeypatch):
