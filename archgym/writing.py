@@ -38,6 +38,8 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
         FileExistsError: where an exclusive name is taken, be it at the end of the block.
     """
     path = Path(path)
+    if not path.name:
+        raise ArchGymError(f"cannot write to {str(path)!r}: it names no file; name one")
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{next(_NUMBERS)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

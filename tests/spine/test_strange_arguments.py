@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,6 +16,7 @@ from archgym.errors import ArchGymError, quote
 from archgym.evaluator import Evaluator
 from archgym.problem import make_problem
 from archgym.proxies.models import make_model
+from archgym.writing import replacing
 
 NAME = "synthetic/rugged"
 PROBLEM = make_problem(NAME)
@@ -96,6 +99,13 @@ def test_the_command_line(arguments, tmp_path):
     result = CliRunner().invoke(main, [*arguments, "--out", str(out)])
     assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
     assert not out.exists()
+
+
+def test_a_file_without_a_name_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("", ".", "/"):
+        with pytest.raises(ArchGymError, match="names no file"), replacing(Path(path)):
+            pass
 
 
 def test_a_quotation_stays_on_one_line():
