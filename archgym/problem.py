@@ -340,7 +340,8 @@ def _check_kinds(objective: Any, simulator: Any, workload: Any, mappings: Mappin
     for what, given in mappings.items():
         if not isinstance(given, Mapping | None):
             raise ArchGymError(f"{what} is {quote(given)}; expected a mapping of names and values")
-        check_storable(given or {}, what)
+        for name, value in (given or {}).items():
+            check_storable({name: value}, f"{quote(name, marks=False)} of {what}")
 
 
 PROBLEM_OPTIONS = tuple(
