@@ -21,9 +21,9 @@ def test_an_option_given_twice_is_refused():
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("run", "dram/sort", "--agent", "ga,random,ga"),
-        ("run", "dram/sort", "--agent", "ga", "--hyper", "population=16", "--hyper", "population=32"),
-        ("run", "dram/sort", "--agent", "ga", "--hyper", "ga.population=16", "--hyper", "ga.population=32"),
+        ("run", "synthetic/separable", "--agent", "ga,random,ga"),
+        ("run", "synthetic/separable", "--agent", "ga", "--hyper", "population=16", "--hyper", "population=32"),
+        ("run", "synthetic/separable", "--agent", "ga", "--hyper", "ga.population=16", "--hyper", "ga.population=32"),
         ("run", "dram/sort", "--requests", "100", "-w", "requests=50"),
         ("run", "dram/random:requests=100,gap=2,requests=50"),
         ("run", "dram/sort", "-o", "ranks=1", "-o", "ranks=2"),
