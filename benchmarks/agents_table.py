@@ -3,6 +3,7 @@
     python benchmarks/agents_table.py --out entries                          # every agent and peer below, resumable
     python benchmarks/agents_table.py --out entries --only bo,ga,pymoo-ga    # some of them
     python benchmarks/agents_table.py --out entries --only ""                # only print what is there
+    python benchmarks/agents_table.py --out data/suites/archgym-8 --suite archgym-8 --only ""    # the shipped entries
     python benchmarks/agents_table.py --out fronts --suite archgym-mo --only random,nsga2,nsga3,pymoo-nsga2,optuna-nsga2
 
 Normalised regret: 0 is the optimum (or, where none is known, the best design of all runs), 1 the median of uniform designs;
@@ -160,21 +161,22 @@ def table(suite: Suite, found: Found, folder: Path, names: list[str]) -> None:
     print("| --- |" + " ---: |" * (len(columns) + 2))
     for name in names:
         cells = [found.get((p.key, budget, name)) for p, budget in columns]
-        cost = [json.loads(line) for line in (folder / name / "cpu.jsonl").read_text().splitlines()]
-        ms = 1000 * sum(c["cpu_s"] for c in cost) / max(sum(c["evaluations"] for c in cost), 1)
+        noted = folder / name / "cpu.jsonl"  # (an entry that others made has none)
+        cost = [json.loads(line) for line in noted.read_text().splitlines()] if noted.is_file() else []
+        ms = f"{1000 * sum(c['cpu_s'] for c in cost) / sum(c['evaluations'] for c in cost):.2g}" if cost else ""
         shown = ["" if cell is None else f"{np.median(list(cell.values())):.4f}" for cell in cells]
         seeds = sorted({len(cell) for cell in cells if cell})
-        print(f"| {name} | " + " | ".join(shown) + f" | {'-'.join(map(str, seeds))} | {ms:.2g} |")
+        print(f"| {name} | " + " | ".join(shown) + f" | {'-'.join(map(str, seeds))} | {ms} |")
     print("\n| problem | evaluations | best of ours | best of the others | difference of medians |")
     print("| --- | ---: | --- | --- | --- |")
     for p, budget in columns:
         here = {name: found[p.key, budget, name] for name in names if (p.key, budget, name) in found}
         order = sorted(here, key=lambda name: float(np.median(list(here[name].values()))))
-        ours = next((name for name in order if name in AGENTS and name != "random"), None)
+        ours = next((name for name in order if name not in PEERS and name != "random"), None)
         theirs = next((name for name in order if name in PEERS), None)
         if ours and theirs:
             print(f"| {p.title} | {budget} | {ours} | {theirs} | {compared(here[ours], here[theirs])} |")
-    against_random(columns, found, [name for name in names if name in AGENTS])
+    against_random(columns, found, [name for name in names if name not in PEERS])
 
 
 def against_random(columns: list[tuple[SuiteProblem, int]], found: Found, names: list[str]) -> None:
@@ -213,7 +215,9 @@ def main(out: Path, seeds: int, only: str, most: int, given: str | None) -> None
     suite = suite_of(seeds, given)
     for name in filter(None, only.split(",")):
         do(name, suite, out / name, most)
-    names = [name for name in [*AGENTS, *PEERS] if (out / name / "cpu.jsonl").is_file()]
+    known = [*AGENTS, *PEERS]
+    there = {path.parent.name for path in out.glob("*/entry.json")}
+    names = [name for name in known if name in there] + sorted(there - {*known})
     found = (on_suites_scale if given else on_own_scale)(suite, out, names)
     table(suite, found, out, names)
 

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.mixed_gp import MixedGP
-from archgym.agents.moves import Mover, first_seen
+from archgym.agents.moves import Mover, awakened, first_seen
 from archgym.agents.rewards import expected_improvement, standardised
 from archgym.agents.starting import allowed, first_designs
 from archgym.objective import Rewards
@@ -28,6 +28,8 @@ ROUNDS = 3
 """Rounds of local search for the best acquisition."""
 TOP = 10
 """Designs around which it, and the search for candidates, look."""
+COPIES = 4
+"""Equivalents of each of these, with other values of what is inactive."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,12 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         return kept if len(kept) else self._unseen(pool, keep=False)
 
     def _around(self, best: Designs, count: int) -> Designs:
-        """``count`` changes of designs, more of the first: half of them in one parameter, a half of these by a step."""
-        start = best[np.minimum(self.rng.geometric(0.3, count) - 1, len(best) - 1)]
+        """``count`` changes of designs, more of the first: half of them in one parameter, a half of these by a step. What a
+        change makes active is drawn anew: the value that canonical designs have there may be the worst."""
+        chosen = np.minimum(self.rng.geometric(0.3, count) - 1, len(best) - 1)
+        start = best[chosen]
+        if self.space.inactive or self.space.has_equivalences:
+            start = awakened(self.space, best, COPIES, self.rng)[chosen, self.rng.integers(0, COPIES, count)]
         changes = np.minimum(self.rng.geometric(0.5, count), self.space.dimension)
         moved = start.copy()
         for k in range(1, int(changes.max(initial=0)) + 1):

@@ -25,8 +25,13 @@ def first_seen(keys: Iterable[Key], seen: set[Key]) -> list[int]:
 
 def seen_before(keys: Iterable[Key], seen: set[Key]) -> list[int]:
     """The other positions: of keys in ``seen`` and of repeats; the new keys are added to it."""
-    keys = list(keys)
-    return sorted(set(range(len(keys))) - set(first_seen(keys, seen)))
+    old = []
+    for i, key in enumerate(keys):
+        if key in seen:
+            old.append(i)
+        else:
+            seen.add(key)
+    return old
 
 
 class Mover:
@@ -82,6 +87,21 @@ class Mover:
         near = low + rng.integers(0, np.maximum(high - low, 1))
         near += near >= index
         return np.where(reach > 0, near, jump)
+
+
+def awakened(space: DesignSpace, designs: Designs, copies: int, rng: np.random.Generator) -> Designs:
+    """Canonical ``designs`` ``(n, d)``, each ``copies`` times, with other values of what is inactive in them: equivalent
+    designs that differ in what a change of another parameter makes active. Shape ``(n, copies, d)``."""
+    n, d = designs.shape
+    start = np.repeat(designs, copies, axis=0)
+    filled, drawn = start.copy(), space.sample(len(start), rng)
+    # One after the other: two may each be without effect, and not both.
+    for j in rng.permutation(d):
+        tried = filled.copy()
+        tried[:, j] = drawn[:, j]
+        same = (space.canonical(tried) == start).all(axis=1)
+        filled[same, j] = drawn[same, j]
+    return filled.reshape(n, copies, d)
 
 
 def tournament(rewards: NDArray[np.float64], winners: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:

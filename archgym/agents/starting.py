@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.agents.moves import Mover
+from archgym.agents.moves import Mover, seen_before
 from archgym.space import Designs, DesignSpace
 
 TRIES = 40
@@ -35,6 +35,8 @@ class Fresh:
 
     def __init__(self, space: DesignSpace, rng: np.random.Generator) -> None:
         self._space, self._rng, self._mutate = space, rng, Mover(space)
+        # A design of most spaces is its own canonical form, and most declare no constraint.
+        self._folds = bool(space.inactive) or space.has_equivalences
         self._seen: set[bytes] = set()
         self._hopeless = False  # thousands of draws held no allowed design
 
@@ -44,33 +46,45 @@ class Fresh:
 
     def noted(self, designs: Designs) -> Designs:
         """``designs``, from now on not new."""
-        self._seen.update(row.tobytes() for row in self._space.canonical(designs))
+        self._seen.update(self._keys(designs))
         return designs
 
     def __call__(self, children: Designs, parents: Designs) -> Designs:
         """Children ``(n, d)`` of the rows of ``parents``, in place."""
         rows = np.arange(len(children))
+        made = children
         for attempt in range(TRIES):
-            keys = [row.tobytes() for row in self._space.canonical(children[rows])]
-            kept = allowed(self._space, children[rows])
-            rows = rows[~(kept & self._new(keys, kept))]
+            rows = rows[self._rejected(made)]
             if not len(rows):
-                break
-            children[rows] = self._mutate(parents[rows], 1 + attempt // 8, self._rng)
+                return children
+            made = self._mutate(parents[rows], 1 + attempt // 8, self._rng)
+            children[rows] = made
+        if not self._space.constraints:
+            return children
         rows = rows[~allowed(self._space, children[rows])]
         if len(rows) and not self._hopeless:
             children[rows] = first_designs(self._space, len(rows), self._rng)
             self._hopeless = not allowed(self._space, children[rows]).any()
         return children
 
-    def _new(self, keys: list[bytes], kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which keys are new, each at its first place; those of allowed designs are known from now on."""
-        new = np.zeros(len(keys), dtype=bool)
-        for i, key in enumerate(keys):
-            new[i] = key not in self._seen
-            if kept[i]:
-                self._seen.add(key)
-        return new
+    def _keys(self, designs: Designs) -> list[bytes]:
+        folded = self._space.canonical(designs) if self._folds else designs
+        content, width = folded.tobytes(), 8 * folded.shape[1]
+        return [content[start : start + width] for start in range(0, len(content), width)]
+
+    def _rejected(self, designs: Designs) -> list[int]:
+        """Positions of the designs that are not new, each at its first place, or not allowed; allowed ones are known from
+        now on."""
+        keys, seen = self._keys(designs), self._seen
+        if not self._space.constraints:
+            return seen_before(keys, seen)
+        rejected = []
+        for i, (key, kept) in enumerate(zip(keys, allowed(self._space, designs).tolist(), strict=True)):
+            if not kept or key in seen:
+                rejected.append(i)
+            if kept:
+                seen.add(key)
+        return rejected
 
 
 def first_designs(space: DesignSpace, count: int, rng: np.random.Generator) -> Designs:

@@ -120,6 +120,25 @@ def test_bo_keeps_to_canonical_designs_that_the_constraints_allow(name):
     assert len(set(seen)) == len(seen)
 
 
+def test_what_a_change_makes_active_is_drawn_anew():
+    from archgym.agents.moves import awakened
+    from archgym.problem import make_problem
+
+    space = make_problem("soc/audio_decoder").space
+    designs = np.unique(space.canonical(space.sample(30, 0)), axis=0)
+    found, start = (
+        awakened(space, designs, 20, np.random.default_rng(1)).reshape(-1, space.dimension),
+        np.repeat(designs, 20, 0),
+    )
+    assert np.array_equal(space.canonical(found), start)
+    # A task on a processor has no unrolling of its own: its canonical value is the first, here it is any.
+    task = next(name.partition(".")[2] for name in space.names if name.startswith("unroll."))
+    pe, unroll = space.position(f"pe.{task}"), space.position(f"unroll.{task}")
+    off = start[:, pe] != space[f"pe.{task}"].index("accel")
+    assert np.array_equal(found[~off, unroll], start[~off, unroll])
+    assert len(np.unique(found[off, unroll])) > 5 > 1 == len(np.unique(start[off, unroll]))
+
+
 def test_bo_holds_where_a_design_has_56_parameters():
     from archgym.agents import make_agent, search
     from archgym.problem import make_problem
