@@ -16,7 +16,7 @@ from pathlib import Path
 from archgym.suites import ready_suites
 
 ROOT = Path(__file__).parents[1]
-AGENTS = ("random", "sobol", "grid", "walk", "local", "sa", "ga", "nsga2", "re", "aco", "reinforce")
+AGENTS = ("random", "sobol", "grid", "walk", "local", "sa", "ga", "nsga2", "re", "aco", "mcts", "reinforce")
 """All but the slowest: agents that take less than some milliseconds an evaluation and need no extra."""
 OF_A_SUITE = {"archgym-mf": ("random", "ga", "hyperband", "bohb", "mfga")}
 """Suite -> its entries, where they are others."""
