@@ -260,6 +260,8 @@ def test_a_port_that_is_taken_leaves_nothing_behind(tmp_path: Path, monkeypatch,
 
     from archgym.cli import main
 
+    if "--mcp=http" in more:
+        pytest.importorskip("mcp")
     monkeypatch.chdir(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
