@@ -52,6 +52,7 @@ class Commands(click.Group):
         "suite": "archgym.suites.cli:suite",
         "dataset": "archgym.datasets.cli:dataset",
         "proxy": "archgym.proxies.cli:proxy",
+        "policy": "archgym.agents.cli:policy",
         "store": "archgym.store.cli:store",
         "export": "archgym.exporting.cli:export",
         "import": "archgym.exporting.cli:import_",

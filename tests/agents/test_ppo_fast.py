@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from archgym.agents import make_agent, search
-from archgym.agents.ppo_fast import draw, improve, softmax, surrogate
+from archgym.agents.autoregressive import draw, improve, softmax, surrogate
 from archgym.problem import make_problem
 from archgym.threads import limit_threads
 
@@ -53,7 +53,9 @@ def test_the_gradient_is_that_of_the_objective():
     returns = rng.normal(size=5).astype(np.float32)
     advantages = rng.normal(size=(5, D)).astype(np.float32)
     gradient = np.zeros_like(net)
-    surrogate(net, OFFSETS, designs, old, returns, advantages, 0.2, 0.1, gradient)
+    context, of_context = np.zeros((2, 5, WIDTH), dtype=np.float32)
+    surrogate(net, OFFSETS, context, designs, old, returns, advantages, 0.2, 0.1, gradient, of_context)
+    assert of_context.sum(axis=0) == pytest.approx(gradient[0], abs=1e-6), "a context is added to the start"
     assert not gradient[1 : 1 + VALUES, -1].any() and gradient[0, -1] == 0.0, "the constant unit is not learnt"
     told = (designs, old, returns, advantages, 0.2, 0.1)
     for r, m in [(r, m) for r in range(len(net)) for m in range(WIDTH - 1)]:
@@ -69,7 +71,7 @@ def test_draws_follow_the_distribution():
     net, n = network(rng) * np.float32(0.5), 60_000
     designs, log_p = np.empty((n, D), dtype=np.int64), np.empty((n, D), dtype=np.float32)
     baseline = np.empty_like(log_p)
-    draw(net, OFFSETS, rng.random((n, D)), designs, log_p, baseline)
+    draw(net, OFFSETS, np.zeros((n, WIDTH), np.float32), rng.random((n, D)), designs, log_p, baseline)
     rows, counts = np.unique(designs, axis=0, return_counts=True)
     for row, count in zip(rows, counts, strict=True):
         logs, values = forward(net, row)
@@ -80,10 +82,25 @@ def test_draws_follow_the_distribution():
         assert baseline[first] == pytest.approx(values, rel=1e-4, abs=1e-5)
 
 
+def test_a_context_moves_the_start_of_the_hidden_layer():
+    rng = np.random.default_rng(3)
+    net, context = network(rng), rng.normal(size=(40, WIDTH)).astype(np.float32)
+    context[:, -1] = 0.0
+    designs, (log_p, baseline) = np.empty((40, D), dtype=np.int64), np.empty((2, 40, D), dtype=np.float32)
+    draw(net, OFFSETS, context, rng.random((40, D)), designs, log_p, baseline)
+    for i, row in enumerate(designs):
+        moved = net.copy()
+        moved[0] += context[i]
+        logs, values = forward(moved, row)
+        assert log_p[i] == pytest.approx([log[x] for log, x in zip(logs, row, strict=True)], rel=1e-4, abs=1e-4)
+        assert baseline[i] == pytest.approx(values, rel=1e-4, abs=1e-4)
+
+
 def test_a_number_at_the_upper_end_still_draws_a_value():
     net = np.zeros((1 + 2 * VALUES + D, WIDTH), dtype=np.float32)
     designs, log_p = np.empty((1, D), dtype=np.int64), np.empty((1, D), dtype=np.float32)
-    draw(net, OFFSETS, np.full((1, D), np.nextafter(1.0, 0.0)), designs, log_p, log_p.copy())
+    none, most = np.zeros((1, WIDTH), np.float32), np.full((1, D), np.nextafter(1.0, 0.0))
+    draw(net, OFFSETS, none, most, designs, log_p, log_p.copy())
     assert designs.tolist() == [[2, 0, 3]]
     p, logs = np.empty((2, 4), dtype=np.float32)
     softmax(net[:4], net[0], p, logs)

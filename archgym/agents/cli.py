@@ -1,0 +1,190 @@
+"""``archgym policy``: train policies that carry over between workloads, and judge them on workloads they never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from archgym.console import print_json, print_table
+from archgym.errors import ArchGymError, UnknownNameError, all_different
+from archgym.problem import Problem, make_problem, parse_name
+from archgym.problem_cli import chosen_problem, problem_options
+from archgym.registry import SIMULATORS
+
+if TYPE_CHECKING:
+    from archgym.agents.policy import Judgement, Training
+
+console, err = Console(), Console(stderr=True)
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything random.")
+_updates = click.option("--updates", type=click.IntRange(min=1, max=100_000), help="Batches that are learnt from.")
+_workloads = click.option(
+    "--workload", "workloads", multiple=True, metavar="NAME", help="Workload or group (train, test); repeat. [all]"
+)
+_also = click.option(
+    "--also", multiple=True, metavar="NAME", help="Further workload to train on, never judged; repeat."
+)
+_evaluations = click.option(
+    "--evaluations", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Of random search."
+)
+_repeats = click.option(
+    "--repeats", default=20, show_default=True, type=click.IntRange(1, 10_000), help="Runs of random search."
+)
+
+
+@click.group()
+def policy() -> None:
+    """Train policies that carry over between the workloads of a simulator, and judge them."""
+
+
+@policy.command("train")
+@click.argument("kind", metavar="SIMULATOR")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The policy's file (.policy.npz).")
+@_workloads
+@_updates
+@_seed
+@_json
+@problem_options
+def train_command(
+    kind: str, out: Path, workloads: tuple[str, ...], updates: int | None, seed: int, as_json: bool, **chosen: Any
+) -> None:
+    """Train a policy on workloads of SIMULATOR. Search with it by
+    ``archgym run SIMULATOR/NAME --agent ppo-fast --hyper policy=FILE``: the first design is its most likely one."""
+    from archgym.agents.policy import Memory, train
+    from archgym.progress import count_progress
+
+    if out.exists():
+        raise ArchGymError(f"{out} exists already; choose another file")
+    memories = [Memory(problem) for problem in _problems(kind, workloads, chosen)]
+    how = _training(updates, seed)
+    with count_progress(err, "updates", enabled=not as_json) as follow:
+        trained = train(memories, how, lambda update: follow(update + 1, how.updates))
+    trained.save(out)
+    count, simulations = len(memories), trained.about.simulations
+    if as_json:
+        print_json(
+            {"policy": out, "workloads": trained.about.workloads, "simulations": simulations, "training": asdict(how)}
+        )
+    else:
+        click.echo(f"trained on {count} workloads with {simulations:,} simulations: {out}")
+
+
+@policy.command("evaluate")
+@click.argument("file", type=click.Path(path_type=Path))
+@_workloads
+@_evaluations
+@_repeats
+@_seed
+@_json
+def evaluate_command(
+    file: Path, workloads: tuple[str, ...], evaluations: int, repeats: int, seed: int, as_json: bool
+) -> None:
+    """Judge the policy of FILE: one evaluation of its most likely design against the best of random search, on those
+    workloads (of all, or of those named) that are not related to any it was trained on."""
+    from archgym.agents.policy import Memory, Policy, judge, related
+
+    trained = Policy.load(file)
+    about = trained.about
+    known = [make_problem(name, **about.options) for name in about.workloads]
+    asked = _problems(about.simulator, workloads, about.options)
+    groups = related([*known, *asked])
+    seen = {i for group in groups if group[0] < len(known) for i in group}
+    unseen = [problem for i, problem in enumerate(asked, len(known)) if i not in seen]
+    if not unseen:
+        raise ArchGymError(
+            "the policy was trained on these workloads or on related ones; name others with --workload, or measure with "
+            "'archgym policy leave-out'"
+        )
+    judged = [judge(trained, Memory(problem), evaluations, repeats, seed) for problem in unseen]
+    _print(judged, {"policy": str(file), "evaluations": evaluations, "repeats": repeats}, as_json)
+
+
+@policy.command("leave-out")
+@click.argument("kind", metavar="SIMULATOR")
+@_workloads
+@_evaluations
+@_repeats
+@_also
+@_updates
+@_seed
+@_json
+@problem_options
+def leave_out_command(
+    kind: str, workloads: tuple[str, ...], evaluations: int, repeats: int, also: tuple[str, ...], updates: int | None,
+    seed: int, as_json: bool, **chosen: Any,
+) -> None:  # fmt: skip
+    """Measure how policies carry over on SIMULATOR: for each group of related workloads (names that begin with the same
+    letters, or equal features) one is trained on all others, and judged on the group by one evaluation a workload against the
+    best of random search."""
+    from archgym.agents.policy import Memory, judge, related, train
+    from archgym.progress import count_progress
+
+    problems = _problems(kind, workloads, chosen)
+    judged_of = len(problems)
+    if also:
+        problems = _problems(kind, [*(parse_name(problem.name)[1] for problem in problems), *also], chosen)
+    memories = [Memory(problem) for problem in problems]
+    groups = [group for group in related(problems) if group[0] < judged_of]
+    if len(groups) < 2:
+        raise ArchGymError("all these workloads are related; name others with --workload")
+    how = _training(updates, seed)
+    judged: list[Judgement] = []
+    with count_progress(err, "trainings", enabled=not as_json) as follow:
+        for done, group in enumerate(groups):
+            follow(done, len(groups))
+            trained = train([memory for i, memory in enumerate(memories) if i not in group], how)
+            judged += [judge(trained, memories[i], evaluations, repeats, seed) for i in group if i < judged_of]
+    names = [[memories[i].problem.name for i in group if i < judged_of] for group in groups]
+    simulations = sum(len(memory) for memory in memories)
+    about = {"simulator": kind, "evaluations": evaluations, "repeats": repeats, "groups": names}
+    _print(judged, {**about, "simulations": simulations, "training": asdict(how)}, as_json)
+
+
+def _training(updates: int | None, seed: int) -> Training:
+    from archgym.agents.policy import Training
+
+    how = replace(Training(), seed=seed)
+    return how if updates is None else replace(how, updates=updates)
+
+
+def _problems(simulator: str, workloads: Sequence[str], chosen: dict[str, Any]) -> list[Problem]:
+    """Problems of a simulator on the named workloads and groups, in order; all have the parameters of the first."""
+    if simulator not in SIMULATORS:
+        raise UnknownNameError("simulator", simulator, SIMULATORS)
+    groups = SIMULATORS.load(simulator)().workload_groups()
+    names = all_different((n for w in workloads or ("all",) for n in groups.get(w, (w,))), "--workload")
+    make = chosen_problem if "workload_option" in chosen else make_problem
+    problems = [make(f"{simulator}/{name}", **chosen) for name in names]
+    first = [(p.name, p.values) for p in problems[0].space.parameters] if problems else []
+    for problem in problems:
+        if [(p.name, p.values) for p in problem.space.parameters] != first:
+            raise ArchGymError(f"{problem.name} has other parameters than {problems[0].name}; leave one of them out")
+        if problem.simulator.live(problem.workload, problem.fidelity) is not None:
+            raise ArchGymError(f"{problem.name} trains a network for every design; a policy needs quicker simulations")
+    if not problems:
+        raise ArchGymError(f"{simulator} has too few workloads for these groups; name workloads instead")
+    return problems
+
+
+def _print(judged: Sequence[Judgement], about: dict[str, Any], as_json: bool) -> None:
+    held = sum(judgement.holds for judgement in judged)
+    if as_json:
+        rows = [{**asdict(judgement), "holds": judgement.holds} for judgement in judged]
+        print_json({**about, "workloads": rows, "share": held / len(judged)})
+        return
+    count = about["evaluations"]
+    table = Table(title="One evaluation on workloads that were not trained on")
+    for column in ("problem", "policy", f"random's best of {count}", "at least as good as"):
+        table.add_column(column, justify="left" if column == "problem" else "right")
+    for one in judged:
+        reward = f"{one.reward:.4g}" if one.feasible else "infeasible"
+        table.add_row(one.problem, reward, f"{one.random_best:.4g}", f"{one.beats:.0%} of runs")
+    print_table(console, table)
+    click.echo(f"at least as good as the median best of {count} on {held} of {len(judged)} workloads")

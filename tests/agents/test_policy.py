@@ -1,0 +1,195 @@
+"""Policies over workloads: they carry over to workloads never seen, live in files without code, and start a search."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from archgym.agents import make_agent, search
+from archgym.agents.policy import WORST, Judgement, Memory, Policy, Training, earned, features_of, judge, related, train
+from archgym.cli import main
+from archgym.datasets import read_trials
+from archgym.errors import ArchGymError
+from archgym.problem import Problem, make_problem
+from archgym.simulators.synthetic import Landscape, Synthetic
+from archgym.space import DesignSpace, Parameter
+
+SPACE = DesignSpace([Parameter(f"x{j}", tuple(range(9))) for j in range(4)])
+
+
+class Shifted(Landscape):
+    """The best value of every parameter is told by a feature."""
+
+    def __init__(self, name, place):
+        self.place = place
+        best = np.array([8 * place, 8 * (1 - place), 4, 8 * place])
+        super().__init__(name, "for a test", SPACE, lambda designs: np.abs(designs - best).sum(axis=1), np.zeros(4))
+
+    def features(self):
+        return {"place": self.place, "nothing": 1.0}
+
+
+def shifted(name, place):
+    simulator, landscape = Synthetic(), Shifted(name, place)
+    return Problem(f"synthetic/{name}", simulator, landscape, simulator.objectives(landscape)["loss"])
+
+
+HOW = Training(updates=150, workloads=6, designs=8, width=24, noise=0.05)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    names = ("a", "b", "c", "d", "e", "f", "g", "h")
+    return train([Memory(shifted(name, i / 7)) for i, name in enumerate(names)], HOW)
+
+
+def test_a_policy_carries_over_to_workloads_never_seen(trained):
+    for place in (0.07, 0.36, 0.64, 0.93):
+        memory = Memory(shifted("unseen", place))
+        judged = judge(trained, memory, evaluations=50)
+        assert judged.feasible and judged.holds and judged.beats >= 0.5, judged
+        assert memory(trained.greedy(memory.problem))[0] > -8, "within two steps of the best of each parameter"
+
+
+def test_equal_seeds_train_equal_policies_and_other_seeds_others():
+    how = replace(HOW, updates=3)
+    one, same, other = (
+        train([Memory(shifted("a", 0.1)), Memory(shifted("b", 0.9))], replace(how, seed=seed)) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one.net, same.net) and not np.array_equal(one.net, other.net)
+    assert one.about.simulations > 0
+
+
+def test_what_draws_earn_is_their_rank_whatever_the_scale():
+    feasible = np.array([True, False, True, True])
+    assert earned(np.array([1.0, -99.0, 3.0, 2.0]), feasible).tolist() == [-1.0, WORST, 1.0, 0.0]
+    assert earned(np.array([1e6, -99.0, 3e6, 2e6]), feasible).tolist() == [-1.0, WORST, 1.0, 0.0]
+    assert earned(np.array([-1.0, -1.0]), np.zeros(2, dtype=bool)).tolist() == [WORST, WORST]
+
+
+def test_a_memory_simulates_each_design_once():
+    memory = Memory(shifted("a", 0.5))
+    designs = SPACE.sample(50, 0)
+    first = memory(np.concatenate([designs, designs]))[0]
+    assert len(memory) == len(np.unique(designs, axis=0))
+    assert np.array_equal(first[:50], first[50:]) and np.array_equal(first[:50], memory.problem.evaluate(designs)[1])
+
+
+def test_related_workloads_are_grouped_by_name_and_by_features():
+    named = [shifted("alexnet", 0.1), shifted("vgg16", 0.5), shifted("archgym_vgg01", 0.9), shifted("other", 0.1)]
+    assert sorted(map(sorted, related(named))) == [[0, 3], [1, 2]]
+
+
+def test_it_is_read_as_it_was_written(trained, tmp_path):
+    path = trained.save(tmp_path / "p.policy.npz")
+    read, problem = Policy.load(path), shifted("unseen", 0.3)
+    assert read.about == trained.about and np.array_equal(read.net, trained.net)
+    assert np.array_equal(read.greedy(problem), trained.greedy(problem))
+    assert features_of([problem])[0] == read.about.features == ["nothing", "place"]
+
+
+def damaged(arrays, key):
+    broken = dict(arrays)
+    if key == "about":
+        broken["about"] = np.frombuffer(b'{"format": 1}', dtype=np.uint8)
+    elif key == "objects":
+        broken["net"] = np.array([{"a": 1}], dtype=object)
+    elif key == "missing":
+        del broken["inner"]
+    elif key == "more":
+        broken["more"] = np.zeros(3)
+    elif key == "nan":
+        broken["net"] = np.where(np.arange(broken["net"].size).reshape(broken["net"].shape) == 7, np.nan, 0.0)
+    else:
+        broken[key] = broken[key][:-1]
+    return broken
+
+
+@pytest.mark.parametrize("key", ["about", "objects", "missing", "more", "nan", "net", "center", "features"])
+def test_what_is_no_policy_is_refused_in_a_sentence(trained, tmp_path, key):
+    path = trained.save(tmp_path / "p.policy.npz")
+    np.savez(tmp_path / "broken.npz", **damaged(dict(np.load(path)), key))
+    with pytest.raises(ArchGymError) as refused:
+        Policy.load(tmp_path / "broken.npz")
+    assert len(str(refused.value)) < 300
+
+
+def test_it_refuses_problems_of_other_kinds(trained):
+    with pytest.raises(ArchGymError, match="trained for synthetic, not for systolic"):
+        trained.greedy(make_problem("systolic/resnet18"))
+    with pytest.raises(ArchGymError, match="other parameters"):
+        trained.greedy(make_problem("synthetic/rugged"))
+
+
+def test_a_search_starts_with_its_most_likely_design_and_goes_on_bit_by_bit(trained, tmp_path):
+    path = str(trained.save(tmp_path / "p.policy.npz"))
+    problem = shifted("unseen", 0.3)
+    agent = make_agent("ppo-fast", problem, 3, policy=path)
+    assert np.array_equal(agent.ask(64), trained.greedy(problem))
+
+    def run(log, budget, resume=False):
+        search(problem, make_agent("ppo-fast", problem, 3, policy=path), budget, log=log, resume=resume)
+        return read_trials(log).select(["x0", "x1", "x2", "x3", "reward"]).to_pylist()
+
+    whole = run(tmp_path / "whole.arrows", 120)
+    run(tmp_path / "parts.arrows", 40)
+    assert run(tmp_path / "parts.arrows", 120, resume=True) == whole
+    assert [whole[0][name] for name in ("x0", "x1", "x2", "x3")] == trained.greedy(problem)[0].tolist()
+    with pytest.raises(ArchGymError, match="action_mode=construct"):
+        make_agent("ppo-fast", problem, 3, policy=path, action_mode="design")
+
+
+def test_a_judgement_holds_from_the_median_on():
+    assert Judgement("p", 1.0, True, 1.0, 0.5).holds and not Judgement("p", 1.0, True, 1.1, 0.4).holds
+
+
+SYSTOLIC = ("resnet18", "vgg16", "bert_base_s128")
+
+
+def invoke(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_commands_train_use_and_judge(tmp_path):
+    path = tmp_path / "s.policy.npz"
+    chosen = [word for name in SYSTOLIC for word in ("--workload", name)]
+    facts = json.loads(invoke("policy", "train", "systolic", *chosen, "--updates", 5, "--out", path, "--json"))
+    assert facts["workloads"] == [f"systolic/{name}" for name in SYSTOLIC] and facts["simulations"] > 50
+    invoke("run", "systolic/alexnet", "--agent", "ppo-fast", "--hyper", f"policy={path}", "--budget", 40, "--json")
+    told = json.loads(invoke("policy", "evaluate", path, "--workload", "alexnet", "--workload", "archgym_vgg01",
+                             "--evaluations", 5, "--repeats", 3, "--json"))  # fmt: skip
+    assert [row["problem"] for row in told["workloads"]] == ["systolic/alexnet"], "a sibling of vgg16 is no unseen one"
+    again = invoke("policy", "train", "systolic", *chosen, "--updates", 5, "--out", path, code=2)
+    assert "exists already" in again
+    assert "related ones" in invoke("policy", "evaluate", path, "--workload", "resnet50", code=2)
+
+
+def test_leaving_out_judges_every_workload_by_a_policy_that_knows_none_of_its_group():
+    chosen = [word for name in (*SYSTOLIC, "archgym_resnet50") for word in ("--workload", name)]
+    told = json.loads(invoke("policy", "leave-out", "systolic", *chosen, "--also", "alexnet", "--updates", 2,
+                             "--evaluations", 5, "--repeats", 3, "--json"))  # fmt: skip
+    assert ["systolic/resnet18", "systolic/archgym_resnet50"] in told["groups"]
+    assert len(told["workloads"]) == 4 and 0.0 <= told["share"] <= 1.0
+    text = invoke("policy", "leave-out", "systolic", *chosen[:4], "--updates", 1, "--evaluations", 2, "--repeats", 1)
+    assert "of 2 workloads" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "systolik", "--out", "x"], "did you mean 'systolic'"),
+        (["train", "systolic", "--workload", "resnet19", "--out", "x"], "resnet19"),
+        (["train", "systolic", "--workload", "vgg16", "--workload", "vgg16", "--out", "x"], "twice"),
+        (["evaluate", "missing.policy.npz"], "missing.policy.npz"),
+        (["leave-out", "systolic", "--workload", "vgg16", "--workload", "archgym_vgg01"], "related"),
+        (["train", "nas", "--workload", "nb201-mnist1d", "--workload", "nb201-mnist1d", "--out", "x"], "twice"),
+    ],
+)
+def test_bad_input_is_a_sentence(arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = invoke("policy", *arguments, code=2)
+    assert sentence in text and "Traceback" not in text and not list(tmp_path.iterdir())
