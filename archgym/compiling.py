@@ -8,6 +8,8 @@ counting took most of the time of a run.)
 
 from __future__ import annotations
 
+__all__ = ()
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires

@@ -7,6 +7,8 @@ processes may fork before and after, and any number of Python threads may call a
 
 from __future__ import annotations
 
+__all__ = ()
+
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

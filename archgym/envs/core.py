@@ -5,6 +5,8 @@ Everything is vectorised over n sub-environments; :class:`~archgym.envs.design_e
 
 from __future__ import annotations
 
+__all__ = ()
+
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -3,6 +3,8 @@ numbers would cost more than most simulators do."""
 
 from __future__ import annotations
 
+__all__ = ()
+
 import math
 
 import numpy as np

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path

@@ -6,6 +6,8 @@ when it ends, however it ends, so that a killed one keeps nobody waiting. Its lo
 
 from __future__ import annotations
 
+__all__ = ()
+
 import contextlib
 import errno
 import os

@@ -6,6 +6,8 @@ record; the driver puts it in place. A batch whose actor or node dies is given t
 
 from __future__ import annotations
 
+__all__ = ()
+
 import os
 import tempfile
 from collections import deque

@@ -6,6 +6,8 @@ as Timeloop prints it), ``ERT_pJ_per_vector_access`` and ``ART_um2`` (energy and
 
 from __future__ import annotations
 
+__all__ = ()
+
 import re
 from collections.abc import Mapping as MappingOf
 from typing import Any

@@ -6,6 +6,8 @@ the printed last place (0.005 pJ). Cases older than Timeloop's pull request 297 
 
 from __future__ import annotations
 
+__all__ = ()
+
 import gzip
 import re
 from collections.abc import Iterable, Iterator

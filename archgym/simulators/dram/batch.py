@@ -7,6 +7,8 @@ limits that stay out of touch have the same result bit by bit, so that one simul
 
 from __future__ import annotations
 
+__all__ = ()
+
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

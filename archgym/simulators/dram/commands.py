@@ -5,6 +5,8 @@ All controllers, the tables of constraints, the power model and the checkers of 
 
 from __future__ import annotations
 
+__all__ = ()
+
 COMMANDS = (
     "NONE", "ACT", "PREPB", "RD", "WR", "RDA", "WRA", "PREAB", "REFAB", "REFPB",
     "PDEA", "PDEP", "PDXA", "PDXP", "SREFEN", "SREFEX", "REFPB_ROUND",

@@ -11,6 +11,8 @@ A new family of memories is a :class:`Standard` here and a preset in ``devices.j
 
 from __future__ import annotations
 
+__all__ = ()
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache

@@ -8,6 +8,8 @@ bounds on exactness, and one group for each kind of wide row.
 
 from __future__ import annotations
 
+__all__ = ()
+
 import csv
 import gzip
 from collections import defaultdict

@@ -5,6 +5,8 @@ Arguments: configuration, topology, layout, output folder. Without arguments it 
 NumPy.
 """
 
+__all__ = ()
+
 import json
 import sys
 

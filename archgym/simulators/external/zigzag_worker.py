@@ -5,6 +5,8 @@ Argument: a JSON file with ``accelerator`` and ``mapping`` (paths of YAML files)
 layers), ``lpf_limit``, ``objective`` and ``result`` (where the result goes). Without argument it prints the version.
 """
 
+__all__ = ()
+
 import json
 import logging
 import sys

@@ -5,6 +5,8 @@ Each module's ``groups(ref)`` yields the groups of the files that the folder hol
 
 from __future__ import annotations
 
+__all__ = ()
+
 import importlib
 from collections.abc import Iterator
 from pathlib import Path

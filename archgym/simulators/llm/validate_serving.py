@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path

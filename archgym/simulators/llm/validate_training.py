@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

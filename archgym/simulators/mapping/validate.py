@@ -3,6 +3,8 @@ that come with the tool (``maestro_dataflows.csv.gz`` with the directives of ``m
 
 from __future__ import annotations
 
+__all__ = ()
+
 import csv
 import gzip
 from collections.abc import Iterable, Iterator, Mapping

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import time
 from collections.abc import Callable, Iterable
 from functools import partial

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import csv
 import json
 from collections.abc import Iterable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import csv
 import gzip
 from collections.abc import Iterable, Iterator

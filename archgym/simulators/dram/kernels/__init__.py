@@ -1,1 +1,3 @@
 """The compiled code of the DRAM simulator."""
+
+__all__ = ()

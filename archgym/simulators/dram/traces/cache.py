@@ -6,6 +6,8 @@ miss reads its line from memory; a dirty line that has to go is written. An acce
 
 from __future__ import annotations
 
+__all__ = ()
+
 import numpy as np
 from numpy.typing import NDArray
 

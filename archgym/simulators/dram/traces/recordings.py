@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import gzip
 from itertools import chain
 from pathlib import Path

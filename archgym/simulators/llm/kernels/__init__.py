@@ -1,1 +1,3 @@
 """Compiled code of the language-model simulators."""
+
+__all__ = ()

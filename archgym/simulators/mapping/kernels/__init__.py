@@ -1,1 +1,3 @@
 """Compiled code of this simulator."""
+
+__all__ = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 from archgym.simulators.dram.trace import CLOCK_MHZ
 from archgym.simulators.dram.traces.formats.base import READ, WRITE, Columns, Format, Options
 from archgym.simulators.dram.traces.lines import Lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import numpy as np
 
 from archgym.simulators.dram.trace import LINE_BYTES

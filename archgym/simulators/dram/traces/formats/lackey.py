@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ()
+
 import numpy as np
 
 from archgym.simulators.dram.traces.formats.base import CPU_MHZ, Columns, Format, Options

@@ -3,6 +3,8 @@ traces (``3 20734016 20841280``), which Ramulator 1 and 2 share."""
 
 from __future__ import annotations
 
+__all__ = ()
+
 import numpy as np
 
 from archgym.errors import ArchGymError
