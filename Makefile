@@ -24,11 +24,12 @@ $(VENV)/.installed-all: $(VENV)/.installed
 run: install
 	$(BIN)/archgym run dram/sort --space wide --objective edp --only RefreshPolicy=AllBank,PerBank -w requests=10000 --agent random,walk,ga --budget 300 --seeds 3 --report --out $(OUT)/run-$$(date +%Y%m%d-%H%M%S) $(RUN_OPTIONS)
 
+# Two workers with a thread each: more would wait for each other.
 test: install-all
-	$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900
 
 test-fast: install-all
-	$(BIN)/python -m pytest -n 2 -m 'not slow' --timeout 300
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' --timeout 300
 
 lint: install-all
 	$(BIN)/ruff check .
