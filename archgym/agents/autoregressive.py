@@ -6,6 +6,8 @@ of a table, so that a whole design costs as much as one pass through a network.
 
 from __future__ import annotations
 
+__all__ = ()
+
 import math
 
 import numpy as np
