@@ -143,6 +143,7 @@ def leave_out_command(
             follow(done, len(groups))
             trained = train([memory for i, memory in enumerate(memories) if i not in group], how)
             judged += [judge(trained, memories[i], evaluations, repeats, seed) for i in group if i < judged_of]
+        follow(len(groups), len(groups))
     names = [[memories[i].problem.name for i in group if i < judged_of] for group in groups]
     simulations = sum(len(memory) for memory in memories)
     about = {"simulator": kind, "evaluations": evaluations, "repeats": repeats, "groups": names}
