@@ -326,8 +326,8 @@ class Judgement:
 
     @property
     def holds(self) -> bool:
-        """Whether one evaluation was at least as good as random search's median best."""
-        return self.reward >= self.random_best
+        """Whether one evaluation was at least as good as random search's median best; an infeasible design never is."""
+        return self.feasible and self.reward >= self.random_best
 
 
 def judge(policy: Policy, memory: Memory, evaluations: int = 100, repeats: int = 20, seed: int = 0) -> Judgement:

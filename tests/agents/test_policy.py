@@ -143,6 +143,7 @@ def test_a_search_starts_with_its_most_likely_design_and_goes_on_bit_by_bit(trai
 
 def test_a_judgement_holds_from_the_median_on():
     assert Judgement("p", 1.0, True, 1.0, 0.5).holds and not Judgement("p", 1.0, True, 1.1, 0.4).holds
+    assert not Judgement("p", -20.0, False, -20.0, 1.0).holds, "as infeasible as random search is no success"
 
 
 SYSTOLIC = ("resnet18", "vgg16", "bert_base_s128")
