@@ -112,9 +112,10 @@ class Recorder(TorchDispatchMode):
         they run is counted under the module around them."""
         handles: list[Any] = []
         for path, module in model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
             title = path or type(model).__name__.lower()
+            if isinstance(module, torch.jit.ScriptModule):
+                _refuse_fused(module, title)
+                continue
 
             def enter(module: Any, _inputs: Any, title: str = title) -> None:
                 if self.thread is not None and threading.get_ident() != self.thread:
@@ -292,6 +293,16 @@ class Elsewhere(TorchDispatchMode):
             if not (named and _is_free(function, space, title)):
                 self.recorder.refuse_thread(self.recorder.place)
         return function(*args, **(kwargs or {}))
+
+
+def _refuse_fused(module: Any, title: str) -> None:
+    """Refuse scripts of ``torch.jit.optimize_for_inference``: its convolutions do not pass PyTorch's dispatcher."""
+    graph = getattr(module, "inlined_graph", None)  # a container has no forward, and so no graph
+    if graph is not None and graph.findAllNodes("prim::mkldnn_convolution"):
+        raise ArchGymError(
+            f"layer {title!r} holds convolutions that torch.jit.optimize_for_inference has fused, which are not seen; give "
+            "the model from before that"
+        )
 
 
 Count = Callable[[Recorder, dict[str, Any], Any], None]

@@ -249,6 +249,20 @@ def test_nested_tensors_are_refused_for_what_they_are():
         workload_from_torch(nn.Linear(8, 4), rows)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_convolutions_fused_for_inference_are_refused_and_never_lost():
+    convolutions, image = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).eval(), torch.zeros(1, 3, 8, 8)
+    frozen = torch.jit.freeze(torch.jit.script(convolutions))
+    assert workload_from_torch(nn.Sequential(frozen, nn.Linear(6, 4)), image).macs == 8 * 27 * 36 + 8 * 6 * 6 * 4
+    fused = torch.jit.optimize_for_inference(torch.jit.script(convolutions))
+    if not fused.graph.findAllNodes("prim::mkldnn_convolution"):
+        pytest.skip("this PyTorch has no MKL-DNN, whose convolutions are the fused ones")
+    with pytest.raises(
+        ArchGymError, match="layer '0' holds convolutions that torch.jit.optimize_for_inference has fused"
+    ):
+        workload_from_torch(nn.Sequential(fused, nn.Linear(6, 4)), image)
+
+
 def test_the_description_says_where_pytorchs_counter_differs():
     plain = workload_from_torch(nn.Linear(8, 4), torch.zeros(2, 8))
     assert plain.description == "Linear, read from PyTorch"
