@@ -66,7 +66,11 @@ def workload_from_torch(
     eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
     fast_path, profile = torch.backends.mha.get_fastpath_enabled(), threading.getprofile()
     try:
-        model.eval()
+        try:
+            model.eval()
+        except NotImplementedError:  # modules of torch.export have one mode only, and refuse to be asked for it
+            for module in modes:
+                module.training = False
         # The fused path of nn.MultiheadAttention would hide its products.
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad(), eager, recorder:

@@ -263,6 +263,15 @@ def test_convolutions_fused_for_inference_are_refused_and_never_lost():
         workload_from_torch(nn.Sequential(fused, nn.Linear(6, 4)), image)
 
 
+def test_exported_models_have_one_mode_and_are_read_in_it():
+    body = nn.Sequential(nn.Linear(8, 4), nn.Dropout(), nn.Linear(4, 3))
+    exported = torch.export.export(body.eval(), (torch.zeros(2, 8),)).module()
+    assert workload_from_torch(exported, torch.zeros(2, 8)).macs == 2 * (8 * 4 + 4 * 3)
+    around = nn.Sequential(exported, nn.Dropout(), nn.Linear(3, 5))
+    assert workload_from_torch(around, torch.zeros(2, 8)).macs == 2 * (8 * 4 + 4 * 3 + 3 * 5)
+    assert around.training and around[1].training
+
+
 def test_the_description_says_where_pytorchs_counter_differs():
     plain = workload_from_torch(nn.Linear(8, 4), torch.zeros(2, 8))
     assert plain.description == "Linear, read from PyTorch"
