@@ -543,7 +543,8 @@ _KINDS |= {"array": "a list", "object": "a mapping"}
 def _refusal(text: str, value: Any, kind: Any, where: str) -> ArchGymError:
     """msgspec's ``Expected `int`, got `str` - at `$.agents[2].budget` `` as one of our sentences, with what was given."""
     reason, _, place = text.partition(" - at ")
-    place = place.strip("`").removeprefix("key in ").removeprefix("$").lstrip(".")
+    of_key = place.startswith("`key` in ")
+    place, given, found = _at(value, kind, text, place.removeprefix("`key` in ").strip("`").removeprefix("$"), of_key)
     about = f"{quote(place, 80, marks=False)} of {where}" if place else where
     unknown = re.match(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
@@ -551,10 +552,10 @@ def _refusal(text: str, value: Any, kind: Any, where: str) -> ArchGymError:
     missing = re.match(r"Object missing required field `(.*)`", reason)
     if missing:
         return ArchGymError(f"{about} lacks the key {missing[1]!r}")
-    given, found = _at(value, place)
     wanted = re.match(r"Expected (.*?)(?:, got `.*`)?$", reason, re.DOTALL)
     if wanted:
         expected = re.sub(r"`([a-z |]+)`", _plain_kinds, wanted[1].replace("length", "a length"))
+        about = f"a key of {about}" if of_key else about
         got = f"{about} is {quote(given, 60)}" if found else f"{about} is something else"
         return ArchGymError(f"{got}; expected {quote(expected, 120, marks=False)}")
     return ArchGymError(f"{about}: {quote(reason.replace('`', ''), 160, marks=False)}")
@@ -580,11 +581,50 @@ def _fields(kind: Any) -> list[str]:
     return found
 
 
-def _at(value: Any, place: str) -> tuple[Any, bool]:
-    """The part of ``value`` at ``agents[2].budget``; False where the place does not say which."""
-    for name, index in re.findall(r"([^.\[\]]+)(?=[.\[]|$)|\[(\d+)\]", place):
+def _at(value: Any, kind: Any, text: str, place: str, of_key: bool) -> tuple[str, Any, bool]:
+    """The place of a fault with the keys that msgspec leaves out of it (``families[...].depth``), and what is there, or which
+    key of what is there is at fault; False where that is not found."""
+    path: list[Any] = []
+    item, said = value, ""
+    try:
+        for step in re.finditer(r"\[(\.\.\.)\]|\[(\d+)\]|([^.\[\]]+)", place):
+            key = _key(value, path, item, kind, text) if step[1] else step[3] or int(step[2])
+            item = item[key]
+            path.append(key)
+            said += f"[{key}]" if isinstance(key, int) else f".{key}"
+        return said.lstrip("."), _key(value, path, item, kind, text) if of_key else item, True
+    except (LookupError, TypeError):
+        return place.lstrip("."), None, False
+
+
+def _key(value: Any, path: list[Any], mapping: Any, kind: Any, text: str) -> Any:
+    """The key of the ``mapping`` at a path of ``value`` whose value alone is refused by the same words as the whole.
+
+    Raises:
+        LookupError: there is none.
+    """
+    import msgspec
+
+    def refused(keys: list[Any]) -> bool:
         try:
-            value = value[int(index)] if index else value[name]
-        except (KeyError, IndexError, TypeError):
-            return None, False
-    return value, "..." not in place
+            msgspec.convert(_with(value, path, {key: mapping[key] for key in keys}), kind, strict=True)
+        except msgspec.ValidationError as error:
+            return str(error) == text
+        return False
+
+    keys = list(mapping)
+    while len(keys) > 1:  # by halves: files may hold very many
+        first = keys[: len(keys) // 2]
+        keys = first if refused(first) else keys[len(first) :]
+    if not keys or not refused(keys):
+        raise LookupError(text)
+    return keys[0]
+
+
+def _with(value: Any, path: list[Any], part: Any) -> Any:
+    """A copy of ``value`` with another part at a path."""
+    if not path:
+        return part
+    copy = dict(value) if isinstance(value, Mapping) else list(value)
+    copy[path[0]] = _with(value[path[0]], path[1:], part)
+    return copy

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from archgym import reading
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.reading import checked
 
 plain = st.recursive(
     st.none()
@@ -222,3 +223,31 @@ def test_messages_are_short_and_survive_pickling():
     assert len(str(ArchGymError(f"the value {'z' * 10_000!r} is not known; give a number"))) <= 300
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is UnknownNameError and str(again) == str(error) and again.kind == "agent"
+
+
+class _Item(msgspec.Struct, forbid_unknown_fields=True):
+    depth: int
+    sizes: dict[str, list[int]] = {}
+
+
+class _Whole(msgspec.Struct, forbid_unknown_fields=True):
+    families: dict[str, _Item]
+    numbers: dict[int, str] = {}
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ({"families": {"a": {"depth": 1}, "b": {"depth": "x"}}}, "families.b.depth of it is 'x'; expected a whole number"),
+        ({"families": {"a.b": {"depth": 1, "sizes": {"p": [1], "q": [1, 2.5]}}}}, "families.a.b.sizes.q[1] of it is 2.5;"),
+        ({"families": {"a": {"depth": 1}, "b": {}}}, "families.b of it lacks the key 'depth'"),
+        ({"families": {"a": {"dept": 1, "depth": 1}}}, "unknown key of families.a of it 'dept'"),
+        ({"families": {3: {"depth": 1}}}, "a key of families of it is 3; expected a text"),
+        ({"families": {}, "numbers": {"u": "a"}}, "a key of numbers of it is 'u'; expected a whole number"),
+        ({"families": {str(i): {"depth": i if i < 99_999 else None} for i in range(100_000)}}, "families.99999.depth of it is None"),
+    ],
+)  # fmt: skip
+def test_a_fault_inside_a_mapping_is_named_with_its_keys(value, sentence):
+    with pytest.raises(ArchGymError) as error:
+        checked(value, _Whole, "it")
+    assert str(error.value).startswith(sentence)
