@@ -74,8 +74,13 @@ def test_equal_specs_give_equal_runs_and_none_twice():
     first, second = parse_spec(SPEC).runs(), parse_spec(SPEC).runs()
     assert [run.id for run in first] == [run.id for run in second]
     assert len({run.id for run in first}) == len(first)
-    twice = parse_spec(SPEC.replace("- random", "- random\n  - random\n  - {agent: ga, sample: 4}"))
-    assert len(twice.runs()) == len(first)
+    overlapping = (
+        SPEC + "  - {agent: aco, grid: {ants: [4, 8], greediness: [0.0]}}\n"
+    )  # one setting more on two problems
+    assert len(parse_spec(overlapping).runs()) == len(first) + 2 * 4
+    for entry in ("random", "{agent: ga, sample: 4}"):
+        with pytest.raises(ArchGymError, match="twice"):
+            parse_spec(SPEC + f"  - {entry}\n")
 
 
 def test_samples_come_from_the_declared_ranges():
