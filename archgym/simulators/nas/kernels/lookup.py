@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from archgym.compiling import kernel
 from archgym.threads import run_blocks
 
-BLOCK = 8192
+BLOCK = 65536
 """Designs that a thread looks up at a time."""
 
 
