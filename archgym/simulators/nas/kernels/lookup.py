@@ -16,7 +16,7 @@ def gather(designs: NDArray[np.int64], table: NDArray[np.float64], out: NDArray[
     """Write ``out[m, i] = table[code of designs[i], m]``.
 
     Args:
-        designs: int64 ``(n, 6)``; table: float64 ``(15625, metrics)``; out: float64 ``(metrics, n)``, written.
+        designs: int64 ``(n, 6)``; table: float64 ``(15625, metrics)``; out: float64 ``(metrics, n or more)``, written.
     Returns False where an index lies outside 0..4 (then ``out`` is incomplete).
     """
     n = len(designs)
