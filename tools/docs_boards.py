@@ -1,14 +1,19 @@
-"""A hook of the site's build: puts the plotting library into the boards of suites, which lie in docs/boards without it."""
+"""A hook of the site's build: makes the pages of the suites' boards from their data in docs/boards."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from archgym.reports.html import with_library
+from mkdocs.structure.files import File
+
+from archgym.reports.board import read_board
 
 
-def on_post_build(config: Any) -> None:
-    """Called by MkDocs once the site is written."""
-    for path in sorted(Path(config["site_dir"], "boards").glob("*.html")):
-        path.write_text(with_library(path.read_text(encoding="utf-8")), encoding="utf-8")
+def on_files(files: Any, *, config: Any) -> Any:
+    """Called by MkDocs with what the site is made of: a page takes the place of each board's data."""
+    for data in [file for file in files if PurePosixPath(file.src_uri).match("boards/*.json")]:
+        files.remove(data)
+        content = read_board(Path(data.abs_src_path)).html()
+        files.append(File.generated(config, f"boards/{Path(data.src_uri).stem}.html", content=content))
+    return files

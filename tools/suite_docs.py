@@ -3,8 +3,8 @@
     python tools/suite_docs.py [SUITE ...]
 
 For every ready suite with entries in data/suites/SUITE: a table of its problems between the markers ``grades`` and one of its
-entries between ``entries``, docs/images/SUITE.svg with the median regret of six agents on every problem, and the board,
-docs/boards/SUITE.html, without the plotting library: the site's build puts it in (tools/docs_boards.py).
+entries between ``entries``, docs/images/SUITE.svg with the median regret of six agents on every problem, and the board's data,
+docs/boards/SUITE.json, of which the site's build makes the page (tools/docs_boards.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from archgym.reports.board import board_of_verified, board_page
+from archgym.reports.board import board_of_verified
 from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, pairs_told_apart, regrets, score
 from archgym.suites.suite import Suite, load_suite, ready_suites
 from archgym.suites.verify import Verified, verify
-from archgym.writing import write_text
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "suite.md"
@@ -155,7 +154,7 @@ def main() -> None:
         if found:
             put(f"entries of {name}", board(suite, found))
             figure(suite, found, ROOT / "docs" / "images" / f"{name}.svg")
-            write_text(BOARDS / f"{name}.html", board_page(suite, board_of_verified(suite, found), whole=False))
+            board_of_verified(suite, found).parts.write(BOARDS / f"{name}.json")
         print(name, len(found), "entries")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote as url_quote
@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from archgym.errors import ArchGymError
+from archgym.reading import checked, read_json
 from archgym.reports.charts import FLOOR, Figure, anytime_figure, style
 from archgym.reports.html import page as html_page
 from archgym.reports.html import sorted_table
@@ -21,29 +22,74 @@ from archgym.studies.statistics import checkpoints
 from archgym.suites.score import mean_ranks, pairs_told_apart, regrets, score
 from archgym.suites.suite import Suite, SuiteProblem
 from archgym.suites.verify import Verified, verify
-from archgym.writing import write_text
+from archgym.writing import write_json, write_text
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Normalised regret by evaluations on one problem.
+
+    Attributes:
+        evaluations: simulator evaluations, ascending.
+        quartiles: entry -> lower quartile, median and upper quartile at as many of these as its runs reached.
+    """
+
+    evaluations: list[int]
+    quartiles: dict[str, tuple[list[float], list[float], list[float]]]
+
+
+@dataclass(frozen=True)
+class BoardParts:
+    """What a board's page is made of: plain data, which can be kept beside code.
+
+    Attributes:
+        title: plain text.
+        links, sections: HTML.
+        curves: identifier in a section -> what is drawn there.
+    """
+
+    title: str
+    links: list[str]
+    sections: list[str]
+    curves: dict[str, Curves]
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """Identifier in a section -> figure."""
+        return {key: _figure(curves) for key, curves in self.curves.items()}
+
+    def html(self) -> str:
+        """The page as one HTML text that opens offline."""
+        return html_page(self.title, self.links, self.sections, self.figures)
+
+    def write(self, path: Path) -> None:
+        """Write the parts into a JSON file."""
+        write_json(path, asdict(self), indent=None)
+
+
+def read_board(path: Path | str) -> BoardParts:
+    """The parts that :meth:`BoardParts.write` wrote into ``path``."""
+    parts: BoardParts = checked(read_json(path, "board"), BoardParts, str(path))
+    return parts
 
 
 @dataclass(frozen=True)
 class Board:
-    """The parts of a board.
+    """A board and what it says.
 
     Attributes:
         rows: the scores of the entries, best first, with the mean rank of each.
         refused: folder and reason.
         budget: simulator evaluations at which entries are compared.
         told_apart: pairs of entries told apart there, and pairs in all, a problem.
-        links, sections: HTML.
-        figures: identifier in a section -> figure.
+        parts: its page.
     """
 
     rows: list[dict[str, Any]]
     refused: list[dict[str, str]]
     budget: int
     told_apart: dict[str, tuple[int, int]]
-    links: list[str]
-    sections: list[str]
-    figures: dict[str, Figure]
+    parts: BoardParts
 
 
 def write_board(
@@ -76,7 +122,7 @@ def write_board(
         return url_quote(os.path.relpath(folder, page.parent))
 
     board = board_of(suite, folders, link, sample=sample, console=console)
-    write_text(page, board_page(suite, board))
+    write_text(page, board.parts.html())
     return {
         "entries": board.rows,
         "refused": board.refused,
@@ -84,12 +130,6 @@ def write_board(
         "budget": board.budget,
         "told_apart": board.told_apart,
     }
-
-
-def board_page(suite: Suite, board: Board, *, whole: bool = True) -> str:
-    """The board as one HTML text; ``whole``: see :func:`archgym.reports.html.page`."""
-    title = f"archgym suite: {suite.name} version {suite.version}"
-    return html_page(title, board.links, board.sections, board.figures, whole=whole)
 
 
 def board_of(
@@ -163,27 +203,38 @@ def board_of_verified(
     table = _table(suite, rows, refused, links_of or {}, common)
     sections = [table, _grades(suite, apart)]
     links = ['<a href="#entries">entries</a>', '<a href="#problems">problems</a>']
-    figures: dict[str, Figure] = {}
+    drawn: dict[str, Curves] = {}
     points = sorted({*checkpoints(suite.budget, 32).tolist(), *suite.budgets})
     curves = {name: regrets(suite, kept[name], points) for name in order}
-    reach = {name: [point for point in points if point <= kept[name].entry.budgets(suite)[-1]] for name in order}
+    reach = {name: kept[name].entry.budgets(suite)[-1] for name in order}
     for number, problem in enumerate(suite.problems):
         key = f"curve{number}"
-        figures[key] = _curves({name: columns[problem.key] for name, columns in curves.items()}, reach)
+        drawn[key] = _curves(points, {name: columns[problem.key] for name, columns in curves.items()}, reach)
         links.append(f'<a href="#problem{number}">{html.escape(problem.problem)}</a>')
         sections.append(_section(suite, problem, number, key, rows))
-    return Board(rows, list(refused), common, apart, links, sections, figures)
+    title = f"archgym suite: {suite.name} version {suite.version}"
+    return Board(rows, list(refused), common, apart, BoardParts(title, links, sections, drawn))
 
 
-def _curves(columns: Mapping[str, Any], reach: Mapping[str, list[int]]) -> Figure:
-    """Median regret with quartiles by evaluations, one line an entry, up to the evaluations that it reached."""
+def _curves(points: Sequence[int], columns: Mapping[str, Any], reach: Mapping[str, int]) -> Curves:
+    """The quartiles of every entry with runs on a problem, up to the evaluations that it reached, to the digits a page shows."""
+    quartiles = {}
+    for name, regret in columns.items():
+        if len(regret):
+            at = [i for i, point in enumerate(points) if point <= reach[name]]
+            found = np.quantile(regret[:, at], [0.25, 0.5, 0.75], axis=0)
+            low, middle, high = ([float(f"{value:.5g}") for value in row] for row in found)
+            quartiles[name] = (low, middle, high)
+    return Curves(list(points), quartiles)
+
+
+def _figure(curves: Curves) -> Figure:
+    """Medians with bands, one line an entry."""
     lines = []
-    for number, (name, rows) in enumerate(columns.items()):
-        if len(rows):
-            at = reach[name]
-            low, middle, high = np.maximum(np.quantile(rows[:, : len(at)], [0.25, 0.5, 0.75], axis=0), FLOOR)
-            colour, dash, _ = style(number)
-            lines.append((name, colour, dash, at, low, middle, high))
+    for number, (name, quartiles) in enumerate(curves.quartiles.items()):
+        colour, dash, _ = style(number)
+        low, middle, high = np.maximum(quartiles, FLOOR)
+        lines.append((name, colour, dash, curves.evaluations[: len(middle)], low, middle, high))
     return anytime_figure(lines, "normalised regret")
 
 

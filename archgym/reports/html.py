@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import html
 import json
@@ -55,11 +56,8 @@ def render(reports: list[ProblemReport]) -> str:
     return page(f"archgym: {names}", links, sections, figures)
 
 
-_PLACE = ('<script type="application/gzip" id="library">', "</script>")
-"""What the library stands between in a page."""
-
-
-def library() -> str:
+@functools.cache
+def _library() -> str:
     """The plotting library, compressed, as base64."""
     try:
         import plotly.offline
@@ -68,21 +66,13 @@ def library() -> str:
     return base64.b64encode(gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
-def with_library(text: str) -> str:
-    """A page that was made without the library, with it: some two megabytes that need not be kept beside code."""
-    return text.replace("".join(_PLACE), library().join(_PLACE))
-
-
-def page(
-    title: str, links: Sequence[str], sections: Sequence[str], figures: Mapping[str, Any], *, whole: bool = True
-) -> str:
+def page(title: str, links: Sequence[str], sections: Sequence[str], figures: Mapping[str, Any]) -> str:
     """One HTML text that opens offline, with the library inside.
 
     Args:
         title: plain text.
         links, sections: HTML.
         figures: identifier of an element of class ``plot`` -> Plotly figure as plain data.
-        whole: False leaves the library out; see :func:`with_library`.
     """
     files = resources.files(__package__)
     parts = {
@@ -94,7 +84,7 @@ def page(
         "SCRIPT": "".join(files.joinpath(name).read_text(encoding="utf-8") for name in ("plots.js", "report.js")),
         # Inside a script element neither "</script" nor "<!--<script" may stand.
         "FIGURES": json.dumps(finite(figures), separators=(",", ":")).replace("<", "\\u003c"),
-        "LIBRARY": library() if whole else "",
+        "LIBRARY": _library(),
     }
     text = files.joinpath("report.html").read_text(encoding="utf-8")
     # In one pass: a foreign name that looks like a place of the template is none.

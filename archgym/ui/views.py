@@ -278,6 +278,6 @@ def board(folder: Folder, name: str, version: int) -> dict[str, Any]:
         keys = {item.path: item.key for item in entries}
         with _simulating:
             made = board_of(suite, list(keys), lambda path: f"?at={url_quote(keys[path])}")
-        return {"html": "".join(made.sections), "figures": made.figures}
+        return {"html": "".join(made.parts.sections), "figures": made.parts.figures}
 
     return folder.kept("board", (name, version, tuple(item.signature() for item in entries)), make)

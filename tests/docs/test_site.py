@@ -87,6 +87,24 @@ def test_the_site_builds_without_a_warning_and_its_links_lead_somewhere(site):
     assert broken_links(site) == []
 
 
+def test_the_hook_makes_a_page_of_every_board(tmp_path):
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import get_files
+
+    pytest.importorskip("plotly")
+    config = MkDocsConfig()
+    hook = str(ROOT / "tools" / "docs_boards.py")
+    config.load_dict({"site_name": "x", "docs_dir": str(ROOT / "docs"), "site_dir": str(tmp_path), "hooks": [hook]})
+    assert config.validate()[0] == []
+    files = config.plugins.on_files(get_files(config), config=config)
+    boards = [file for file in files if file.src_uri.startswith("boards/")]
+    assert {Path(file.url).stem for file in boards} == {path.stem for path in (ROOT / "docs" / "boards").iterdir()}
+    for file in boards:
+        assert file.url == file.src_uri and file.url.endswith(".html")
+        assert f"archgym suite: {Path(file.url).stem} version " in file.content_string
+        assert "{{" not in file.content_string.partition("<script")[0]
+
+
 def test_the_link_check_finds_what_is_broken(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "index.html").write_text('<h1 id="top"></h1><img src="../x.png"><a href="https://other.org/x">')
