@@ -85,7 +85,8 @@ def board(suite: Suite, found: dict[str, Verified]) -> str:
         for budget in suite.budgets:
             cell = row["at"].get(str(budget))
             cells.append("-" if cell is None else f"{cell[0]:.3f} [{cell[1]:.3f}, {cell[2]:.3f}]")
-        lines.append(f"| `{name}` | {' | '.join(cells)} | {ranks[name]:.2f} |")
+        outside = " (outside)" if row["outside"] else ""
+        lines.append(f"| `{name}`{outside} | {' | '.join(cells)} | {ranks[name]:.2f} |")
     return "\n".join(lines)
 
 

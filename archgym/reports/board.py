@@ -252,6 +252,8 @@ def _table(
         shown = html.escape(name)
         if name in links:
             shown = f'<a href="{html.escape(links[name])}">{shown}</a>'
+        if row["outside"]:
+            shown += " <small>outside archgym</small>"
         value, low, high = row["score"]
         cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
         cells += _cells(suite, row["at"])

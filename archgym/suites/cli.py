@@ -322,7 +322,8 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
     table = Table("entry", "score", "95 % interval", "mean rank")
     for row in made["entries"]:
         value, low, high = row["score"]
-        table.add_row(row["agent"], f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", f"{row['rank']:.2f}")
+        shown = row["agent"] + (" (outside)" if row["outside"] else "")
+        table.add_row(shown, f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", f"{row['rank']:.2f}")
     print_table(out, table)
     for row in made["refused"]:
         out.print(f"[red]refused[/red] {row['folder']}:", row["reason"], soft_wrap=True, highlight=False)

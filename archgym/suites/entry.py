@@ -25,6 +25,7 @@ from rich.console import Console
 from archgym._version import __version__
 from archgym.errors import ArchGymError
 from archgym.reading import checked, read_json
+from archgym.registry import AGENTS
 from archgym.studies.executors import Executor
 from archgym.studies.spec import RunSpec, StudySpec, parse_spec
 from archgym.studies.store import Study
@@ -80,6 +81,11 @@ class Entry:
             default = {}
         own = [f"{key}={value}" for key, value in self.hyperparameters.items() if default.get(key, value) != value]
         return self.agent + (f" ({', '.join(own)})" if own else "")
+
+    @property
+    def outside(self) -> bool:
+        """Whether something else than an agent of archgym searched: a program, or a class of one's own."""
+        return bool(self.command) or self.agent not in AGENTS
 
     def runs(self, suite: Suite) -> list[RunSpec]:
         """The runs it has to hold."""

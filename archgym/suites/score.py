@@ -42,11 +42,11 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
     """The score of an entry, JSON-able.
 
     Returns:
-        entry, agent, holds; ``budgets``: those of the suite that the entry's runs reach; ``score``: the interquartile
-        mean of normalised regret over all problems and runs at the largest of them, ``[value, low, high]`` (stratified
-        bootstrap, 95 %); ``at``: the same at every one;
-        ``profile``: share of runs within each level of regret; ``problems``: median, quartiles and the share that
-        meets the budgets, a problem and budget; ``agent_us_per_evaluation``.
+        suite, version, agent, holds; ``outside``: whether something else than an agent of archgym searched; ``budgets``:
+        those of the suite that the entry's runs reach; ``score``: the interquartile mean of normalised regret over all
+        problems and runs at the largest of them, ``[value, low, high]`` (stratified bootstrap, 95 %); ``at``: the same
+        at every one; ``profile``: share of runs within each level of regret; ``problems``: median, quartiles and the
+        share that meets the budgets, a problem and budget; ``agent_us_per_evaluation``.
     """
     budgets = verified.entry.budgets(suite)
     columns = regrets(suite, verified, budgets)
@@ -78,6 +78,7 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
         "suite": suite.name,
         "version": suite.version,
         "agent": verified.entry.name,
+        "outside": verified.entry.outside,
         "holds": verified.holds,
         "runs": len(verified.runs),
         "budgets": list(budgets),

@@ -425,9 +425,8 @@ def _repeat(
 ) -> int:
     """Let the agent do some runs again; returns how many it did."""
     from archgym.agents.base import load_agent, make_agent
-    from archgym.registry import AGENTS
 
-    if entry.command or entry.agent not in AGENTS:
+    if entry.outside:
         notes.append(f"{entry.agent} is no agent of archgym: whether it repeats was not checked")
         return 0
     if not load_agent(entry.agent).exact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import shutil
 import sys
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from archgym.cli import main
 from archgym.datasets.shards import read_shard
 from archgym.errors import ArchGymError
-from archgym.reports.board import board_of, read_board
+from archgym.reports.board import board_of, board_of_verified, read_board
 from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
 from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
@@ -349,7 +350,7 @@ def test_an_entry_goes_on_and_does_not_mix(suite: Suite, tmp_path: Path) -> None
     assert verify(suite, folder).holds
 
 
-def test_a_program_of_ones_own_searches(suite: Suite, tmp_path: Path) -> None:
+def test_a_program_of_ones_own_searches_and_is_marked(suite: Suite, honest: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     write_suite(path, suite, suite.problems)
     program = tmp_path / "mine.py"
@@ -364,6 +365,10 @@ def test_a_program_of_ones_own_searches(suite: Suite, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     numbers = json.loads(result.stdout)
     assert numbers["done"] == numbers["runs"] == 4 and numbers["score"]["holds"] and numbers["score"]["agent"] == "mine"
+    entries = {"mine": tmp_path / "entry", "ga": honest}
+    found = {name: verify(suite, folder, sample=0, repeat=0) for name, folder in entries.items()}
+    table = board_of_verified(suite, found).parts.sections[0]
+    assert '<th scope="row">ga</th>' in table and '<th scope="row">mine <small>outside archgym</small></th>' in table
 
 
 def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path, tmp_path: Path) -> None:
@@ -575,6 +580,15 @@ def test_a_suite_may_name_what_to_learn_from(tmp_path: Path) -> None:
 # --- what ships ------------------------------------------------------------------------------------------------------
 
 SHIPPED = sorted((Path(__file__).parents[2] / "data" / "suites").glob("*/*/entry.json"))
+
+
+def test_what_ships_is_what_make_suites_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    tool = importlib.import_module("make_suites")
+    shipped = [(path.parents[1].name, path.parent.name) for path in SHIPPED]
+    assert sorted(shipped) == sorted((suite, entry) for suite, entries in tool.ENTRIES.items() for entry in entries)
+    for path in SHIPPED:
+        assert Entry.read(path.parent).command == tool.OUTSIDE.get(path.parent.name, ""), path
 
 
 def test_shipped_entries_belong_to_their_suites_and_are_whole() -> None:
