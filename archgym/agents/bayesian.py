@@ -57,7 +57,13 @@ class BayesianHyperparameters(Hyperparameters):
         log=True,
         doc="designs before the first fit: of Latin hypercubes, for scikit-optimize's models uniform",
     )
-    batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit")
+    batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit, at most")
+    ramp: int = hyper(
+        100,
+        low=0,
+        high=10000,
+        doc="mixed: trials that must be known for each design of a batch; 0: whole batches from the start",
+    )
     points: int = hyper(
         200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
     )
@@ -115,7 +121,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         if not len(candidates):
             return self.space.sample(self.p.batch, self.rng)
         # BLAS sums in another order on other numbers of threads; one thread makes a run the same everywhere.
-        with _thread_pools().limit(limits=1), warnings.catch_warnings():
+        with _thread_pools(trees=True).limit(limits=1), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             chosen = self._acquire(candidates)
         return candidates[chosen]
@@ -125,7 +131,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
     def _propose_mixed(self) -> Designs:
         if not len(self._rewards):
             return first_designs(self.space, self.p.initial, self.rng)
-        with _thread_pools().limit(limits=1):
+        with _thread_pools(trees=False).limit(limits=1):
             chosen = self._search_acquisition()
         return chosen if len(chosen) else self.space.sample(self.p.batch, self.rng)
 
@@ -146,7 +152,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
             top = pool[np.argsort(-score, kind="stable")[:TOP]]
             near, found = self._scored(self._unseen(self._around(top, self.p.candidates // 3), pool), best)
             pool, score = np.concatenate([pool, near]), np.concatenate([score, found])
-        kept = np.argsort(-score, kind="stable")[: max(100, 4 * self.p.batch)]
+        kept = np.argsort(-score, kind="stable")[: max(100, 4 * self._size())]
         return self._batch(pool[kept], best)
 
     def _batch(self, pool: Designs, best: float) -> Designs:
@@ -155,14 +161,19 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         mean, deviation = self._model.predict(pool)
         chance = self._feasibility()
         chosen: list[int] = []
-        for _ in range(min(self.p.batch, len(pool))):
+        size = self._size()
+        for _ in range(min(size, len(pool))):
             score = self._value(mean, deviation, best) + chance
             score[chosen] = -np.inf
             chosen.append(int(np.argmax(score)))
             best = max(best, float(mean[chosen[-1]]))
-            if len(chosen) < self.p.batch:
+            if len(chosen) < size:
                 deviation = self._model.believe(chosen[-1])
         return pool[chosen]
+
+    def _size(self) -> int:
+        """Designs of the next batch."""
+        return self.p.batch if not self.p.ramp else min(self.p.batch, max(1, len(self._rewards) // self.p.ramp))
 
     def _scored(self, pool: Designs, best: float) -> tuple[Designs, Array]:
         if not len(pool):
@@ -302,9 +313,11 @@ def log_improvement(z: Array) -> Array:
 
 
 @cache
-def _thread_pools() -> Any:
-    """The process's thread pools. To find them takes milliseconds, so it is done once, after their libraries are in."""
-    import skopt.learning  # noqa: F401
+def _thread_pools(trees: bool) -> Any:
+    """The process's thread pools. To find them takes milliseconds, so it is done once, after their libraries are in:
+    those of NumPy and SciPy are, scikit-optimize's take seconds and are only needed for its models (``trees``)."""
+    if trees:
+        import skopt.learning  # noqa: F401
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

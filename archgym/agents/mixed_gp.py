@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, lapack, solve_triangular
 from scipy.optimize import minimize
 
 from archgym.space import Designs, DesignSpace
@@ -23,6 +23,16 @@ NOISE = (1e-6, 1e-1)
 """Bounds of the noise's variance, of standardised rewards: simulators have none, but the kernel does not fit all."""
 FIT_POINTS = 200
 """Trials that the kernel's hyperparameters are fitted on, at most: the latest of those shown."""
+
+
+def _scaled_distances(a: Array, b: Array) -> Array:
+    """Distances ``(n, m)`` of the rows, times the root of five."""
+    square = a @ b.T
+    square *= -2.0
+    square += (a**2).sum(axis=1)[:, None]
+    square += (b**2).sum(axis=1)
+    np.maximum(square, 0.0, out=square)
+    return np.asarray(np.multiply(np.sqrt(square, out=square), ROOT5, out=square))
 
 
 class MixedGP:
@@ -62,8 +72,7 @@ class MixedGP:
 
     def _kernel(self, a: Array, b: Array) -> Array:
         """Correlations ``(n, m)`` of scaled features."""
-        square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2.0 * (a @ b.T)
-        r = ROOT5 * np.sqrt(np.maximum(square, 0.0))
+        r = _scaled_distances(a, b)
         return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
 
     def _loss(self, log: Array, x: Array, y: Array) -> tuple[float, Array]:
@@ -71,23 +80,29 @@ class MixedGP:
         d, n = len(self._nvec), len(y)
         signal, noise = np.exp(log[d]), np.exp(log[d + 1])
         z = x * np.exp(-log[self._group])
-        square = (z**2).sum(axis=1)
-        r = ROOT5 * np.sqrt(np.maximum(square[:, None] + square - 2.0 * (z @ z.T), 0.0))
-        decay = np.exp(-r)
-        k = signal * (1.0 + r + r * r / 3.0) * decay
-        try:
-            factor = cho_factor(k + (noise + 1e-10) * np.eye(n), lower=True)
-        except LinAlgError:
+        r = _scaled_distances(z, z)
+        decay = signal * np.exp(-r)
+        slope = (1.0 + r) * decay
+        k = slope + r * r * decay / 3.0
+        noisy = k.copy()
+        noisy.flat[:: n + 1] += noise + 1e-10
+        factor, info = lapack.dpotrf(noisy.T, lower=1, clean=0, overwrite_a=1)
+        if info:
             return 1e10, np.zeros_like(log)
-        alpha = cho_solve(factor, y)
-        w = np.outer(alpha, alpha) - cho_solve(factor, np.eye(n))
-        wk = w * (signal * (5.0 / 3.0) * (1.0 + r) * decay)
+        half_determinant = float(np.log(np.diag(factor)).sum())
+        alpha = lapack.dpotrs(factor, y, lower=1)[0]
+        # The factor's own inverse takes a third of the time of n solutions, and fills the lower half.
+        half = np.tril(lapack.dpotri(factor, lower=1, overwrite_c=1)[0])
+        w = np.outer(alpha, alpha) - half - half.T
+        w.flat[:: n + 1] += np.diag(half)
+        wk = w * slope
+        wk *= 5.0 / 3.0
         # Sum over pairs of wk (z_a - z_b)^2 / 2, column by column.
         columns = wk.sum(axis=1) @ z**2 - ((wk @ z) * z).sum(axis=0)
         gradient = np.zeros_like(log)
         np.add.at(gradient, self._group, -columns)
-        gradient[d], gradient[d + 1] = -0.5 * float((w * k).sum()), -0.5 * noise * float(np.trace(w))
-        loss = 0.5 * float(y @ alpha) + float(np.log(np.diag(factor[0])).sum())
+        gradient[d], gradient[d + 1] = -0.5 * float(np.vdot(w, k)), -0.5 * noise * float(np.trace(w))
+        loss = 0.5 * float(y @ alpha) + half_determinant
         scales = (log[:d] - self._loc) / self._scale
         loss += (
             0.5 * float(scales @ scales)
@@ -112,7 +127,7 @@ class MixedGP:
             part = slice(max(len(y) - FIT_POINTS, 0), None)
             found = minimize(
                 self._loss, self._log, (x[part], y[part] - self._mean), "L-BFGS-B", True, bounds=self._bounds,
-                options={"maxiter": 60},
+                options={"maxiter": 60, "ftol": 1e-6},
             )  # fmt: skip
             self._log = np.asarray(found.x) if np.isfinite(found.fun) and found.fun < 1e9 else self._log
             self._fitted_at, self._fits_since = len(y), 0
