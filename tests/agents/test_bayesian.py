@@ -144,7 +144,20 @@ def test_bo_holds_where_a_design_has_56_parameters():
     from archgym.problem import make_problem
 
     problem = make_problem("soc/audio_decoder")
-    best = [search(problem, make_agent("bo", problem, seed), 80).best.reward for seed in range(3)]
+    best = [search(problem, make_agent("bo", problem, seed, ramp=0), 80).best.reward for seed in range(3)]
     drawn = np.sort(problem.evaluate(problem.space.sample(4000, 0))[1])
     # As good as the best of a thousand uniform designs.
     assert np.median(best) >= drawn[-4]
+
+
+def test_a_batch_grows_with_what_is_known():
+    from archgym.agents import make_agent
+    from archgym.problem import make_problem
+
+    problem = make_problem("synthetic/branin")
+    agent, sizes = make_agent("bo", problem, 0, initial=5, ramp=4, batch=3), []
+    while sum(sizes) < 20:
+        designs = agent.ask(64)
+        sizes.append(len(designs))
+        agent.tell(designs, *problem.evaluate(designs))
+    assert sizes == [5, 1, 1, 1, 2, 2, 3, 3, 3]
