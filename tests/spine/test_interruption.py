@@ -13,7 +13,7 @@ import pytest
 from archgym.datasets import read_trials
 
 ROOT = Path(__file__).parents[2]
-RUN = ["run", "synthetic/rugged", "--agent", "ga", "--hyper", "ga.population=8", "--budget", "5000", "--seeds", "1"]
+RUN = ["run", "synthetic/rugged", "--agent", "ga", "--hyper", "ga.population=8", "--budget", "1000", "--seeds", "1"]
 CLOCKS = ["evaluation_s", "time_s"]
 
 
