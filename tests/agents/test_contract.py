@@ -34,7 +34,7 @@ SLOW_AGENTS = {
         "diffusion",
     )
 }
-BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS}
+BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS} | {"botorch": 40}  # bo with a slower model
 
 
 def load(name):
