@@ -394,7 +394,8 @@ def run(
     """Search PROBLEM with one or more agents under equal budgets.
 
     PROBLEM is <simulator>/<workload>, for instance dram/gzip, dram/file:mine.stl for a file of your own, or
-    accelerator/torch:my_model.py:net for a PyTorch model of your own (runs my_model.py).
+    accelerator/torch:my_model.py:net for a PyTorch model of your own (runs my_model.py); nas/arch:my_space.py:net
+    for an architecture space of your own (runs my_space.py).
     """
     from archgym.agents import make_agent, search
     from archgym.evaluator import check_seconds

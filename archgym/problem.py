@@ -71,7 +71,7 @@ class Optimum:
         return float(np.interp(reward, values, [float(share) for share in shares]))
 
 
-_NAMED = (("file:", ""), ("torch:", ":"), ('"', '"'))
+_NAMED = (("file:", ""), ("torch:", ":"), ("arch:", ":"), ('"', '"'))
 """What stands around the name of a file in a problem's name and options."""
 
 
@@ -256,8 +256,8 @@ def make_problem(
 
     Args:
         name: ``"<simulator>/<workload>"``; ``A+B`` for several workloads at once; ``file:PATH`` in place of the workload
-            for a user's own, for networks also ``torch:FILE.py:NAME``; the simulator's default workload where it is left
-            out.
+            for a user's own, for networks also ``torch:FILE.py:NAME`` and ``arch:FILE.py:NAME``; the simulator's default
+            workload where it is left out.
         objective: a text (see :mod:`archgym.objective`) or an Objective; the simulator's default where None.
         space: one of the simulator's spaces; its default where None.
         fidelity: one of the simulator's fidelities; its default where None.

@@ -26,6 +26,9 @@ from archgym.space import Designs, DesignSpace, Mask, Value
 
 Direction = Literal["min", "max", "none"]
 
+OWN_PYTHON = ("torch:", "arch:")
+"""How names of workloads begin that are in a Python file of a user's own."""
+
 REFERENCES = 64
 """Uniform designs (seed 0) whose medians are the reference values of a simulator that names none."""
 
@@ -119,15 +122,15 @@ def _no_violations(count: int) -> NDArray[np.object_]:
 
 
 def names_own_file(workload: str) -> bool:
-    """Whether a workload's name stands for a file of a user's own: ``file:PATH``, ``torch:FILE.py:NAME``, or a
-    combination that holds one (``audio_decoder+file:PATH``)."""
-    return re.search(r"(^|\+|@\d+x)(file|torch):", workload) is not None
+    """Whether a workload's name stands for a file of a user's own: ``file:PATH``, ``torch:FILE.py:NAME``,
+    ``arch:FILE.py:NAME``, or a combination that holds one (``audio_decoder+file:PATH``)."""
+    return re.search(r"(^|[+*]|@\d+x)(file|torch|arch):", workload) is not None
 
 
 def runs_own_code(workload: str) -> bool:
-    """Whether loading a workload of this name runs a program of a user's own: ``torch:FILE.py:NAME``. Nothing does
-    that because data from elsewhere says so."""
-    return workload.startswith("torch:")
+    """Whether loading a workload of this name runs a program of a user's own: ``torch:FILE.py:NAME``,
+    ``arch:FILE.py:NAME``, or a combination that holds one. Nothing does that because data from elsewhere says so."""
+    return re.search(r"(^|[+*]|@\d+x)(torch|arch):", workload) is not None
 
 
 class Workload:

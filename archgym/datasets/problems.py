@@ -12,7 +12,7 @@ from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem, problem_of_options
 from archgym.reading import parse_json
 from archgym.registry import SIMULATORS
-from archgym.simulator import names_own_file
+from archgym.simulator import OWN_PYTHON, names_own_file
 
 KEY_COLUMNS = ("problem", "space", "objective", "simulator_version", "fidelity", "options")
 """The run columns that together say which problem a row belongs to."""
@@ -95,7 +95,7 @@ def options_of(text: str) -> dict[str, Any]:
     return options
 
 
-_MARKS = ("file:", "torch:", "/", "\\")
+_MARKS = ("file:", *OWN_PYTHON, "/", "\\")
 """Names of devices, rules and objectives hold none of these."""
 
 

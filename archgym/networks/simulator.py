@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,29 @@ from archgym.errors import ArchGymError
 from archgym.networks.layers import Network
 from archgym.options import Option, options_of
 from archgym.reading import own_file
-from archgym.simulator import Simulator, Workload
+from archgym.simulator import OWN_PYTHON, Simulator, Workload
+
+
+def _reader(name: str) -> Callable[..., Network]:
+    """Who reads a network of a Python file of the user's own."""
+    if name.startswith("arch:"):
+        from archgym.networks import arch_file
+
+        return arch_file.network_of
+    from archgym.networks import torch_file
+
+    return torch_file.network_of
+
+
+def own_network(name: str, **options: Any) -> Network:
+    """The network of ``torch:FILE.py:NAME`` or ``arch:FILE.py:NAME``. It runs FILE.py."""
+    return _reader(name)(name, **options)
 
 
 def network_options(name: str) -> dict[str, Option]:
     """The options of a network by name, ``batch`` left out, which every network takes."""
-    if name.startswith("torch:"):
-        from archgym.networks.torch_file import network_of
-
-        return options_of(network_of, ["name"])
+    if name.startswith(OWN_PYTHON):
+        return options_of(_reader(name), ["name"])
     if own_file(name) is not None:
         from archgym.networks.readers import FORMATS, read_network
 
@@ -38,16 +52,16 @@ class NetworkSimulator(Simulator):
 
         Args:
             name: of the catalogue, ``file:PATH`` for a file that describes the layers (see
-                :mod:`archgym.networks.readers`), or ``torch:FILE.py:NAME`` for a PyTorch model of the
-                user's own (see :mod:`archgym.networks.torch_file`). The latter runs FILE.py.
+                :mod:`archgym.networks.readers`), ``torch:FILE.py:NAME`` for a PyTorch model of the user's own (see
+                :mod:`archgym.networks.torch_file`), or ``arch:FILE.py:NAME`` for a design of an architecture space
+                (see :mod:`archgym.networks.arch_file`). The last two run FILE.py.
             options: ``batch``; for transformers of the catalogue ``context``; for PyTorch models ``input``, the
-                example input's shape, and ``left_out``, operations that are to count nothing.
+                example input's shape, and ``left_out``, operations that are to count nothing; for architecture spaces
+                ``design``, ``input`` and ``classes``.
         """
-        if name.startswith("torch:"):
-            from archgym.networks.torch_file import network_of
-
+        if name.startswith(OWN_PYTHON):
             batch = options.pop("batch", 1)
-            return network_of(name, **options).with_batch(batch)
+            return own_network(name, **options).with_batch(batch)
         if (path := own_file(name)) is not None:
             return self.read_workload(path, **options)
         return networks.network(name, **options)

@@ -11,25 +11,15 @@ Python's, NumPy's and PyTorch's generators are seeded with 0 while the file runs
 
 from __future__ import annotations
 
-import hashlib
-import random
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from archgym.errors import ArchGymError, MissingExtraError, UnknownNameError
-from archgym.locating import located
+from archgym.errors import ArchGymError, MissingExtraError
 from archgym.networks.fields import names_of
 from archgym.networks.layers import Network
-
-_FORM = "write torch:FILE.py:NAME, for instance torch:my_model.py:net"
+from archgym.networks.python_file import attribute_of, fixed_randomness, named_in_file
 
 
 def network_of(
@@ -51,21 +41,11 @@ def network_of(
         ArchGymError: one sentence, for a file, name, shape or layer that cannot be used.
         MissingExtraError: without PyTorch.
     """
-    file, _, attribute = name.removeprefix("torch:").rpartition(":")
-    if not file or not attribute:
-        raise ArchGymError(f"{name!r} names no model in a file; {_FORM}")
-    path = located(file)
-    try:
-        resolved = path.resolve(strict=True)
-        about = resolved.stat()
-    except OSError as error:
-        raise ArchGymError(f"cannot read {path}: {error.strerror or error}; {_FORM}") from None
-    return _read(
-        name, resolved, (about.st_mtime_ns, about.st_size), attribute, _shape(input), tuple(sorted(names_of(left_out)))
-    )
+    path, version, attribute = named_in_file(name, "torch", "torch:my_model.py:net")
+    return _read(name, path, version, attribute, input_shape(input), tuple(sorted(names_of(left_out))))
 
 
-def _shape(input: Any) -> tuple[int, ...] | None:
+def input_shape(input: Any) -> tuple[int, ...] | None:
     """``"1x3x224x224"``, ``[1, 3, 224, 224]`` or ``128`` as a tuple of positive sizes."""
     if input is None:
         return None
@@ -94,7 +74,8 @@ def _read(
         raise MissingExtraError("reading a PyTorch model", "rl", "PyTorch is not installed") from None
     from archgym.networks.torch_reader import workload_from_torch
 
-    with _fixed_randomness(torch):
+    with fixed_randomness(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         model, example = _model(torch, path, attribute)
         if shape is not None:
             first = next(model.parameters(), torch.zeros(()))
@@ -110,19 +91,8 @@ def _read(
 
 def _model(torch: Any, path: Path, attribute: str) -> tuple[Any, Any]:
     """The module called ``attribute`` and its example input, None where it has none."""
-    module = _run(path)
-    if attribute not in vars(module):
-        names = [key for key in vars(module) if not key.startswith("_")]
-        raise UnknownNameError(f"name in {path.name}", attribute, names)
-    found = getattr(module, attribute)
-    if callable(found) and not isinstance(found, torch.nn.Module):
-        try:
-            found = found()
-        except Exception as error:
-            raise ArchGymError(
-                f"{attribute}() of {path.name} fails ({_reason(error, path)}); it is called without arguments and must "
-                "return a torch.nn.Module or (module, example_input)"
-            ) from None
+    wanted = "a torch.nn.Module or (module, example_input)"
+    found = attribute_of(path, attribute, (torch.nn.Module,), wanted)
     example = None
     if isinstance(found, tuple) and len(found) == 2:
         found, example = found
@@ -132,45 +102,3 @@ def _model(torch: Any, path: Path, attribute: str) -> tuple[Any, Any]:
             "example_input), or a function that returns one of them"
         )
     return found, example
-
-
-def _run(path: Path) -> ModuleType:
-    """The module of a Python file, run anew; nothing is written beside it."""
-    title = f"archgym_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    module = ModuleType(title)
-    module.__file__ = str(path)
-    # Dataclasses and pickled classes look their module up here.
-    sys.modules[title] = module
-    sys.path.insert(0, str(path.parent))
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), vars(module))
-    except OSError as error:
-        raise ArchGymError(f"cannot read {path}: {error.strerror or error}; {_FORM}") from None
-    except (Exception, SystemExit) as error:
-        raise ArchGymError(f"{path} fails when it is run ({_reason(error, path)}); mend the file") from None
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
-def _reason(error: BaseException, path: Path) -> str:
-    """Where in the user's file, which error and its first line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    first = next(iter(message.strip().splitlines()), "")
-    return (f"line {line}, " if line else "") + type(error).__name__ + (f": {first}" if first else "")
-
-
-@contextmanager
-def _fixed_randomness(torch: Any) -> Iterator[None]:
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            random.seed(0)
-            np.random.seed(0)  # noqa: NPY002
-            torch.manual_seed(0)
-            yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -17,7 +17,11 @@ from archgym.reading import parse_json
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="file to write [default: DIR/report.html]")
-@click.option("--trust", is_flag=True, help="also run the model files (torch:FILE.py:NAME) that the trials name")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="also run the model files (torch:FILE.py:NAME, arch:FILE.py:NAME) that the trials name",
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def report(folder: Path, out: Path | None, trust: bool, as_json: bool) -> None:
     """Write the self-contained HTML report of the runs in FOLDER."""

@@ -23,7 +23,11 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen at")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="port; 0 for any free one")
 @click.option("--open", "browse", is_flag=True, help="open it in the browser")
-@click.option("--trust", is_flag=True, help="also run the model files (torch:FILE.py:NAME) that the trials name")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="also run the model files (torch:FILE.py:NAME, arch:FILE.py:NAME) that the trials name",
+)
 def ui(folder: Path, host: str, port: int, browse: bool, trust: bool) -> None:
     """Look at the runs, studies, suites and datasets under DIR in the browser, the running ones live.
 

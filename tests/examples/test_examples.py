@@ -26,6 +26,7 @@ NEEDS = {
     "skrl_ppo": ["skrl"],
     "tianshou_dqn": ["tianshou"],
     "rllib_ppo": ["ray", "torch", "tree"],
+    "own_architectures": ["torch", "sklearn"],
 }
 
 
@@ -85,6 +86,13 @@ def test_duckdb_analysis():
 @pytest.mark.slow
 def test_torch_model_to_accelerator():
     assert run("torch_model_to_accelerator") > 0
+
+
+@pytest.mark.slow
+def test_own_architectures():
+    assert len((EXAMPLES / "own_architectures.py").read_text().splitlines()) < 40
+    accuracy, energy_uj = run("own_architectures")
+    assert accuracy > 20 and energy_uj > 0
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.networks.layers import Layer, Network
-from archgym.networks.simulator import network_options
+from archgym.networks.simulator import network_options, own_network
 from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.options import Option
 from archgym.reading import own_file
-from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
+from archgym.simulator import OWN_PYTHON, Evaluation, Metric, Simulator, Workload, names_own_file
 from archgym.simulators.mapping.layers import layers as _catalogue
 from archgym.space import Constraint, Designs, DesignSpace, Parameter
 
@@ -210,13 +210,11 @@ class MappingSimulator(Simulator):
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A layer of the catalogue (``resnet18-2``), a layer of any network of the accelerator simulator
-        (``resnet50:stage2.first.spatial``, with its own stride), or ``file:PATH`` or ``torch:FILE.py:NAME`` (which
-        runs FILE.py) with the option ``layer``. Option ``batch`` scales each."""
-        if name.startswith("torch:"):
-            from archgym.networks.torch_file import network_of
-
+        (``resnet50:stage2.first.spatial``, with its own stride), or ``file:PATH``, ``torch:FILE.py:NAME`` or
+        ``arch:FILE.py:NAME`` (which run FILE.py) with the option ``layer``. Option ``batch`` scales each."""
+        if name.startswith(OWN_PYTHON):
             layer, batch = options.pop("layer", None), options.pop("batch", 1)
-            return LayerWorkload(_pick(network_of(name, **options), layer).with_batch(batch), name)
+            return LayerWorkload(_pick(own_network(name, **options), layer).with_batch(batch), name)
         if (path := own_file(name)) is not None:
             return self.read_workload(path, **options)
         batch = options.pop("batch", 1)

@@ -60,7 +60,9 @@ def base_recipe(workload: NasWorkload, train_epochs: int | None = None) -> Train
         raise ArchGymError(
             f"{workload.name} has no data to train on; choose nb201-mnist1d, nb201-digits or nb201-mnist"
         )
-    if workload.name in TABLE_RECIPES:
+    if workload.own_recipe is not None:
+        base = workload.own_recipe
+    elif workload.name in TABLE_RECIPES:
         base = TABLE_RECIPES[workload.name]
     elif workload.data == "mnist1d":
         base = TABLE_RECIPES["nb201-mnist1d"]

@@ -21,6 +21,7 @@ from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
 from archgym.simulators.nas import cells, darts, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
+from archgym.simulators.nas.trained import TrainedWorkload, read_architecture
 from archgym.simulators.nas.workload import NasWorkload
 from archgym.space import DesignSpace, Parameter
 
@@ -184,12 +185,14 @@ class NasSimulator(Simulator):
         return split_groups(tuple(name for name, w in known if w.space_kind == "nb201" and self.live(w) is None))
 
     def load_workload(self, name: str, **options: Any) -> Workload:
-        """A workload by name or ``file:PATH``.
+        """A workload by name, ``file:PATH`` of a table, or ``arch:FILE.py:NAME`` of an architecture space.
 
-        Options: ``latency`` (path of a table with ``arch_str`` and ``latency_<unit>_<device>`` columns) and
+        Options: for architecture spaces those of :func:`archgym.simulators.nas.trained.read_architecture`; ``latency`` (path of a table with ``arch_str`` and ``latency_<unit>_<device>`` columns) and
         ``device`` (which of them) for every nb201 workload; for files also those of
         :func:`archgym.simulators.nas.table.read_neutral`.
         """
+        if name.startswith("arch:"):
+            return read_architecture(name, **options)
         if (path := own_file(name)) is not None:
             return self.read_workload(path, **options)
         latency, device = options.pop("latency", None), options.pop("device", None)
@@ -211,6 +214,8 @@ class NasSimulator(Simulator):
         )  # fmt: skip
 
     def workload_options(self, name: str) -> Mapping[str, Option]:
+        if name.startswith("arch:"):
+            return options_of(read_architecture, ["name"])
         options = {"latency": Option(str | None), "device": Option(str | None)}
         return options | (options_of(table.read_neutral, ["path"]) if own_file(name) is not None else {})
 
@@ -236,18 +241,24 @@ class NasSimulator(Simulator):
 
     def space(self, workload: Workload) -> DesignSpace:
         assert isinstance(workload, NasWorkload)
-        return self._space[workload.space_kind]
+        return workload.design_space if isinstance(workload, TrainedWorkload) else self._space[workload.space_kind]
 
     def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
         assert isinstance(workload, NasWorkload)
         kept: tuple[Metric, ...] = self.metrics
-        if workload.space_kind == "darts":
+        if isinstance(workload, TrainedWorkload):
+            kept = tuple(metric for metric in self.metrics if metric.name in workload.metric_names)
+        elif workload.space_kind == "darts":
             kept = (_SCORE, _PARAMETERS, _MACS, _DEPTH, _PATHS)
         elif workload.space_kind == "nasnet":
             kept = (_SCORE, _PARAMETERS, _DEPTH, _PATHS)
         return (*kept, _LATENCY) if workload.latency is not None else kept
 
     def references(self, workload: Workload) -> Mapping[str, float]:
+        if isinstance(workload, TrainedWorkload):
+            sample = workload.formula(workload.design_space.sample(64, 0, feasible=True))
+            result = {metric.name: 1.0 for metric in self.metrics_for(workload)} | {"accuracy_percent": 100.0}
+            return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
         if isinstance(workload, NasWorkload) and workload.space_kind != "nb201":
             result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
             sample = self._formula(workload, self.space(workload).sample(64, 0))
@@ -287,7 +298,14 @@ class NasSimulator(Simulator):
             return
         super().check_fidelity(workload, str(fidelity) if isinstance(fidelity, Fidelity) else fidelity)
         parsed = parse_fidelity(fidelity)
-        if workload.space_kind != "nb201":
+        if isinstance(workload, TrainedWorkload):
+            if parsed.source not in ("train", "formula") or parsed.inherit is not None:
+                raise ArchGymError(
+                    f"{quote(workload.name)} has no level {fidelity!r}; its levels are train and formula"
+                )
+            if parsed.source == "train":
+                self.recipe(workload, parsed)
+        elif workload.space_kind != "nb201":
             if parsed.source != "formula":
                 raise ArchGymError(f"{workload.name} has no level {parsed.source!r}; its level is formula")
         elif parsed.source == "table":
@@ -315,7 +333,8 @@ class NasSimulator(Simulator):
         none."""
         assert isinstance(workload, NasWorkload)
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
-        if workload.space_kind != "nb201" or parsed.source not in ("table", "train"):
+        trained = isinstance(workload, TrainedWorkload)
+        if not (trained or workload.space_kind == "nb201") or parsed.source not in ("table", "train"):
             return parsed, None
         if parsed.source == "table":
             parsed = workload.resolve(parsed)
@@ -346,6 +365,8 @@ class NasSimulator(Simulator):
 
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         assert isinstance(workload, NasWorkload)
+        if isinstance(workload, TrainedWorkload):
+            return self._live_trained(workload, fidelity)
         if not workload.data or workload.space_kind != "nb201":
             return None
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
@@ -356,6 +377,8 @@ class NasSimulator(Simulator):
 
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         assert isinstance(workload, NasWorkload)
+        if isinstance(workload, TrainedWorkload):
+            return parse_fidelity(fidelity or "train").source == "train"
         if workload.space_kind != "nb201":
             return parse_fidelity(fidelity or "formula").source != "formula"
         if not fidelity and not workload.has_table:
@@ -389,6 +412,8 @@ class NasSimulator(Simulator):
             if packed is not None:
                 return self._look_up(designs, workload, packed)
         array = self.space(workload).check(designs)
+        if isinstance(workload, TrainedWorkload):
+            return self._evaluate_trained(array, workload, parse_fidelity(fidelity or "train"), int(seed or 0))
         if workload.space_kind != "nb201":
             return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
@@ -514,6 +539,40 @@ class NasSimulator(Simulator):
         metrics = {"score": formula["parameters"].copy(), **formula}
         return Evaluation.build({m.name: metrics[m.name] for m in self.metrics_for(workload)}, count=n)
 
+    def _evaluate_trained(
+        self, array: NDArray[np.int64], workload: TrainedWorkload, fidelity: Fidelity, seed: int
+    ) -> Evaluation:
+        violation = workload.design_space.violations(array)
+        good = np.flatnonzero(violation == "")
+        kept = array[good]
+        found = workload.formula(kept)
+        if fidelity.source == "train":
+            made = self.recipe(workload, fidelity)
+            found["accuracy_percent"] = workload.accuracies(kept, made, fidelity, seed, self.device)
+            found["train_seconds"] = workload.seconds(kept, made)
+            found["score"] = found["accuracy_percent"]
+        else:
+            found["accuracy_percent"] = np.full(len(kept), np.nan)
+            found["train_seconds"] = np.zeros(len(kept))
+            found["score"] = found["parameters"]
+        columns = {metric.name: np.full(len(array), np.nan) for metric in self.metrics_for(workload)}
+        for name, column in columns.items():
+            column[good] = found[name]
+        return Evaluation.build(columns, violation)
+
+    def _live_trained(self, workload: TrainedWorkload, fidelity: str | None) -> Live | None:
+        parsed = parse_fidelity(fidelity or "train")
+        if parsed.source != "train":
+            return None
+        try:
+            made = self.recipe(workload, parsed)
+        except ArchGymError:
+            return None  # such a training does not exist; evaluating says so
+        sample = workload.design_space.sample(16, 0, feasible=True)
+        seconds = float(np.median(workload.seconds(sample, made)))
+        piece = min(max(int(live.PIECE_SECONDS / max(seconds, 1e-3)), 1), live.GROUP)
+        return Live(seconds, workload.live_words, piece)
+
     # --- objectives ------------------------------------------------------------------------------------------------
 
     def objectives(self, workload: Workload) -> Mapping[str, Any]:
@@ -525,6 +584,8 @@ class NasSimulator(Simulator):
             "accuracy": Value(_ACCURACY, 0.0, "accuracy", "accuracy in percent under the fidelity in force"),
             "score": Value(_SCORE, -1e12, "score", "what the fidelity ranks by"),
         }
+        if isinstance(workload, TrainedWorkload):
+            return result
         if workload.space_kind != "nb201":
             # No accuracy is to be had for these: asking for it is an error that says so.
             return {"score": result["score"]}
@@ -557,8 +618,10 @@ class NasSimulator(Simulator):
         return result
 
     def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
-        """Cells of one function class share one training."""
+        """Cells of one function class share one training, and so do designs of one network."""
         array = self.space(workload).check(designs)
+        if isinstance(workload, TrainedWorkload):
+            return workload.labels(array)
         return cells.classes()[_codes(array)] if array.shape[1] == 6 else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -160,11 +160,39 @@ def train_group(
 def _train_seed(
     codes: Sequence[int], seed: int, data: Data, recipe: TrainRecipe, device: str, keep_logits: bool
 ) -> list[TrainResult]:
+    skeleton = macro(recipe.macro)
+    group = NetworkGroup(codes, [initial_parameters(code, seed, recipe.macro) for code in codes], skeleton, device)
+    return train_together(group, seed, data, recipe, keep_logits)
+
+
+class Group(Protocol):
+    """Networks side by side: what :func:`train_together` needs of them.
+
+    Attributes:
+        count: networks M.
+        device: where they are.
+        parameters: all of them, of all networks.
+        training: whether norms take the moments of the batch.
+    """
+
+    count: int
+    device: torch.device
+    parameters: list[Tensor]
+    training: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(batch, M, classes)`` of inputs ``(batch, channels, ...)`` that all networks share."""
+
+
+def train_together(
+    group: Group, seed: int, data: Data, recipe: TrainRecipe, keep_logits: bool = False
+) -> list[TrainResult]:
+    """Train the networks of a group side by side by a recipe; ``seed`` is that of the order of the data. Results in the
+    order of the networks, seconds divided by their number."""
     # TensorFloat-32 has ten bits of mantissa: a table is not trained with it.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    skeleton = macro(recipe.macro)
-    group = NetworkGroup(codes, [initial_parameters(code, seed, recipe.macro) for code in codes], skeleton, device)
+    device, count = group.device, group.count
     optimiser = torch.optim.SGD(
         group.parameters, lr=recipe.rate, momentum=recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay
     )
@@ -179,7 +207,7 @@ def _train_seed(
     test: list[Any] = []
     losses: list[Any] = []
     seconds: list[float] = []
-    spent, done, total, seen = 0.0, 0, torch.zeros(len(codes), device=device), 0
+    spent, done, total, seen = 0.0, 0, torch.zeros(count, device=device), 0
     last = None
     for checkpoint in recipe.checkpoints:
         begin = time.perf_counter()
@@ -193,7 +221,7 @@ def _train_seed(
                     settings["lr"] = float(rates[epoch * steps + step])
                 optimiser.zero_grad(set_to_none=True)
                 out = group.forward(x_train[rows])
-                target = y_train[rows, None].expand(-1, len(codes))
+                target = y_train[rows, None].expand(-1, count)
                 loss = F.cross_entropy(out.transpose(1, 2), target, reduction="none").mean(0)
                 loss.sum().backward()
                 optimiser.step()
@@ -201,7 +229,7 @@ def _train_seed(
                 seen += 1
         if group.device.type == "cuda":
             torch.cuda.synchronize()
-        spent += (time.perf_counter() - begin) / len(codes)
+        spent += (time.perf_counter() - begin) / count
         done = checkpoint
         seconds.append(spent)
         losses.append((total / seen).cpu().numpy())
@@ -219,12 +247,12 @@ def _train_seed(
             np.array([row[m] for row in valid]), np.array([row[m] for row in test]),
             np.array([row[m] for row in losses]), np.array(seconds), None if last is None else last[:, m],
         )
-        for m in range(len(codes))
+        for m in range(count)
     ]  # fmt: skip
 
 
 @torch.no_grad()
-def predict_group(group: NetworkGroup, x: Tensor, batch: int = 500) -> Tensor:
+def predict_group(group: Group, x: Tensor, batch: int = 500) -> Tensor:
     """Logits ``(samples, M, classes)`` with the running moments."""
     group.training = False
     try:

@@ -16,13 +16,14 @@ from archgym.simulators.nas.fidelity import Fidelity
 
 if TYPE_CHECKING:
     from archgym.simulators.nas.table import CellTable
+    from archgym.simulators.nas.trainer import TrainRecipe
 
 
 class NasWorkload(Workload):
     """A data set with a cell space, and what is known of its cells.
 
     Attributes:
-        space_kind: ``nb201``, ``darts`` or ``nasnet``.
+        space_kind: ``nb201``, ``darts``, ``nasnet``, ``nb201-pair`` or ``arch``.
         macro_name: the skeleton around the cell.
         data: name of the live data set, empty where there is none.
         device: which latency column is the metric ``latency_ms``; empty for none.
@@ -45,6 +46,11 @@ class NasWorkload(Workload):
         self.latency, self.device = latency, device
         self._resolved: dict[Fidelity, Fidelity] = {}
         self.packed: dict[str | None, NDArray[np.float64] | None] = {}
+
+    @property
+    def own_recipe(self) -> TrainRecipe | None:
+        """The recipe of the full training, where the workload brings one."""
+        return None
 
     @property
     def has_table(self) -> bool:
