@@ -240,7 +240,7 @@ class Choice(Part):
     def parameter(self, prefix: str = "") -> Parameter:
         """The parameter of the design space."""
         given = self.values or tuple(self.parts)
-        ordered = not self.parts and not isinstance(given[0], str | bool) and list(given) == sorted(given)  # type: ignore[type-var]
+        ordered = not self.parts and not isinstance(given[0], str | bool) and list(given) == sorted(given)
         what = "which part is taken" if self.parts else "a setting of the architecture"
         return Parameter(prefix + self.name, given, ordered=ordered, description=what)
 
@@ -645,7 +645,7 @@ class Scan(_Named):
     def where(self, name: str, indices: set[int]) -> Iterator[None]:
         """Inside, the choice ``name`` has one of the ``indices``; no choice where it has no name."""
         before = self.conditions
-        if name:
+        if name and len(indices) < len(self.parameters[name]):
             self.conditions = (*before, (name, frozenset(indices)))
         try:
             yield

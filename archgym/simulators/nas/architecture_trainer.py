@@ -62,7 +62,16 @@ class BuiltNetwork:
         return tensor
 
     def _chain(self, chain: Chain) -> Step:
-        steps = [self._branches(n) if isinstance(n, Branches) else getattr(self, f"_{n.kind}")(n) for n in chain.nodes]
+        kinds = {
+            "conv": self._conv,
+            "linear": self._linear,
+            "pool": self._pool,
+            "mean": self._mean,
+            "norm": self._norm,
+            "activation": self._activation,
+            "dropout": self._dropout,
+        }
+        steps = [self._branches(n) if isinstance(n, Branches) else kinds[n.kind](n) for n in chain.nodes]
 
         def run(x: Tensor) -> Tensor:
             for step in steps:
@@ -104,7 +113,7 @@ class BuiltNetwork:
         padding, ceil = (kernel // 2, False) if kernel % 2 else (0, True)
         if o["how"] == "max":
             highest: Any = F.max_pool1d if flat else F.max_pool2d
-            return lambda x: highest(x, kernel, stride, padding, ceil_mode=ceil)  # type: ignore[no-any-return]
+            return lambda x: highest(x, kernel, stride, padding, ceil_mode=ceil)
         mean: Any = F.avg_pool1d if flat else F.avg_pool2d
         return lambda x: mean(x, kernel, stride, padding, ceil, False)
 

@@ -187,9 +187,9 @@ class NasSimulator(Simulator):
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, ``file:PATH`` of a table, or ``arch:FILE.py:NAME`` of an architecture space.
 
-        Options: for architecture spaces those of :func:`archgym.simulators.nas.trained.read_architecture`; ``latency`` (path of a table with ``arch_str`` and ``latency_<unit>_<device>`` columns) and
-        ``device`` (which of them) for every nb201 workload; for files also those of
-        :func:`archgym.simulators.nas.table.read_neutral`.
+        Options: for architecture spaces those of :func:`archgym.simulators.nas.trained.read_architecture`;
+        else ``latency`` (path of a table with ``arch_str`` and ``latency_<unit>_<device>`` columns) and ``device`` (which
+        of them) for every nb201 workload; for files also those of :func:`archgym.simulators.nas.table.read_neutral`.
         """
         if name.startswith("arch:"):
             return read_architecture(name, **options)
