@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ()
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -53,8 +53,9 @@ def chosen_problem(
     option: tuple[str, ...],
     fix: tuple[str, ...] = (),
     only: tuple[str, ...] = (),
+    references: Mapping[str, float] | None = None,
 ) -> Problem:
-    """The problem that the shared options describe."""
+    """The problem that the shared options describe; ``references`` as of :func:`make_problem`."""
     workload_options = parse_options(workload_option)
     if requests is not None:
         if "requests" in workload_options:
@@ -73,6 +74,7 @@ def chosen_problem(
         fidelity=fidelity,
         simulator=simulator,
         workload_options=workload_options,
+        references=references,
         fix=parse_choices(fix, "--fix"),
         only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
         **options,

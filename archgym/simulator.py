@@ -351,6 +351,11 @@ class Simulator(ABC):
         order of :meth:`workloads`), on which policies and proxies that carry over are compared."""
         return split_groups(tuple(self.workloads()))
 
+    def further_workloads(self, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+        """Names of up to ``count`` workloads drawn at random, to learn from beside those of :meth:`workloads`; none of those,
+        and none twice. None at all (the default) where the simulator draws none."""
+        return ()
+
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, or ``file:PATH`` for a user's own; ``options`` are the simulator's (a window, a batch
         size) and JSON-able."""

@@ -69,6 +69,9 @@ class Wrapped(Simulator):
     def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
         return self.whole.workload_groups()
 
+    def further_workloads(self, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+        return self.whole.further_workloads(count, rng)
+
     def load_workload(self, name: str, **options: Any) -> Workload:
         return self.whole.load_workload(name, **options)
 

@@ -98,6 +98,18 @@ def draw(
             add(1.0, net[1 + first + chosen], total)
 
 
+def log_likelihood(net: Floats, offsets: NDArray[np.int64], designs: Designs) -> Floats:
+    """Logarithms of the probabilities of designs ``(n, d)``; shape ``(n,)``."""
+    values, total = int(offsets[-1]), np.repeat(net[:1], len(designs), axis=0)
+    result = np.zeros(len(designs), dtype=np.float32)
+    for chosen, first, end in zip(designs.T, offsets[:-1], offsets[1:], strict=True):
+        logits = np.maximum(total, 0.0) @ net[1 + values + first : 1 + values + end].T
+        logits -= logits.max(axis=1, keepdims=True)
+        result += logits[np.arange(len(designs)), chosen] - np.log(np.exp(logits).sum(axis=1))
+        total += net[1 + first + chosen]
+    return result
+
+
 @kernel
 def surrogate(
     net: Floats,

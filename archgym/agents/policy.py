@@ -9,6 +9,7 @@ features keeps the policy from learning the workloads by heart.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.agents.autoregressive import Floats, adam, draw, surrogate, uniform
+from archgym.agents.autoregressive import Floats, adam, draw, log_likelihood, surrogate, uniform
 from archgym.agents.rewards import quantiles
+from archgym.agents.starting import allowed
 from archgym.errors import ArchGymError
 from archgym.objective import Rewards
 from archgym.problem import Problem, parse_name
@@ -32,6 +34,12 @@ Array = NDArray[np.float64]
 
 WORST = -2.0
 """What an infeasible design earns; the worst feasible one of a batch earns -1, the best 1."""
+
+
+DRAWS = 4096
+"""Draws from a policy among which those are looked for that keep the declared constraints."""
+HEATS = (1.0, 2.0, 4.0, 8.0, np.inf)
+"""By what a policy's logits are divided, one after the other until a draw keeps the constraints; the last draws are uniform."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,11 @@ class Training:
 
 
 class Memory:
-    """The rewards of a problem's designs, each simulated once."""
+    """The rewards of a problem's designs, each simulated once; at ``fidelity``, or the problem's own where None."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self._known = problem, dict[bytes, tuple[float, bool]]()
+    def __init__(self, problem: Problem, fidelity: str | None = None) -> None:
+        problem.simulator.check_fidelity(problem.workload, fidelity)
+        self.problem, self.fidelity, self._known = problem, fidelity, dict[bytes, tuple[float, bool]]()
 
     def __call__(self, designs: Designs) -> tuple[Rewards, NDArray[np.bool_]]:
         """Rewards and feasibility of designs ``(n, d)``."""
@@ -75,7 +84,7 @@ class Memory:
         keys = [row.tobytes() for row in canonical]
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
-            evaluation, rewards = self.problem.evaluate(canonical[list(new.values())])
+            evaluation, rewards = self.problem.evaluate(canonical[list(new.values())], fidelity=self.fidelity)
             for key, reward, feasible in zip(new, rewards.tolist(), evaluation.feasible.tolist(), strict=True):
                 self._known[key] = reward, feasible
         told = [self._known[key] for key in keys]
@@ -83,6 +92,11 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    @property
+    def best(self) -> float:
+        """The highest reward of a feasible design so far; NaN before there is one."""
+        return max((reward for reward, feasible in self._known.values() if feasible), default=math.nan)
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
@@ -205,14 +219,45 @@ class Policy:
         return net
 
     def greedy(self, problem: Problem) -> Designs:
-        """The design that takes the most likely value, parameter by parameter, ``(1, d)``."""
-        net = self.net_for(problem)
+        """The design that takes the most likely value, parameter by parameter, ``(1, d)``. Where that breaks a declared
+        constraint: the most likely of some thousand draws that keep them, and from there on the most likely neighbour
+        that keeps them while there is a more likely one. Nothing is simulated."""
+        net, space = self.net_for(problem), problem.space
         values, total, design = int(self.offsets[-1]), net[0], []
         for first, end in zip(self.offsets, self.offsets[1:], strict=False):
             logits = net[1 + values + first : 1 + values + end] @ np.maximum(total, 0.0)
             design.append(int(logits.argmax()))
             total = total + net[1 + first + design[-1]]
-        return np.array([design], dtype=np.int64)
+        best = np.array([design], dtype=np.int64)
+        if allowed(space, best)[0]:
+            return best
+        among = self._allowed_draws(net, space)
+        while len(among):  # where none is to be had the design is proposed as it is
+            found = among[[log_likelihood(net, self.offsets, among).argmax()]]
+            if np.array_equal(found, best):
+                break
+            best = found
+            among = np.concatenate([best, space.neighbours(best[0])])
+            among = among[allowed(space, among)]
+        return best
+
+    def _allowed_draws(self, net: Floats, space: DesignSpace) -> Designs:
+        """Draws that keep the declared constraints ``(n, d)``, from the policy or from flatter ones where none of its own does."""
+        rng, heads, flat = np.random.default_rng(0), slice(1 + int(self.offsets[-1]), None), net.copy()
+        numbers = np.empty((DRAWS, space.dimension))
+        designs, (log_p, baseline) = (
+            np.empty(numbers.shape, dtype=np.int64),
+            np.empty((2, *numbers.shape), dtype=np.float32),
+        )
+        context = np.zeros((DRAWS, net.shape[1]), dtype=np.float32)
+        for heat in HEATS:
+            flat[heads] = net[heads] / np.float32(heat)
+            rng.random(out=numbers)
+            draw(flat, self.offsets, context, numbers, designs, log_p, baseline)
+            kept = designs[allowed(space, designs)]
+            if len(kept):
+                break
+        return kept
 
 
 def _shared_options(problems: Sequence[Problem]) -> dict[str, Any]:
@@ -276,6 +321,7 @@ def train(memories: Sequence[Memory], how: Training, follow: Callable[[int], Non
                 adam(array, change, moment, steps, decay * how.learning_rate)
         if follow is not None:
             follow(update)
+    policy.about.training["fidelity"] = memories[0].fidelity
     policy.about.simulations = sum(map(len, memories)) - known
     return policy
 
@@ -316,6 +362,7 @@ class Judgement:
         feasible: whether that is feasible.
         random_best: median over repeats of the best reward of random search with as many evaluations.
         beats: share of the repeats whose best is no better than the policy's design.
+        best: the known optimum, or where none is known the best reward of all designs simulated: a bound from below.
     """
 
     problem: str
@@ -323,6 +370,7 @@ class Judgement:
     feasible: bool
     random_best: float
     beats: float
+    best: float = math.nan
 
     @property
     def holds(self) -> bool:
@@ -342,6 +390,18 @@ def judge(policy: Policy, memory: Memory, evaluations: int = 100, repeats: int =
     cuts = np.cumsum([len(designs) for designs in drawn])[:-1]
     best = np.array([part.max() for part in np.split(rewards, cuts)])
     own, feasible = memory(policy.greedy(memory.problem))
+    optimum = memory.problem.optimum
     return Judgement(
-        memory.problem.name, float(own[0]), bool(feasible[0]), float(np.median(best)), float((own[0] >= best).mean())
-    )
+        memory.problem.name, float(own[0]), bool(feasible[0]), float(np.median(best)), float((own[0] >= best).mean()),
+        float(np.fmax(memory.best, math.nan if optimum is None else optimum.reward)),
+    )  # fmt: skip
+
+
+def interval(groups: Sequence[Sequence[bool]], level: float = 0.95, resamples: int = 10_000) -> tuple[float, float]:
+    """Percentile interval of the share of successes over all workloads, by resampling whole groups: what is related is no
+    independent evidence. One group gives no interval but the share itself."""
+    held, count = np.array([[sum(group), len(group)] for group in groups], dtype=np.float64).T
+    drawn = np.random.default_rng(0).integers(len(held), size=(resamples, len(held)))
+    shares = held[drawn].sum(axis=1) / count[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)

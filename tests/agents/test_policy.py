@@ -1,5 +1,6 @@
 """Policies over workloads: they carry over to workloads never seen, live in files without code, and start a search."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -8,13 +9,27 @@ import pytest
 from click.testing import CliRunner
 
 from archgym.agents import make_agent, search
-from archgym.agents.policy import WORST, Judgement, Memory, Policy, Training, earned, features_of, judge, related, train
+from archgym.agents.autoregressive import draw, log_likelihood
+from archgym.agents.policy import (
+    WORST,
+    Judgement,
+    Memory,
+    Policy,
+    Training,
+    earned,
+    features_of,
+    interval,
+    judge,
+    related,
+    train,
+)
 from archgym.cli import main
 from archgym.datasets import read_trials
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
+from archgym.registry import SIMULATORS
 from archgym.simulators.synthetic import Landscape, Synthetic
-from archgym.space import DesignSpace, Parameter
+from archgym.space import Constraint, DesignSpace, Parameter
 
 SPACE = DesignSpace([Parameter(f"x{j}", tuple(range(9))) for j in range(4)])
 
@@ -22,17 +37,17 @@ SPACE = DesignSpace([Parameter(f"x{j}", tuple(range(9))) for j in range(4)])
 class Shifted(Landscape):
     """The best value of every parameter is told by a feature."""
 
-    def __init__(self, name, place):
+    def __init__(self, name, place, space=SPACE):
         self.place = place
         best = np.array([8 * place, 8 * (1 - place), 4, 8 * place])
-        super().__init__(name, "for a test", SPACE, lambda designs: np.abs(designs - best).sum(axis=1), np.zeros(4))
+        super().__init__(name, "for a test", space, lambda designs: np.abs(designs - best).sum(axis=1), np.zeros(4))
 
     def features(self):
         return {"place": self.place, "nothing": 1.0}
 
 
-def shifted(name, place):
-    simulator, landscape = Synthetic(), Shifted(name, place)
+def shifted(name, place, space=SPACE):
+    simulator, landscape = Synthetic(), Shifted(name, place, space)
     return Problem(f"synthetic/{name}", simulator, landscape, simulator.objectives(landscape)["loss"])
 
 
@@ -71,10 +86,59 @@ def test_what_draws_earn_is_their_rank_whatever_the_scale():
 
 def test_a_memory_simulates_each_design_once():
     memory = Memory(shifted("a", 0.5))
+    assert np.isnan(memory.best)
     designs = SPACE.sample(50, 0)
     first = memory(np.concatenate([designs, designs]))[0]
     assert len(memory) == len(np.unique(designs, axis=0))
+    assert memory.best == first.max()
     assert np.array_equal(first[:50], first[50:]) and np.array_equal(first[:50], memory.problem.evaluate(designs)[1])
+
+
+def random_policy(problem, seed):
+    """A policy whose choices depend on those before them, and are far from uniform."""
+    policy = Policy.untrained([problem], Training(width=12), np.random.default_rng(seed))
+    policy.net[:, :] = 0.5 * np.random.default_rng([seed, 1]).normal(size=policy.net.shape)
+    return policy
+
+
+SMALL = [Parameter(f"x{j}", tuple(range(5))) for j in range(4)]
+EVERY = np.array(list(itertools.product(range(5), repeat=4)))
+
+
+def test_the_likelihoods_are_those_of_the_draws():
+    policy = random_policy(shifted("a", 0.5, DesignSpace(SMALL)), 0)
+    assert np.exp(log_likelihood(policy.net, policy.offsets, EVERY)).sum() == pytest.approx(1.0, abs=1e-4)
+    numbers = np.random.default_rng(1).random((50, 4))
+    designs, (log_p, baseline) = np.empty((50, 4), dtype=np.int64), np.empty((2, 50, 4), dtype=np.float32)
+    draw(policy.net, policy.offsets, np.zeros((50, 12), dtype=np.float32), numbers, designs, log_p, baseline)
+    assert log_likelihood(policy.net, policy.offsets, designs) == pytest.approx(log_p.sum(axis=1), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_its_design_is_the_most_likely_one_that_keeps_the_constraints(seed):
+    free = shifted("a", 0.5, DesignSpace(SMALL))
+    policy = random_policy(free, seed)
+    first = policy.greedy(free)
+    likely = log_likelihood(policy.net_for(free), policy.offsets, EVERY)
+    # All that begin as the most likely one does break it, as do most others.
+    rule = Constraint("rule", "for a test", lambda d: (d[:, 0] != first[0, 0]) & (d.sum(axis=1) % 4 == 0))
+    bound = shifted("a", 0.5, DesignSpace(SMALL, [rule]))
+    keeps = rule.satisfied(EVERY)
+    assert not rule.satisfied(first)[0]
+    assert np.array_equal(policy.greedy(bound)[0], EVERY[keeps][likely[keeps].argmax()])
+
+
+def test_a_design_that_a_policy_holds_for_impossible_is_found_too_and_without_one_it_stays():
+    only = Constraint("only", "for a test", lambda d: d[:, 3] == 4)
+    bound = shifted("a", 0.5, DesignSpace(SMALL, [only]))
+    policy = random_policy(bound, 0)
+    policy.net[:, -1] = policy.encoder[1][:, -1] = 0.0
+    policy.net[0, -1] = 1.0
+    policy.net[1 + policy.offsets[-1] + policy.offsets[4] - 1, -1] = -60.0
+    assert policy.greedy(bound)[0, 3] == 4
+    none = Constraint("none", "for a test", lambda d: np.zeros(len(d), dtype=bool))
+    free = policy.greedy(shifted("a", 0.5, DesignSpace(SMALL)))
+    assert np.array_equal(policy.greedy(shifted("a", 0.5, DesignSpace(SMALL, [none]))), free)
 
 
 def test_related_workloads_are_grouped_by_name_and_by_features():
@@ -146,6 +210,13 @@ def test_a_judgement_holds_from_the_median_on():
     assert not Judgement("p", -20.0, False, -20.0, 1.0).holds, "as infeasible as random search is no success"
 
 
+def test_the_interval_takes_groups_for_the_independent_ones():
+    assert interval([[True, True], [True]]) == (1.0, 1.0) and interval([[True, False]]) == (0.5, 0.5)
+    assert interval([[True] * 8, [False]]) == (0.0, 1.0)
+    low, high = interval([[True], [True], [True], [False]])
+    assert low == 0.25 and high == 1.0
+
+
 SYSTOLIC = ("resnet18", "vgg16", "bert_base_s128")
 
 
@@ -179,9 +250,36 @@ def test_leaving_out_judges_every_workload_by_a_policy_that_knows_none_of_its_gr
     assert "of 2 workloads" in text
 
 
+@pytest.mark.parametrize("kind", ["dram", "llm-training"])
+def test_further_workloads_are_new_and_have_the_features_of_those_listed(kind):
+    simulator = SIMULATORS.load(kind)()
+    names = simulator.further_workloads(12, np.random.default_rng(3))
+    assert names == simulator.further_workloads(12, np.random.default_rng(3))
+    assert names != simulator.further_workloads(12, np.random.default_rng(4))
+    listed = simulator.workloads()
+    assert len(set(names)) == 12 and not set(names) & set(listed)
+    of_listed = simulator.load_workload(simulator.default_workload).features()
+    for name in names:
+        features = simulator.load_workload(name).features()
+        assert features.keys() == of_listed.keys() and np.isfinite(list(features.values())).all()
+
+
+def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_several_groups_out():
+    told = json.loads(invoke("policy", "leave-out", "dram", "--workload", "stream", "--workload", "random", "--workload",
+                             "copy", "--requests", 400, "--further", 4, "--train-fidelity", "requests:100", "--folds", 2,
+                             "--updates", 1, "--evaluations", 2, "--repeats", 1, "--json"))  # fmt: skip
+    assert told["groups"] == [["dram/stream"], ["dram/random"], ["dram/copy"]]
+    assert told["train_fidelity"] == "requests:100" and told["interval"][0] <= told["share"] <= told["interval"][1]
+    assert all(row["best"] >= max(row["reward"], row["random_best"]) for row in told["workloads"])
+    # Two trainings of an update: at most 16 draws for each of 7 workloads and training, 3 designs judged a workload.
+    assert told["simulations"] <= 2 * 16 * 7 + 3 * 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["train", "systolic", "--further", "3", "--out", "x"], "systolic draws no workloads"),
+        (["train", "dram", "--workload", "stream", "--train-fidelity", "request:9", "--out", "x"], "requests:N"),
         (["train", "systolik", "--out", "x"], "did you mean 'systolic'"),
         (["train", "systolic", "--workload", "resnet19", "--out", "x"], "resnet19"),
         (["train", "systolic", "--workload", "vgg16", "--workload", "vgg16", "--out", "x"], "twice"),

@@ -132,6 +132,12 @@ class DramSimulator(Simulator):
 
         return all_traces()
 
+    def further_workloads(self, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+        """Generators with arguments drawn at random."""
+        from archgym.simulators.dram.traces import drawn_names
+
+        return drawn_names(count, rng)
+
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
         simulates the first N requests; 0 means all. A trace of the package is windowed to its first 20,000 requests

@@ -53,6 +53,8 @@ NAMED = (
     "gpt-oss-120b@64xb200",
 )
 """Workloads that are listed; any ``MODEL@NxDEVICE`` is one."""
+DRAWN_DEVICES = ("a100", "h100", "h200", "b200")
+"""Devices of workloads that are drawn at random."""
 _NAME = re.compile(r"(?P<model>.+)@(?P<devices>\d{1,6})x(?P<device>.+)")
 
 
@@ -207,6 +209,18 @@ class LlmTrainingSimulator(Simulator):
 
     def workloads(self) -> Mapping[str, Workload]:
         return _named()
+
+    def further_workloads(self, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+        """Models of the catalogue on other numbers of devices: powers of two, from where 16 bytes a parameter fit in the
+        devices' memory to 16 times as many; some 300."""
+        names = []
+        for model in model_catalogue.catalogue():
+            for device in DRAWN_DEVICES:
+                bytes_needed = 16.0 * model_catalogue.model(model).parameters
+                least = np.log2(bytes_needed / device_catalogue.device(device).mem_bytes)
+                names += [f"{model}@{2 ** (max(int(np.ceil(least)), 0) + more)}x{device}" for more in range(5)]
+        some = [name for name in names if name not in NAMED]
+        return tuple(some[i] for i in rng.permutation(len(some))[:count])
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """``MODEL@NxDEVICE``; either may be ``file:PATH``. Options: ``model`` and ``device`` (in place of the name's),

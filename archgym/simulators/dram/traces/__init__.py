@@ -8,7 +8,7 @@ from functools import cache
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.simulators.dram.trace import Trace
 from archgym.simulators.dram.traces.formats import FORMATS, read_trace
-from archgym.simulators.dram.traces.generators import GENERATORS, VARIANTS, generated
+from archgym.simulators.dram.traces.generators import GENERATORS, VARIANTS, drawn_names, generated
 from archgym.simulators.dram.traces.recordings import LazyTraces, shipped_traces
 from archgym.simulators.dram.traces.writing import write_trace
 
@@ -17,6 +17,7 @@ __all__ = [
     "GENERATORS",
     "VARIANTS",
     "all_traces",
+    "drawn_names",
     "named_trace",
     "read_trace",
     "shipped_traces",

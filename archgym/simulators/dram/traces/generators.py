@@ -228,6 +228,42 @@ VARIANTS: Mapping[str, str] = {
 }
 
 
+_SHARED = {"gap": (1.0, 64.0), "write_share": (0.0, 0.6), "span": (1 << 20, 1 << 34)}
+DRAWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "stream": _SHARED,
+    "random": _SHARED,
+    "strided": {**_SHARED, "stride": (128, 16_384)},
+    "mixed": {**_SHARED, "streams": (1, 64), "random_share": (0.0, 0.9)},
+    "rowconflict": {"gap": (1.0, 64.0), "write_share": (0.0, 0.6), "step": (1 << 13, 1 << 22), "rows": (2, 4096)},
+    "cloud": {
+        "pages": (64, 262_144), "exponent": (0.0, 2.0), "run": (1.0, 32.0), "write_share": (0.0, 0.6),
+        "gap": (1.0, 32.0), "pause": (8.0, 256.0), "pause_share": (0.0, 0.3),
+    },
+    "copy": {"gap": (1.0, 64.0), "distance": (1 << 16, 1 << 33)},
+}  # fmt: skip
+"""Between what the arguments of drawn traces lie; where both ends are at least 1, evenly on a log scale."""
+_IN_LINES = ("stride", "step", "distance")
+
+
+def drawn_names(count: int, draw: np.random.Generator) -> tuple[str, ...]:
+    """Names of ``count`` different traces of all generators, with arguments drawn from :data:`DRAWN`."""
+    names: dict[str, None] = {}
+    while len(names) < count:
+        base = list(DRAWN)[draw.integers(len(DRAWN))]
+        defaults = inspect.signature(GENERATORS[base]).parameters
+        given = []
+        for argument, (low, high) in DRAWN[base].items():
+            where = draw.random()
+            value = low * (high / low) ** where if low >= 1 else low + (high - low) * where
+            if isinstance(defaults[argument].default, int):
+                unit = LINE_BYTES if argument in _IN_LINES else 1
+                given.append(f"{argument}={round(value / unit) * unit}")
+            else:
+                given.append(f"{argument}={value:.3g}")
+        names[f"{base}:{','.join(given)},seed={draw.integers(1 << 16)}"] = None
+    return tuple(names)
+
+
 MOST_REQUESTS = 20_000_000
 """Of a generated trace; a longer one is one of a file."""
 
