@@ -279,7 +279,10 @@ def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_s
     ("arguments", "sentence"),
     [
         (["train", "systolic", "--further", "3", "--out", "x"], "systolic draws no workloads"),
-        (["train", "dram", "--workload", "stream", "--train-fidelity", "request:9", "--out", "x"], "requests:N"),
+        (
+            ["train", "dram", "--workload", "stream", "--train-fidelity", "request:9", "--out", "x"],
+            "did you mean 'requests'",
+        ),
         (["train", "systolik", "--out", "x"], "did you mean 'systolic'"),
         (["train", "systolic", "--workload", "resnet19", "--out", "x"], "resnet19"),
         (["train", "systolic", "--workload", "vgg16", "--workload", "vgg16", "--out", "x"], "twice"),
