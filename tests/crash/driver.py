@@ -112,9 +112,12 @@ def check(name: str, folder: Path, points: int) -> dict[str, Any]:
 
     # Once in this process: what the command imports and compiles is there for all forks.
     fresh()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        with contextlib.suppress(SystemExit):
-            main.main(arguments, standalone_mode=False)
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.suppress(SystemExit),
+    ):
+        main.main(arguments, standalone_mode=False)
     fresh()
     _, code, told = attempt(arguments, root, 0)
     if code:
