@@ -42,8 +42,8 @@ class DifferentiableSearch(Searcher[DifferentiableHyperparameters]):
     ) -> None:
         super().__init__(problem, seed, hyperparameters)
         workload = problem.workload
-        cells = isinstance(workload, NasWorkload) and workload.space_kind == "nb201" and problem.space.dimension == 6
-        if not cells or not workload.data:
+        cells = problem.space.dimension == 6
+        if not (cells and isinstance(workload, NasWorkload) and workload.space_kind == "nb201" and workload.data):
             raise ArchGymError(
                 f"{self.name} trains a supernet of the nb201 cells on a workload's data, which {problem.name} does not "
                 "have; choose nas/nb201-mnist1d, nas/nb201-digits or nas/nb201-mnist"
