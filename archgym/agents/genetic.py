@@ -62,13 +62,13 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
             if self._fresh is not None:
                 return self._fresh.first(self.p.population)
             return self.space.sample(self.p.population, self.rng)
-        with self._random:
+        with self._random as own:
             count = self.p.population - self._elites
             chosen = tools.selTournament(self._parents, count, tournsize=self.p.tournament, fit_attr="reward")
             children = [list(parent) for parent in chosen]
             self.bred_from = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
-            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
+            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng, own)
         born = np.array(children, dtype=np.int64)
         return born if self._fresh is None else self._fresh(born, self.bred_from)
 

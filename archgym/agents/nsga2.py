@@ -62,11 +62,11 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
             if self._fresh is not None:
                 return self._fresh.first(self.p.population)
             return self.space.sample(self.p.population, self.rng)
-        with self._random:
+        with self._random as own:
             children = [list(parent) for parent in self._mated()]
             parents = np.array(children, dtype=np.int64)
             known = {tuple(parent) for parent in self._parents}
-            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng)
+            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng, own)
         born = np.array(children, dtype=np.int64)
         return born if self._fresh is None else self._fresh(born, parents)
 
@@ -145,6 +145,13 @@ def _select(individuals: list[Any], count: int) -> list[Any]:
 
 def fronts(losses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
     """Rows of the non-dominated front, then of that of the others, and so on until they hold ``count``."""
+    if losses.shape[1] == 1:
+        # With one loss every front is one value.
+        order = np.argsort(losses[:, 0], kind="stable")
+        ordered = losses[order, 0]
+        ends = [*(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1).tolist(), len(order)]
+        needed = next((k for k, end in enumerate(ends) if end >= count), len(ends) - 1)
+        return np.split(order[: ends[needed]], ends[:needed])
     # dominates[i, j]: i is nowhere worse than j and somewhere better.
     no_worse = np.ones((len(losses), len(losses)), dtype=bool)
     better = np.zeros_like(no_worse)
@@ -152,10 +159,13 @@ def fronts(losses: NDArray[np.float64], count: int) -> list[NDArray[np.int64]]:
         no_worse &= column[:, None] <= column
         better |= column[:, None] < column
     dominates = no_worse & better
-    left = np.arange(len(losses))
+    dominators = dominates.sum(axis=0)  # those left that dominate each
     found: list[NDArray[np.int64]] = []
-    while len(left) and sum(map(len, found)) < count:
-        front = ~dominates[np.ix_(left, left)].any(axis=0)
-        found.append(left[front])
-        left = left[~front]
+    have = 0
+    while have < min(count, len(losses)):
+        front = np.flatnonzero(dominators == 0)
+        found.append(front)
+        have += len(front)
+        dominators -= dominates[front].sum(axis=0)
+        dominators[front] = -1
     return found

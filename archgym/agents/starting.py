@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ class Fresh:
         self._space, self._rng, self._mutate = space, rng, Mover(space)
         # A design of most spaces is its own canonical form, and most declare no constraint.
         self._folds = bool(space.inactive) or space.has_equivalences
-        self._seen: set[bytes] = set()
+        self._seen: set[tuple[int, ...]] = set()
         self._hopeless = False  # thousands of draws held no allowed design
 
     def first(self, count: int) -> Designs:
@@ -51,35 +53,38 @@ class Fresh:
 
     def __call__(self, children: Designs, parents: Designs) -> Designs:
         """Children ``(n, d)`` of the rows of ``parents``, in place."""
-        rows = np.arange(len(children))
-        made = children
+        rows, origins = list(range(len(children))), parents.tolist()
+        made: Designs | list[list[int]] = children
+        anew: dict[int, list[int]] = {}
         for attempt in range(TRIES):
-            rows = rows[self._rejected(made)]
-            if not len(rows):
-                return children
-            made = self._mutate(parents[rows], 1 + attempt // 8, self._rng)
-            children[rows] = made
-        if not self._space.constraints:
+            rows = [rows[k] for k in self._rejected(made)]
+            if not rows:
+                break
+            made = self._mutate.rows([origins[row] for row in rows], 1 + attempt // 8, self._rng)
+            anew.update(zip(rows, made, strict=True))
+        if anew:
+            children[list(anew)] = list(anew.values())
+        if not rows or not self._space.constraints:
             return children
-        rows = rows[~allowed(self._space, children[rows])]
-        if len(rows) and not self._hopeless:
-            children[rows] = first_designs(self._space, len(rows), self._rng)
-            self._hopeless = not allowed(self._space, children[rows]).any()
+        broken = np.array(rows)[~allowed(self._space, children[rows])]
+        if len(broken) and not self._hopeless:
+            children[broken] = first_designs(self._space, len(broken), self._rng)
+            self._hopeless = not allowed(self._space, children[broken]).any()
         return children
 
-    def _keys(self, designs: Designs) -> list[bytes]:
-        folded = self._space.canonical(designs) if self._folds else designs
-        content, width = folded.tobytes(), 8 * folded.shape[1]
-        return [content[start : start + width] for start in range(0, len(content), width)]
+    def _keys(self, designs: Designs | list[list[int]]) -> Iterable[tuple[int, ...]]:
+        if self._folds:
+            designs = self._space.canonical(designs)
+        return map(tuple, designs.tolist() if isinstance(designs, np.ndarray) else designs)
 
-    def _rejected(self, designs: Designs) -> list[int]:
+    def _rejected(self, designs: Designs | list[list[int]]) -> list[int]:
         """Positions of the designs that are not new, each at its first place, or not allowed; allowed ones are known from
         now on."""
-        keys, seen = self._keys(designs), self._seen
         if not self._space.constraints:
-            return seen_before(keys, seen)
+            return seen_before(self._keys(designs), self._seen)
+        designs, seen = np.asarray(designs), self._seen
         rejected = []
-        for i, (key, kept) in enumerate(zip(keys, allowed(self._space, designs).tolist(), strict=True)):
+        for i, (key, kept) in enumerate(zip(self._keys(designs), allowed(self._space, designs).tolist(), strict=True)):
             if not kept or key in seen:
                 rejected.append(i)
             if kept:
