@@ -70,11 +70,11 @@ class AntColony(GenerationalAgent[AntColonyHyperparameters]):
         cumulative = np.cumsum(self.pheromone, axis=1)
         cumulative /= cumulative[:, -1:]
         ants = np.empty((n, d), dtype=np.int64)
-        for j in range(d):
-            ants[:, j] = np.searchsorted(cumulative[j], draw[:, j], side="right")
+        for j, shares in enumerate(cumulative):
+            ants[:, j] = shares.searchsorted(draw[:, j], side="right")
         np.minimum(ants, self.space.nvec - 1, out=ants)
         greedy = self.rng.random((n, d)) < self.p.greediness
-        self._ways = np.where(greedy, np.argmax(self.pheromone, axis=1), ants)
+        self._ways = np.where(greedy, self.pheromone.argmax(axis=1), ants)
         return self._ways if self._fresh is None else self._fresh(self._ways.copy(), self._ways)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
@@ -88,8 +88,7 @@ class AntColony(GenerationalAgent[AntColonyHyperparameters]):
         share *= (1.0 - self.p.memory) / share.sum()
         deposit = np.zeros_like(self.pheromone)
         columns = np.arange(self.space.dimension)
-        for row, weight in zip(order, share, strict=True):
-            deposit[columns, designs[row]] += weight
+        np.add.at(deposit, (columns, designs[order]), share[:, None])
         deposit[columns, self._best[1]] += self.p.memory
         rho = self.p.evaporation
         pheromone = np.maximum((1.0 - rho) * self.pheromone + rho * deposit, self.p.floor * self._even)

@@ -12,7 +12,7 @@ from deap.tools import crossover as deap_crossover
 from deap.tools import emo, selection
 from numpy.typing import NDArray
 
-from archgym.agents.moves import seen_before
+from archgym.agents.moves import below, seen_before
 
 
 class OwnRandom:
@@ -46,29 +46,30 @@ def vary(
     own: random.Random,
 ) -> None:
     """Cross neighbours in the list (uniform crossover) with probability ``crossover``, by draws of ``own``, the generator of
-    the context; then draw each gene anew, to another value, with probability ``mutation``; a child that is in ``known`` or
-    has an older twin gets one more mutation, so that a converged population still moves. In place."""
+    the context; then draw each gene anew, to another value, with probability ``mutation``; a child that is in ``known``,
+    to which the children are added, or has an older twin gets one more mutation, so that a converged population still
+    moves. In place."""
     for left, right in zip(children[::2], children[1::2], strict=False):
         if own.random() < crossover:
             tools.cxUniform(left, right, 0.5)
     # tools.mutUniformInt draws gene by gene in Python; one draw for the whole generation is the same.
     chosen = (rng.random((len(children), len(nvec))) < mutation) & (nvec > 1)
-    rows, columns = np.nonzero(chosen)
-    _mutate(children, rows, columns, nvec, rng)
+    rows, columns = chosen.nonzero()
+    _mutate(children, rows.tolist(), columns, nvec, rng)
     free = np.flatnonzero(nvec > 1)
-    twins = seen_before(map(tuple, children), set(known))
+    twins = seen_before(map(tuple, children), known)
     if len(free) and twins:
-        _mutate(children, np.array(twins), free[rng.integers(0, len(free), len(twins))], nvec, rng)
+        _mutate(children, twins, free[rng.integers(0, len(free), len(twins))], nvec, rng)
 
 
 def _mutate(
     children: list[list[int]],
-    rows: NDArray[np.int64],
+    rows: list[int],
     columns: NDArray[np.int64],
     nvec: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> None:
-    counts = nvec[columns]
-    steps = rng.integers(1, counts) if len(counts) else counts
-    for i, j, step, count in zip(rows.tolist(), columns.tolist(), steps.tolist(), counts.tolist(), strict=True):
-        children[i][j] = (children[i][j] + step) % count
+    counts = nvec[columns].tolist()
+    steps = below([count - 1 for count in counts], rng)
+    for i, j, step, count in zip(rows, columns.tolist(), steps, counts, strict=True):
+        children[i][j] = (children[i][j] + 1 + step) % count

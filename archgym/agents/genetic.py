@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from deap import base, tools
+from deap import tools
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.deap_support import OwnRandom, vary
@@ -16,16 +16,11 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
-class _Fitness(base.Fitness):
-    weights = (1.0,)
-
-
 class _Individual(list[int]):
-    """A design as DEAP wants it: a list of value indices with a fitness."""
+    """A design as DEAP wants it: a list of value indices, with the reward by which it is selected."""
 
     def __init__(self, genes: Any, reward: float) -> None:
         super().__init__(genes)
-        self.fitness = _Fitness((reward,))
         self.reward = reward
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ()
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -40,9 +40,12 @@ FEW = 16
 """Designs up to which one after the other is faster than arrays, whose calls cost microseconds each."""
 
 
-def below(counts: Iterable[int], rng: np.random.Generator) -> list[int]:
-    """A whole number from 0 to count - 1 for each of a few ``counts``: the numbers of ``rng.integers(0, counts)``, without the
-    ten microseconds that it takes. Lemire's method (ACM TOMACS, 2019) on the generator's own draws, as in NumPy."""
+def below(counts: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """A whole number from 0 to count - 1 for each of ``counts``, as ``rng.integers(0, counts)``. A few are drawn without the
+    ten microseconds that it takes: by Lemire's method (ACM TOMACS, 2019) on the generator's own draws, which is NumPy's."""
+    if len(counts) > 2 * FEW:
+        many: list[int] = rng.integers(0, counts).tolist()
+        return many
     interface = rng.bit_generator.ctypes
     draw, state = interface.next_uint32, interface.state
     drawn = []
@@ -164,7 +167,7 @@ def awakened(space: DesignSpace, designs: Designs, copies: int, rng: np.random.G
 def tournament(rewards: NDArray[np.float64], winners: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Rows of the best of ``size`` members drawn with replacement, for each of ``winners`` tournaments."""
     drawn = rng.integers(0, len(rewards), (winners, size))
-    return drawn[np.arange(winners), np.argmax(rewards[drawn], axis=1)]
+    return drawn[np.arange(winners), rewards[drawn].argmax(axis=1)]
 
 
 class Stagnation:

@@ -103,8 +103,8 @@ class _Fitness(base.Fitness):
     """DEAP's fitness of any number of losses."""
 
     def __init__(self, losses: list[float]) -> None:
-        self.weights = (-1.0,) * len(losses)
-        super().__init__(losses)
+        # (DEAP's own checks of the two take longer than all the rest.)
+        self.weights, self.wvalues = (-1.0,) * len(losses), tuple(-loss for loss in losses)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Fitness:
         made = copy(self)  # DEAP's own copy loses the crowding distance

@@ -70,13 +70,12 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
                 return self._fresh.first(STARTS * self.p.chains)
             return self.space.sample(self.p.chains, self.rng)
         proposal = self._move(self._at, self.p.changes, self.rng)
-        self.bred_from = self._at.copy()
+        origins = self.bred_from = self._at.copy()
         restart = np.flatnonzero(self._stuck >= self.p.patience)
         if len(restart):
             self._restart(proposal, restart)
-        if self._fresh is None:
-            return proposal
-        return self._fresh(proposal, np.where(self.bred_from < 0, proposal, self.bred_from))
+            origins = np.where(self.bred_from < 0, proposal, self.bred_from)
+        return proposal if self._fresh is None else self._fresh(proposal, origins)
 
     def _restart(self, proposal: Designs, rows: Any) -> None:
         assert self.bred_from is not None
@@ -95,7 +94,7 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         if not self._spread and evaluation.feasible.any():
             self._spread = float(np.std(rewards[evaluation.feasible]))
-        best = int(np.argmax(rewards))
+        best = int(rewards.argmax())
         if self._best is None or rewards[best] > self._best[0]:
             self._best = float(rewards[best]), designs[best].copy()
         if self._at is None:
@@ -107,8 +106,9 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
         heat = self._temperature * (self._spread or 1.0)
         # log(1 - u) is finite; at temperature 0 only changes that do not worsen are kept.
         kept = rewards >= self._reward + heat * np.log1p(-self.rng.random(len(rewards)))
-        self._at[kept], self._reward[kept] = designs[kept], rewards[kept]
-        better = rewards > self._own_best
-        self._own_best[better] = rewards[better]
-        self._stuck = np.where(better, 0, self._stuck + 1)
+        np.copyto(self._at, designs, where=kept[:, None])
+        np.copyto(self._reward, rewards, where=kept)
+        self._stuck += 1
+        self._stuck[rewards > self._own_best] = 0
+        np.maximum(self._own_best, rewards, out=self._own_best)
         self._temperature *= self.p.cooling
