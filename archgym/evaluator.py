@@ -434,7 +434,8 @@ class Evaluator:
         self.simulation_s += seconds
         first, before = self.trials, self.cost
         self._count(n, n, fidelity)
-        self._spend(designs, evaluation, np.arange(n), None if parents is None else parents[:n])
+        if self.problem.simulator.seconds_metric:
+            self._spend(designs, evaluation, np.arange(n), None if parents is None else parents[:n])
         if self._schema is not None:
             never = np.zeros(n, dtype=bool)
             born = None if parents is None else parents[:n]
