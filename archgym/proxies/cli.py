@@ -18,7 +18,7 @@ _metric = click.option(
     "--metric", "metrics", multiple=True,
     help="Metric to learn, or pattern like latency_*_s; repeat for several; 'all' for all.",
 )  # fmt: skip
-_model = click.option("--model", default="boosting", show_default=True, help="boosting, forest, mlp or gp.")
+_model = click.option("--model", default="boosting", show_default=True, help="boosting, forest, mlp, gp, cells or parzc.")
 _reach = click.option(
     "--reach/--no-reach", default=True, show_default=True,
     help="Learn also from designs that the simulator knows to have a simulated design's results.",
@@ -213,6 +213,27 @@ def table_command(
     )  # fmt: skip
     found["files"] = [] if out is None else write(found, out)
     print_result(found, as_json, [*lines_of(found), *found["files"]])
+
+
+@proxy.command("cells")
+@click.argument("workload", default="nb201-mnist1d-v2")
+@click.option("--labels", default="50,100,200", show_default=True, help="Numbers of trained function classes.")
+@click.option("--draws", default=10, show_default=True, help="Draws of labels, each a training of every method.")
+@click.option("--methods", help="Predictors, with commas between [default: all].")
+@click.option("--seed", default=0, show_default=True)
+@_json
+def cells_command(workload: str, labels: str, draws: int, methods: str | None, seed: int, as_json: bool) -> None:
+    """How well predictors of cells order the classes of WORKLOAD's table that they saw no label of."""
+    from archgym.proxies.ranking import check_methods, lines_of, rank_cells
+
+    chosen = None
+    if methods is not None:
+        chosen = check_methods(all_different((name.strip() for name in methods.split(",")), "--methods"))
+    found = rank_cells(
+        workload, _sizes(labels, "--labels"), draws, methods=chosen, seed=seed,
+        progress=lambda sentence: click.echo(sentence, err=True),
+    )  # fmt: skip
+    print_result(found, as_json, lines_of(found))
 
 
 @proxy.command("use")

@@ -344,45 +344,59 @@ class GaussianProcess(Model):
 
 
 class Cells(Model):
-    """Ridge regression and boosted trees on the features of NAS-Bench-201 cells; for few labels."""
+    """Ridge regression and boosted trees on the features of NAS-Bench-201 cells; for few labels. With ``pretrained`` networks
+    (``--set pretrained=3``), their mean counts as much as these two."""
 
     name = "cells"
     defaults: ClassVar[Mapping[str, Any]] = {
-        "trees": 200, "leaves": 8, "learning_rate": 0.05, "min_leaf": 3, "feature_share": 0.3, "threads": 1,
+        "trees": 200, "leaves": 8, "learning_rate": 0.05, "min_leaf": 3, "feature_share": 0.3, "threads": 1, "pretrained": 0,
     }  # fmt: skip
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._trees = Boosting(**self.settings)
+        self._members = _within("pretrained", self.settings["pretrained"], 0, 16)
+        self._trees = Boosting(**{key: value for key, value in self.settings.items() if key != "pretrained"})
         self._weights = np.empty((0, 0))
         self._intercept, self._dead = np.empty((2, 0))
+        self._of_class = np.empty((0, 0))
 
     def fit(self, rows: Matrix, targets: Matrix, seed: int) -> None:
-        from archgym.proxies.cells import cell_features
+        from archgym.proxies.cells import cell_codes, cell_features
 
         try:
             from sklearn.linear_model import RidgeCV
         except ModuleNotFoundError:
             raise MissingExtraError("the model 'cells'", "proxy", "scikit-learn is not installed") from None
         x, dead = cell_features(rows)
-        self._dead = targets[dead].mean(axis=0) if dead.any() else targets.min(axis=0)
+        self._dead = _of_the_dead(targets, dead)
         if not dead.all():  # which cells reach no output is known, and nothing is learnt from them about the others
-            x, targets = x[~dead], targets[~dead]
+            rows, x, targets = rows[~dead], x[~dead], targets[~dead]
+        if self._members:
+            from archgym.proxies.pretrained import predictions
+            from archgym.simulators.nas import cells
+
+            classes = cells.classes()[cell_codes(rows, alone=True)]
+            self._of_class = predictions(classes, targets, self._members, seed)
         self._trees.fit(x, targets, seed)
         ridge = RidgeCV(np.logspace(-1, 4, 12)).fit(x, targets)
         self._weights = np.asarray(ridge.coef_, dtype=np.float64).reshape(targets.shape[1], -1)
         self._intercept = np.broadcast_to(np.asarray(ridge.intercept_, dtype=np.float64), targets.shape[1:]).copy()
 
     def predict(self, rows: Matrix) -> Matrix:
-        from archgym.proxies.cells import cell_features
+        from archgym.proxies.cells import cell_codes, cell_features
 
         x, dead = cell_features(rows)
         # Not a matrix product: its last bits depend on the number of threads.
         linear = np.stack([(x * weights).sum(axis=1) for weights in self._weights], axis=1) + self._intercept
-        return np.where(dead[:, None], self._dead, (self._trees.predict(x) + linear) / 2)
+        said = (self._trees.predict(x) + linear) / 2
+        if self._members:
+            said = (said + _looked_up(self._of_class, cell_codes(rows))) / 2
+        return np.where(dead[:, None], self._dead, said)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"weights": self._weights, "intercept": self._intercept, "dead": self._dead, **self._trees.arrays()}
+        networks = {"of_class": self._of_class} if self._members else {}
+        own = {"weights": self._weights, "intercept": self._intercept, "dead": self._dead}
+        return {**own, **networks, **self._trees.arrays()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], features: int, targets: int) -> None:
         from archgym.proxies.cells import width
@@ -392,10 +406,90 @@ class Cells(Model):
         wide = width(features)
         good = self._weights.shape == (targets, wide) and self._intercept.shape == self._dead.shape == (targets,)
         _need(good and all(a.dtype == np.float64 for a in (self._weights, self._intercept, self._dead)), "shapes")
+        if self._members:
+            self._of_class = _restored_classes(arrays, targets)
         self._trees.restore(arrays, wide, targets)
 
 
-MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess, Cells)}
+class ParZC(Model):
+    """Parametric zero-cost scores of NAS-Bench-201 cells (:mod:`archgym.proxies.parzc`): a mixer over the layers' scores, under
+    a rank loss. It is stored as what it says of every function class."""
+
+    name = "parzc"
+    defaults: ClassVar[Mapping[str, Any]] = {"width": 24, "steps": 200, "dropout": 0.1}
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        _within("width", self.settings["width"], 1, 1024)
+        _within("steps", self.settings["steps"], 1, 100_000)
+        if not self.settings["dropout"] < 1:
+            raise ArchGymError(f"dropout is {self.settings['dropout']}; expected a share below 1")
+        self._of_class, self._dead = np.empty((0, 0)), np.empty(0)
+
+    def fit(self, rows: Matrix, targets: Matrix, seed: int) -> None:
+        from archgym.proxies.cells import cell_codes
+        from archgym.simulators.nas import cells
+
+        try:
+            from archgym.proxies.parzc import predictions
+
+            codes = cell_codes(rows, self.name, alone=True)
+            dead = cells.is_dead(cells.rows(codes))
+            self._dead = _of_the_dead(targets, dead)
+            kept = ~dead if not dead.all() else dead
+            p = self.settings
+            self._of_class = predictions(
+                cells.classes()[codes[kept]], targets[kept], seed,
+                width=int(p["width"]), steps=int(p["steps"]), dropout=float(p["dropout"]),
+            )  # fmt: skip
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise MissingExtraError("the model 'parzc'", "nas", "torch is not installed") from None
+
+    def predict(self, rows: Matrix) -> Matrix:
+        from archgym.proxies.cells import cell_codes
+        from archgym.simulators.nas import cells
+
+        codes = cell_codes(rows, self.name)
+        dead = cells.is_dead(cells.rows(codes))
+        return np.where(dead[:, None], self._dead, _looked_up(self._of_class, codes))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"of_class": self._of_class, "dead": self._dead}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]], features: int, targets: int) -> None:
+        self._of_class, self._dead = _restored_classes(arrays, targets), arrays.get("dead", np.empty(0))
+        _need(self._dead.shape == (targets,) and self._dead.dtype == np.float64, "shapes")
+
+
+def _within(name: str, value: Any, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise ArchGymError(f"{name} is {value}; expected {least}..{most}")
+    return int(value)
+
+
+def _of_the_dead(targets: Matrix, dead: NDArray[np.bool_]) -> Matrix:
+    """What cells that reach no output have: their labels' mean, the least label where there are none."""
+    return np.asarray(targets[dead].mean(axis=0) if dead.any() else targets.min(axis=0))
+
+
+def _looked_up(of_class: Matrix, codes: NDArray[np.int64]) -> Matrix:
+    from archgym.simulators.nas import cells
+
+    return of_class[cells.classes()[codes]]
+
+
+def _restored_classes(arrays: Mapping[str, NDArray[Any]], targets: int) -> Matrix:
+    from archgym.simulators.nas import cells
+
+    found = arrays.get("of_class", np.empty(0))
+    shape = len(cells.representatives()), targets
+    _need(found.shape == shape and found.dtype == np.float64 and bool(np.isfinite(found).all()), "predictions of cells")
+    return found
+
+
+MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess, Cells, ParZC)}
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,9 +178,11 @@ def protocols(
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Parquet to write")
 @click.option("--seeds", default="0", show_default=True, help="seeds to average over, comma-separated")
 @click.option("--classes", type=click.IntRange(1), help="so many classes only, in the table's random order")
-def score_cells(folder: Path, output: Path, seeds: str, classes: int | None) -> None:
+@click.option("--layers", is_flag=True, help="score every layer by itself: what the proxy model parzc learns from")
+def score_cells(folder: Path, output: Path, seeds: str, classes: int | None, layers: bool) -> None:
     """Compute the zero-cost scores of the function classes on the skeleton of our own table."""
     from archgym.errors import ArchGymError, all_different
+    from archgym.simulators.nas.layerscores import build_layer_scores
     from archgym.simulators.nas.zerocost import build_scores
 
     try:
@@ -188,5 +190,10 @@ def score_cells(folder: Path, output: Path, seeds: str, classes: int | None) -> 
     except ValueError:
         raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
     all_different(numbers, "--seeds")
-    count = build_scores(output, folder, numbers, classes, log=sys.stderr)
+    if layers:
+        if len(numbers) > 1:
+            raise ArchGymError(f"--layers scores one seed, not {len(numbers)}; give one to --seeds")
+        count = build_layer_scores(output, folder, numbers[0], classes, log=sys.stderr)
+    else:
+        count = build_scores(output, folder, numbers, classes, log=sys.stderr)
     click.echo(f"{output}: scores of {count} function classes")
