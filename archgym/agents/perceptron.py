@@ -107,9 +107,7 @@ class Perceptron:
     ) -> None:
         """Adam with a cosine to zero, weight decay apart from the gradient (AdamW), batches drawn with replacement where there are
         more rows than ``batch``; ``body``: rate of all layers but the last, in parts of ``rate``."""
-        first, second = (
-            [[np.zeros_like(part) for part in layer] for layer in self.layers] for _ in range(2)
-        )
+        first, second = ([[np.zeros_like(part) for part in layer] for layer in self.layers] for _ in range(2))
         for step in range(1, steps + 1):
             chosen = rng.integers(0, len(rows), batch) if len(rows) > batch else slice(None)
             outputs, trace = self._forward(rows[chosen])

@@ -29,7 +29,9 @@ def cell_features(rows: Matrix) -> tuple[Matrix, NDArray[np.bool_]]:
     from archgym.simulators.nas import cells
 
     codes = cell_codes(rows)
-    return np.concatenate([_of_every_cell()[codes], rows[:, EDGES * OPERATIONS :]], axis=1), cells.is_dead(cells.rows(codes))
+    return np.concatenate([_of_every_cell()[codes], rows[:, EDGES * OPERATIONS :]], axis=1), cells.is_dead(
+        cells.rows(codes)
+    )
 
 
 def cell_codes(rows: Matrix, model: str = "cells", *, alone: bool = False) -> NDArray[np.int64]:
@@ -41,7 +43,9 @@ def cell_codes(rows: Matrix, model: str = "cells", *, alone: bool = False) -> ND
     own = EDGES * OPERATIONS
     choices = rows[:, :own].reshape(len(rows), EDGES, -1) if rows.shape[1] >= own else np.empty((0, 0, 0))
     if choices.shape[2] != OPERATIONS or not (np.isin(choices, (0, 1)).all() and (choices.sum(axis=2) == 1).all()):
-        raise ArchGymError(f"the model {model!r} learns cells of NAS-Bench-201; choose another one for this design space")
+        raise ArchGymError(
+            f"the model {model!r} learns cells of NAS-Bench-201; choose another one for this design space"
+        )
     if alone and rows.shape[1] > own:
         raise ArchGymError(f"the networks of the model {model!r} learn one workload; give trials of one")
     from archgym.simulators.nas import cells

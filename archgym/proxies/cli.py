@@ -18,7 +18,9 @@ _metric = click.option(
     "--metric", "metrics", multiple=True,
     help="Metric to learn, or pattern like latency_*_s; repeat for several; 'all' for all.",
 )  # fmt: skip
-_model = click.option("--model", default="boosting", show_default=True, help="boosting, forest, mlp, gp, cells or parzc.")
+_model = click.option(
+    "--model", default="boosting", show_default=True, help="boosting, forest, mlp, gp, cells or parzc."
+)
 _reach = click.option(
     "--reach/--no-reach", default=True, show_default=True,
     help="Learn also from designs that the simulator knows to have a simulated design's results.",
@@ -64,7 +66,12 @@ def proxy() -> None:
 @click.option("--problem", help="With a dataset of several problems: which one.")
 @click.option("--designs", "-n", default=2000, show_default=True, help="With a problem: distinct designs to simulate.")
 @click.option("--limit", type=int, help="With a dataset: use at most so many distinct designs.")
-@click.option("--scale", default="auto", show_default=True, help="Of the targets: auto, log or linear.")
+@click.option(
+    "--scale",
+    default="auto",
+    show_default=True,
+    help="Of the targets: auto, log, linear, or complement (percentages by what they lack to 100).",
+)
 @click.option("--space", help="With a problem: design space.")
 @click.option("--unseen", is_flag=True, help="Also report the error on workloads left out of training.")
 @click.option("--trust", is_flag=True, help="Also make problems that need files or external programs.")

@@ -489,7 +489,9 @@ def _restored_classes(arrays: Mapping[str, NDArray[Any]], targets: int) -> Matri
     return found
 
 
-MODELS: dict[str, type[Model]] = {cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess, Cells, ParZC)}
+MODELS: dict[str, type[Model]] = {
+    cls.name: cls for cls in (Boosting, Forest, MlpEnsemble, GaussianProcess, Cells, ParZC)
+}
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

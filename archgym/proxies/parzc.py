@@ -21,7 +21,9 @@ DRAWS = 10
 SOFTNESS = 0.5
 
 
-def predictions(classes: NDArray[np.int64], targets: Matrix, seed: int, *, width: int, steps: int, dropout: float) -> Matrix:
+def predictions(
+    classes: NDArray[np.int64], targets: Matrix, seed: int, *, width: int, steps: int, dropout: float
+) -> Matrix:
     """Predicted targets of every function class, ``(4930, m)``, from labels ``targets (n, m)``, standardised, of ``classes
     (n,)``."""
     import torch

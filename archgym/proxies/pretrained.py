@@ -57,7 +57,9 @@ def body(member: int) -> Perceptron:
 
 
 @one_thread
-def predictions(classes: NDArray[np.int64], targets: Matrix, members: int, seed: int, *, pretrain: bool = True) -> Matrix:
+def predictions(
+    classes: NDArray[np.int64], targets: Matrix, members: int, seed: int, *, pretrain: bool = True
+) -> Matrix:
     """Predicted targets of every function class, ``(4930, m)``.
 
     The mean of ``members`` networks, each in two ways: the body with a tenth of the head's rate under a rank loss
@@ -77,7 +79,14 @@ def predictions(classes: NDArray[np.int64], targets: Matrix, members: int, seed:
         start = body(member) if pretrain else Perceptron([inputs.shape[1], WIDTH, WIDTH, 1], rng)
         network = start.with_head(targets.shape[1], rng)
         network.train(
-            inputs[classes], targets, FINE_STEPS, rng, loss=diff_kendall, body=0.1 if pretrain else 1.0, batch=64, decay=0.01
+            inputs[classes],
+            targets,
+            FINE_STEPS,
+            rng,
+            loss=diff_kendall,
+            body=0.1 if pretrain else 1.0,
+            batch=64,
+            decay=0.01,
         )
         ranked = _scaled(network(inputs), classes, targets)
         total += (ranked + _ridge(_standard(start.hidden(inputs)), classes, targets)) / 2 if pretrain else ranked

@@ -37,6 +37,8 @@ REACH_ROWS = 40_000
 """Rows that training designs and those they answer for make up together, within the bounds that follow."""
 LEAST_COPIES, MOST_COPIES = 2, 8
 """Further designs drawn for each training design."""
+LEAST_ERROR = 0.01
+"""Percent; what a percentage of 100 lacks on the scale ``complement``, so that it stays finite."""
 _LIMIT_BYTES = 1 << 30
 Matrix = NDArray[np.float64]
 
@@ -115,27 +117,34 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Target:
-    """A metric as the model sees it: ``(log(y) or y) = center + scale * target``."""
+    """A metric as the model sees it: ``y``, ``log(y)`` or, for percentages, ``-log(100 - y)`` is ``center + scale * target``."""
 
     metric: Metric
     log: bool
     center: float
     scale: float
+    complement: bool = False
 
     def encode(self, values: Matrix) -> Matrix:
-        return ((np.log(values) if self.log else values) - self.center) / self.scale
+        return np.asarray((_plain(values, self.log, self.complement) - self.center) / self.scale)
 
     def decode(self, targets: Matrix) -> Matrix:
         values = self.center + self.scale * targets
+        if self.complement:
+            return np.asarray(100.0 - np.exp(-np.clip(values, -700.0, 700.0)))
         return np.exp(np.clip(values, -700.0, 700.0)) if self.log else values
 
     @classmethod
-    def fit(cls, metric: Metric, values: Matrix, log: bool) -> Target:
-        plain = np.log(values) if log else values
-        spread = float(plain.std())
-        return cls(
-            metric, log, float(plain.mean()), spread if spread > 1e-12 * max(abs(float(plain.mean())), 1.0) else 1.0
-        )
+    def fit(cls, metric: Metric, values: Matrix, log: bool, complement: bool = False) -> Target:
+        plain = _plain(values, log, complement)
+        spread, center = float(plain.std()), float(plain.mean())
+        return cls(metric, log, center, spread if spread > 1e-12 * max(abs(center), 1.0) else 1.0, complement)
+
+
+def _plain(values: Matrix, log: bool, complement: bool) -> Matrix:
+    if complement:
+        return np.asarray(-np.log(np.maximum(100.0 - values, LEAST_ERROR)))
+    return np.log(values) if log else values
 
 
 class Proxy:
@@ -251,7 +260,9 @@ class Proxy:
         about = {
             "format": FORMAT,
             **self.about,
-            "targets": [{**vars(t.metric), "log": t.log, "center": t.center, "scale": t.scale} for t in self.targets],
+            "targets": [
+                {**vars(t.metric), **{k: v for k, v in vars(t).items() if k != "metric"}} for t in self.targets
+            ],
             "parts": {
                 name: None if part is None else {"model": part.name, "settings": part.settings}
                 for name, part in (("model", self.model), ("spread", self.spread), ("barrier", self.barrier))
@@ -319,12 +330,14 @@ def fit(
         model: one of archgym.proxies.models.MODELS.
         settings: of the model.
         seed: fixes everything.
-        scale: ``log``, ``linear`` or ``auto`` (the better one on a held-out fold, for each metric).
+        scale: ``log``, ``linear`` or ``auto`` (the better one on a held-out fold, for each metric); ``complement`` is the
+            logarithm of what a percentage lacks to 100, on which accuracies are about equally noisy, and ``auto`` for metrics
+            that are none.
         calibrate: cross-validate for errors and intervals; without it intervals are infinite.
         about: facts for the file: simulator, version, space, options.
     """
-    if scale not in ("auto", "log", "linear"):
-        raise ArchGymError(f"scale is {scale!r}; expected auto, log or linear")
+    if scale not in ("auto", "log", "linear", "complement"):
+        raise ArchGymError(f"scale is {scale!r}; expected auto, log, linear or complement")
     start = time.perf_counter()
     names = [metric.name for metric in metrics]
     good = data.feasible & np.all([np.isfinite(data.metrics[name]) for name in names], axis=0)
@@ -441,9 +454,13 @@ def _targets(
     options: Mapping[str, Any], seed: int, scale: str,
 ) -> list[Target]:  # fmt: skip
     """The scale of each metric's target."""
+    percent = [
+        m.unit == "%" and scale == "complement" and bool((values[:, i] <= 100).all()) for i, m in enumerate(metrics)
+    ]
+    scale = "auto" if scale == "complement" else scale
     positive = (values > 0).all(axis=0)
     # A narrow range looks the same on both scales.
-    wide = positive & (values.max(axis=0) > 1.5 * np.where(positive, values.min(axis=0), 1.0))
+    wide = positive & ~np.array(percent) & (values.max(axis=0) > 1.5 * np.where(positive, values.min(axis=0), 1.0))
     log: NDArray[np.bool_] = np.array(positive if scale == "log" else np.zeros(len(metrics)), dtype=bool)
     if scale == "auto" and wide.any():
         inside = folds != 0
@@ -461,7 +478,7 @@ def _targets(
             }
         for i in error[True]:
             log[i] = error[True][i] <= error[False][i]
-    return [Target.fit(m, values[:, i], bool(log[i])) for i, m in enumerate(metrics)]
+    return [Target.fit(m, values[:, i], bool(log[i]), percent[i]) for i, m in enumerate(metrics)]
 
 
 def _spread_model(seed_rows: Matrix, logs: Matrix, seed: int) -> Model:
@@ -567,6 +584,7 @@ class _TargetFacts(msgspec.Struct, forbid_unknown_fields=True):
     log: bool
     center: Share
     scale: Annotated[float, msgspec.Meta(gt=0, le=1e300)]
+    complement: bool = False
 
 
 class _PartFacts(msgspec.Struct, forbid_unknown_fields=True):
@@ -605,7 +623,8 @@ class _Facts(msgspec.Struct):
 def _restore(about: dict[str, Any], facts: _Facts, arrays: dict[str, NDArray[Any]], space: DesignSpace) -> Proxy:
     width = len(Encoder(space, facts.workload_features).names)
     targets = [
-        Target(Metric(t.name, t.unit, t.direction, t.description), t.log, t.center, t.scale) for t in facts.targets
+        Target(Metric(t.name, t.unit, t.direction, t.description), t.log, t.center, t.scale, t.complement)
+        for t in facts.targets
     ]
     m = len(targets)
     if len({target.metric.name for target in targets}) < m:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
 from archgym.proxies.models import make_model
-from archgym.proxies.proxy import fit
+from archgym.proxies.proxy import LEAST_ERROR, fit
 from archgym.proxies.training import choose_metrics, from_evaluation
 
 LEAST_LABELS = 20
@@ -87,20 +87,29 @@ def rank_cells(
             seen, rest = order[:count], order[count:]
             for name in asked:
                 if name in NETWORKS:
-                    said = _networks_alone(evaluation.metrics["accuracy_percent"][seen], classes, seen, draw, NETWORKS[name])
+                    said = _networks_alone(
+                        evaluation.metrics["accuracy_percent"][seen], classes, seen, draw, NETWORKS[name]
+                    )
                 else:
                     data = from_evaluation(problem, designs[seen], evaluation.take(seen), ["accuracy_percent"])
                     model, settings = METHODS[name]
                     proxy = fit(
                         data, choose_metrics(problem, ["accuracy_percent"]), model=model, settings=settings, seed=draw,
-                        scale="linear", calibrate=False,
+                        scale="complement", calibrate=False,
                     )  # fmt: skip
                     said = proxy.means(designs, problem.workload)["accuracy_percent"]
                 taus[name].append(float(kendalltau(said[rest], truth[rest]).statistic))
             if progress is not None:
                 progress(f"{count} labels, draw {draw - seed + 1} of {draws}")
         rows += [_row(name, count, taus[name]) for name in asked]
-    return {"problem": problem.name, "classes": len(designs), "draws": draws, "seed": seed, **_seeds_of(problem), "rows": rows}
+    return {
+        "problem": problem.name,
+        "classes": len(designs),
+        "draws": draws,
+        "seed": seed,
+        **_seeds_of(problem),
+        "rows": rows,
+    }
 
 
 def _classes(workload: str) -> tuple[Problem, NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
@@ -125,7 +134,8 @@ def _networks_alone(
 ) -> NDArray[np.float64]:
     from archgym.proxies.pretrained import predictions
 
-    targets = (accuracy - accuracy.mean()) / max(float(accuracy.std()), 1e-9)
+    errors = np.log(np.maximum(100.0 - accuracy, LEAST_ERROR))
+    targets = (errors.mean() - errors) / max(float(errors.std()), 1e-9)
     members = int(METHODS["cells-pretrained"][1]["pretrained"])
     return predictions(classes[seen], targets[:, None], members, seed, pretrain=pretrain)[classes, 0]
 
@@ -134,7 +144,13 @@ def _row(name: str, count: int, taus: Sequence[float]) -> dict[str, Any]:
     from scipy.stats import t
 
     half = float(t.ppf(0.975, len(taus) - 1) * np.std(taus, ddof=1) / np.sqrt(len(taus)))
-    return {"method": name, "labels": count, "kendall_tau": float(np.mean(taus)), "interval_95": half, "draws": len(taus)}
+    return {
+        "method": name,
+        "labels": count,
+        "kendall_tau": float(np.mean(taus)),
+        "interval_95": half,
+        "draws": len(taus),
+    }
 
 
 def _seeds_of(problem: Problem) -> dict[str, float]:

@@ -19,7 +19,7 @@ from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
 from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
-from archgym.simulators.nas import cells, darts, live, nasnet, table
+from archgym.simulators.nas import cells, darts, joint, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
 from archgym.simulators.nas.trained import TrainedWorkload, read_architecture
 from archgym.simulators.nas.workload import NasWorkload
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 LARGE_BATCH = 2048
 """Batches from this size on take the compiled look-up."""
+
+FORMULA_ALONE = ("darts", "nasnet")
+"""Spaces whose cells are never trained."""
 
 _NO_VIOLATION = np.array("", dtype=object)
 _VIOLATIONS = np.array(["not-in-table", ""], dtype=object)
@@ -98,7 +101,8 @@ class NasSimulator(Simulator):
     """Accuracy and cost of neural cells.
 
     Args:
-        space: leave out; the space belongs to the workload (``nb201``, ``darts`` or ``nasnet`` cells).
+        space: leave out; the space belongs to the workload (``nb201`` cells, with or without a training recipe, ``darts`` or
+            ``nasnet`` cells).
         cost: metric of the objectives ``mnas-hard`` and ``mnas-soft``; the latency where the workload has one, else
             ``macs``.
         cost_target: its target; the median over the space where None.
@@ -153,6 +157,12 @@ class NasSimulator(Simulator):
                 macro_name="mnist-C8S2",
                 data="mnist",
             ),
+            "joint-mnist1d": NasWorkload(
+                "joint-mnist1d",
+                "cells together with the recipe that they are trained by, live on the data of nb201-mnist1d-v2",
+                joint.SPACE_KIND,
+                data="mnist1d-v2",
+            ),
             "darts-cifar10": NasWorkload(
                 "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts", "darts-C36L20"
             ),
@@ -163,13 +173,15 @@ class NasSimulator(Simulator):
                 "darts-C36L20",
             ),
         }
+        edges = DesignSpace(
+            [
+                Parameter(name, cells.OPERATIONS, ordered=False, description=f"operation on the edge {i}->{j}")
+                for name, (i, j) in zip(cells.EDGE_NAMES, cells.EDGES, strict=True)
+            ]
+        )
         self._space = {
-            "nb201": DesignSpace(
-                [
-                    Parameter(name, cells.OPERATIONS, ordered=False, description=f"operation on the edge {i}->{j}")
-                    for name, (i, j) in zip(cells.EDGE_NAMES, cells.EDGES, strict=True)
-                ]
-            ),
+            "nb201": edges,
+            joint.SPACE_KIND: joint.space(edges),
             "darts": darts.space(),
             "nasnet": nasnet.space(),
         }
@@ -259,7 +271,7 @@ class NasSimulator(Simulator):
             sample = workload.formula(workload.design_space.sample(64, 0, feasible=True))
             result = {metric.name: 1.0 for metric in self.metrics_for(workload)} | {"accuracy_percent": 100.0}
             return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
-        if isinstance(workload, NasWorkload) and workload.space_kind != "nb201":
+        if isinstance(workload, NasWorkload) and workload.space_kind in FORMULA_ALONE:
             result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
             sample = self._formula(workload, self.space(workload).sample(64, 0))
             return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
@@ -277,6 +289,8 @@ class NasSimulator(Simulator):
         parsed = parse_fidelity(fidelity)
         if parsed.source == "table":
             parsed = workload.resolve(parsed)
+        elif workload.space_kind == joint.SPACE_KIND:
+            parsed = parsed.filled(split="valid", run="single") if parsed.source == "train" else parsed
         elif parsed.source == "train":
             parsed = parsed.filled(split="valid", epochs=self.recipe(workload, parsed).epochs, run="single")
         elif parsed.source == "supernet":
@@ -305,6 +319,8 @@ class NasSimulator(Simulator):
                 )
             if parsed.source == "train":
                 self.recipe(workload, parsed)
+        elif workload.space_kind == joint.SPACE_KIND:
+            joint.check_fidelity(workload, parsed)
         elif workload.space_kind != "nb201":
             if parsed.source != "formula":
                 raise ArchGymError(f"{workload.name} has no level {parsed.source!r}; its level is formula")
@@ -367,9 +383,11 @@ class NasSimulator(Simulator):
         assert isinstance(workload, NasWorkload)
         if isinstance(workload, TrainedWorkload):
             return self._live_trained(workload, fidelity)
+        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
+        if workload.space_kind == joint.SPACE_KIND:
+            return joint.effort(workload, parsed, self.device)
         if not workload.data or workload.space_kind != "nb201":
             return None
-        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
         return live.effort(workload, parsed, self.device, self.train_epochs)
 
     def inherits(self, fidelity: str | None) -> bool:
@@ -379,7 +397,7 @@ class NasSimulator(Simulator):
         assert isinstance(workload, NasWorkload)
         if isinstance(workload, TrainedWorkload):
             return parse_fidelity(fidelity or "train").source == "train"
-        if workload.space_kind != "nb201":
+        if workload.space_kind in FORMULA_ALONE:
             return parse_fidelity(fidelity or "formula").source != "formula"
         if not fidelity and not workload.has_table:
             return True
@@ -414,6 +432,10 @@ class NasSimulator(Simulator):
         array = self.space(workload).check(designs)
         if isinstance(workload, TrainedWorkload):
             return self._evaluate_trained(array, workload, parse_fidelity(fidelity or "train"), int(seed or 0))
+        if workload.space_kind == joint.SPACE_KIND:
+            asked = parse_fidelity(fidelity or "train")
+            joint.check_fidelity(workload, asked)
+            return self._evaluate_cells(array, workload, asked, 0 if seed is None else int(seed))
         if workload.space_kind != "nb201":
             return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
         parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
@@ -491,6 +513,9 @@ class NasSimulator(Simulator):
 
             score, seconds = cell_scores(workload, codes, fidelity.proxy or "naswot", seed, self.device)
             accuracy = np.full(n, np.nan)
+        elif workload.space_kind == joint.SPACE_KIND:
+            accuracy, seconds = joint.train(workload, array, fidelity, seed, self.device)
+            score = accuracy
         elif fidelity.source == "train":
             self._can_inherit(workload, fidelity)
             accuracy, seconds = live.train(workload, codes, fidelity, seed, self.device, self.train_epochs, parents)
@@ -586,7 +611,7 @@ class NasSimulator(Simulator):
         }
         if isinstance(workload, TrainedWorkload):
             return result
-        if workload.space_kind != "nb201":
+        if workload.space_kind in FORMULA_ALONE:
             # No accuracy is to be had for these: asking for it is an error that says so.
             return {"score": result["score"]}
         if not workload.has_table:
