@@ -107,6 +107,7 @@ AGENTS = Registry(
         "hyperband": "archgym.agents.hyperband:Hyperband",
         "mfga": "archgym.agents.multi_fidelity_genetic:MultiFidelityGenetic",
         "bohb": "archgym.agents.bohb:BOHB",
+        "cio": "archgym.agents.constrained_iterative:ConstrainedIterative",
         "botorch": "archgym.agents.botorch_agent:BoTorchOptimization",
         "reinforce": "archgym.agents.reinforce:Reinforce",
         "ppo-fast": "archgym.agents.ppo_fast:FastPPO",

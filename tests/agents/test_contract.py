@@ -32,6 +32,7 @@ SLOW_AGENTS = {
         "maskable-ppo",
         "transfer",
         "diffusion",
+        "cio",
     )
 }
 BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS} | {"botorch": 40}  # bo with a slower model

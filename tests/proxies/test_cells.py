@@ -33,6 +33,50 @@ def test_classes_are_on_one_side_of_every_split():
     assert len(narrow) < 500
 
 
+def test_pretraining_orders_cells_better_and_is_stored(tmp_path):
+    from archgym.proxies.ranking import rank_cells
+
+    found = rank_cells("nb201-mnist1d-v2", [50], 2, methods=["network", "network-pretrained"])
+    taus = {row["method"]: row["kendall_tau"] for row in found["rows"]}
+    assert taus["network-pretrained"] > taus["network"] + 0.03
+    problem = make_problem("nas/nb201-mnist1d")
+    proxy = train_on_problem(
+        problem, 40, metrics=["accuracy_percent"], model="cells", settings={"pretrained": 1}, calibrate=False,
+        scale="complement",
+    )  # fmt: skip
+    proxy.save(tmp_path / "x.proxy.npz")
+    again = load(tmp_path / "x.proxy.npz", lambda facts: problem.space)
+    designs = problem.space.sample(50, 3)
+    said = proxy.means(designs, problem.workload)["accuracy_percent"]
+    np.testing.assert_array_equal(said, again.means(designs, problem.workload)["accuracy_percent"])
+    np.testing.assert_array_equal(said[:7], proxy.means(designs[:7], problem.workload)["accuracy_percent"])
+    assert (said < 100).all() and np.std(said) > 0
+    of_class = proxy.model.arrays()["of_class"]
+    with pytest.raises(ArchGymError, match="predictions of cells"):
+        proxy.model.restore({**proxy.model.arrays(), "of_class": of_class[:-1]}, 30, 1)
+
+
+def test_parzc_learns_an_order_from_layers():
+    pytest.importorskip("torch")
+    problem = make_problem("nas/nb201-mnist1d")
+    proxy = train_on_problem(
+        problem, 40, metrics=["accuracy_percent"], model="parzc", settings={"steps": 40, "width": 8}, calibrate=False
+    )
+    own = proxy.training
+    said = proxy.means(own.designs, problem.workload)["accuracy_percent"]
+    assert np.corrcoef(said, own.metrics["accuracy_percent"])[0, 1] > 0.5
+    made = make_model("parzc", **proxy.model.settings)
+    made.restore(proxy.model.arrays(), 30, 1)
+    np.testing.assert_array_equal(
+        made.predict(proxy.encoder.rows(own.designs)), proxy.model.predict(proxy.encoder.rows(own.designs))
+    )
+    with pytest.raises(ArchGymError, match="'parzc' learns cells"):
+        make_model("parzc").fit(np.random.default_rng(0).random((30, 40)), np.zeros((30, 1)), 0)
+    with pytest.raises(ArchGymError, match="learn one workload"):
+        rows = np.concatenate([proxy.encoder.rows(own.designs), np.ones((len(own.designs), 1))], axis=1)
+        made.fit(rows, np.zeros((len(rows), 1)), 0)
+
+
 @pytest.mark.slow
 def test_orders_cells_from_fifty_labels_better_than_boosted_trees():
     problem, taus = make_problem("nas/nb201-mnist1d-v2"), {"cells": [], "boosting": []}
