@@ -7,6 +7,8 @@ recipe's parameters are those of the compiled trainer (:mod:`archgym.simulators.
 
 from __future__ import annotations
 
+__all__ = ()
+
 from dataclasses import replace
 from typing import TYPE_CHECKING
 

@@ -7,6 +7,8 @@ proxies", arXiv 2402.02105). Those of the function classes on the skeleton of ou
 
 from __future__ import annotations
 
+__all__ = ()
+
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
