@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
@@ -33,12 +34,25 @@ def test_classes_are_on_one_side_of_every_split():
     assert len(narrow) < 500
 
 
-def test_pretraining_orders_cells_better_and_is_stored(tmp_path):
-    from archgym.proxies.ranking import rank_cells
+def test_pretraining_orders_cells_better():
+    from archgym.proxies.pretrained import predictions
 
-    found = rank_cells("nb201-mnist1d-v2", [50], 2, methods=["network", "network-pretrained"])
-    taus = {row["method"]: row["kendall_tau"] for row in found["rows"]}
-    assert taus["network-pretrained"] > taus["network"] + 0.03
+    problem = make_problem("nas/nb201-mnist1d-v2")
+    representatives = cells.representatives()
+    alive = np.flatnonzero(~cells.is_dead(cells.rows(representatives)))
+    accuracy = problem.evaluate(cells.rows(representatives[alive]))[0].metrics["accuracy_percent"]
+    errors, taus = -np.log(100 - accuracy), {True: [], False: []}
+    for draw in range(2):
+        order = np.random.default_rng(draw).permutation(len(alive))
+        seen, rest = order[:50], order[50:]
+        labels = ((errors[seen] - errors[seen].mean()) / errors[seen].std())[:, None]
+        for pretrain, found in taus.items():
+            said = predictions(alive[seen], labels, 1, draw, pretrain=pretrain)[alive[rest], 0]
+            found.append(kendalltau(said, accuracy[rest]).statistic)
+    assert np.mean(taus[True]) > np.mean(taus[False]) + 0.03
+
+
+def test_pretrained_networks_are_stored(tmp_path):
     problem = make_problem("nas/nb201-mnist1d")
     proxy = train_on_problem(
         problem, 40, metrics=["accuracy_percent"], model="cells", settings={"pretrained": 1}, calibrate=False,
@@ -50,12 +64,33 @@ def test_pretraining_orders_cells_better_and_is_stored(tmp_path):
     said = proxy.means(designs, problem.workload)["accuracy_percent"]
     np.testing.assert_array_equal(said, again.means(designs, problem.workload)["accuracy_percent"])
     np.testing.assert_array_equal(said[:7], proxy.means(designs[:7], problem.workload)["accuracy_percent"])
-    assert (said < 100).all() and np.std(said) > 0
-    of_class = proxy.model.arrays()["of_class"]
+    plain = train_on_problem(problem, 40, metrics=["accuracy_percent"], model="cells", calibrate=False)
+    assert (said < 100).all() and (said != plain.means(designs, problem.workload)["accuracy_percent"]).any()
+    arrays = proxy.model.arrays()
     with pytest.raises(ArchGymError, match="predictions of cells"):
-        proxy.model.restore({**proxy.model.arrays(), "of_class": of_class[:-1]}, 30, 1)
+        proxy.model.restore({**arrays, "of_class": arrays["of_class"][:-1]}, 30, 1)
+    rows = proxy.encoder.rows(proxy.training.designs)
+    with pytest.raises(ArchGymError, match="learn one workload"):
+        make_model("cells", pretrained=1).fit(np.column_stack([rows, rows[:, 0]]), rows[:, :1], 0)
 
 
+def test_ranking_is_over_classes_without_a_label():
+    from archgym.proxies.ranking import lines_of, rank_cells
+
+    found = rank_cells("nb201-mnist1d-v2", [20], 2, methods=["cells"])
+    row = found["rows"][-1]
+    assert row["labels"] == 20 and 0.3 < row["kendall_tau"] < 0.7 and row["interval_95"] > 0
+    assert lines_of(found)[-1].startswith("| cells | 0.")
+    for workload, labels, draws, sentence in (
+        ("nb201-digits", [20], 2, "has no table of cells"),
+        ("nb201-mnist1d-v2", [20], 1, "at least 2 draws"),
+        ("nb201-mnist1d-v2", [19], 2, "20..2464 labels"),
+    ):
+        with pytest.raises(ArchGymError, match=sentence):
+            rank_cells(workload, labels, draws)
+
+
+@pytest.mark.slow  # torch's start and ten draws over all classes take several seconds
 def test_parzc_learns_an_order_from_layers():
     pytest.importorskip("torch")
     problem = make_problem("nas/nb201-mnist1d")
@@ -65,16 +100,9 @@ def test_parzc_learns_an_order_from_layers():
     own = proxy.training
     said = proxy.means(own.designs, problem.workload)["accuracy_percent"]
     assert np.corrcoef(said, own.metrics["accuracy_percent"])[0, 1] > 0.5
-    made = make_model("parzc", **proxy.model.settings)
+    made, rows = make_model("parzc", **proxy.model.settings), proxy.encoder.rows(own.designs)
     made.restore(proxy.model.arrays(), 30, 1)
-    np.testing.assert_array_equal(
-        made.predict(proxy.encoder.rows(own.designs)), proxy.model.predict(proxy.encoder.rows(own.designs))
-    )
-    with pytest.raises(ArchGymError, match="'parzc' learns cells"):
-        make_model("parzc").fit(np.random.default_rng(0).random((30, 40)), np.zeros((30, 1)), 0)
-    with pytest.raises(ArchGymError, match="learn one workload"):
-        rows = np.concatenate([proxy.encoder.rows(own.designs), np.ones((len(own.designs), 1))], axis=1)
-        made.fit(rows, np.zeros((len(rows), 1)), 0)
+    np.testing.assert_array_equal(made.predict(rows), proxy.model.predict(rows))
 
 
 @pytest.mark.slow
@@ -113,3 +141,5 @@ def test_refuses_what_is_no_cell():
         make_model("cells").fit(np.random.default_rng(0).random((30, 40)), np.zeros((30, 1)), 0)
     with pytest.raises(ArchGymError, match="learns cells of NAS-Bench-201"):
         train_on_problem(make_problem("systolic/resnet18"), 40, model="cells", calibrate=False)
+    with pytest.raises(ArchGymError, match="'parzc' learns cells of NAS-Bench-201"):
+        make_model("parzc").fit(np.random.default_rng(0).random((30, 40)), np.zeros((30, 1)), 0)
