@@ -23,11 +23,7 @@ class NasWorkload(Workload):
     """A data set with a cell space, and what is known of its cells.
 
     Attributes:
-<<<<<<< HEAD
-        space_kind: ``nb201``, ``darts``, ``nasnet``, ``nb201-pair`` or ``arch``.
-=======
-        space_kind: ``nb201``, ``joint`` (the same with a training recipe), ``darts`` or ``nasnet``.
->>>>>>> 62f3ef8 (Search cells together with their training recipe, live; learn percentages by what they lack to 100)
+        space_kind: ``nb201``, ``joint`` (the same with a training recipe), ``darts``, ``nasnet``, ``nb201-pair`` or ``arch``.
         macro_name: the skeleton around the cell.
         data: name of the live data set, empty where there is none.
         device: which latency column is the metric ``latency_ms``; empty for none.
