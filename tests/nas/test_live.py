@@ -127,7 +127,7 @@ def test_fidelities_that_train_are_live(name: str, fidelity: str, word: str) -> 
 def test_lists_and_descriptions_tell_live_workloads_from_tables() -> None:
     rows = json.loads(CliRunner().invoke(main, ["list", "--json"]).stdout)["simulators"]
     found = {row["simulator"]: row["live_workloads"] for row in rows}
-    assert found.pop("nas") == ["nb201-digits", "nb201-mnist", "joint-mnist1d"]
+    assert found.pop("nas") == ["nb201-digits", "nb201-mnist", "joint-mnist1d", "nb201-pair"]
     assert found.pop("codesign") == ["nb201-digits", "nb201-mnist"]
     assert not any(found.values())
     assert "trained live" in CliRunner().invoke(main, ["list"]).stdout

@@ -21,6 +21,7 @@ from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
 from archgym.simulators.nas import cells, darts, joint, live, nasnet, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
+from archgym.simulators.nas.pair import PairWorkload
 from archgym.simulators.nas.trained import TrainedWorkload, read_architecture
 from archgym.simulators.nas.workload import NasWorkload
 from archgym.space import DesignSpace, Parameter
@@ -163,6 +164,7 @@ class NasSimulator(Simulator):
                 joint.SPACE_KIND,
                 data="mnist1d-v2",
             ),
+            "nb201-pair": PairWorkload(),
             "darts-cifar10": NasWorkload(
                 "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts", "darts-C36L20"
             ),
@@ -308,6 +310,8 @@ class NasSimulator(Simulator):
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         """Refuse a fidelity that the workload does not have, before anything is evaluated or written."""
         assert isinstance(workload, NasWorkload)
+        if isinstance(workload, TrainedWorkload) and workload.compiled_only and self.device != "cpu":
+            raise ArchGymError(f"{workload.name} is trained on the processor; leave device={self.device!r} out")
         if fidelity is None:
             return
         super().check_fidelity(workload, str(fidelity) if isinstance(fidelity, Fidelity) else fidelity)

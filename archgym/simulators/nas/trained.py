@@ -50,9 +50,11 @@ class TrainedWorkload(NasWorkload):
         metric_names: metrics of an evaluation, those of :meth:`formula` among them.
         base: recipe of the full training.
         live_words: what evaluating does, as in :class:`archgym.simulator.Live`.
+        compiled_only: whether the compiled kernels alone can train its designs, on the processor.
     """
 
     live_words = "trains a network for every new design"
+    compiled_only = False
     metric_names: tuple[str, ...]
     base: TrainRecipe
 
