@@ -155,6 +155,7 @@ def trained_logits(code: int, seed: int, data: Data, made: TrainRecipe, split: s
     if split == "valid":
         assert trained.valid_logits is not None
         return trained.valid_logits
+    assert trained.parameters is not None and trained.running is not None
     m = macro(made.macro)
     ops = np.ascontiguousarray(cells.rows(code))
     x, y = getattr(data, f"x_{split}"), getattr(data, f"y_{split}")
