@@ -36,6 +36,18 @@ TINY = 1e-9
 """Evaluations by which a sum of costs may miss a budget: rounding."""
 
 
+def used_after(costs: ArrayLike) -> NDArray[np.int64]:
+    """What a run has used of its budget after each trial ``(n,)``, in whole simulator evaluations, from what each cost."""
+    costs = np.asarray(costs, dtype=np.float64)
+    sums = np.cumsum(costs)
+    # What each addition rounded away (Knuth's two-sum), so that no sum drifts however many tenths it is made of.
+    before = np.concatenate([[0.0], sums[:-1]])
+    added = sums - before
+    sums += np.cumsum((before - (sums - added)) + (costs - added))
+    used: NDArray[np.int64] = np.ceil(sums - TINY).astype(np.int64)
+    return used
+
+
 class BudgetExhausted(Exception):
     """Raised when a design is to be evaluated and the budget is used up."""
 

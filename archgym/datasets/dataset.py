@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from archgym.datasets.files import BATCH, TEXT, open_file
 from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, ProblemKey, unusable
-from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS
+from archgym.datasets.schema import FORMAT, RUN_COLUMNS, TRIAL_COLUMNS, has_costs
 from archgym.datasets.shards import SUFFIX, UNFINISHED, find_shards
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.files import check_one_content
@@ -232,7 +232,7 @@ def read_trials(path: Path | str) -> pa.Table:
 
 def at_own_fidelity(table: pa.Table) -> pa.Table:
     """The trials without those that a run at several fidelities made at a cheaper one than its problem's own."""
-    if "cost" not in table.schema.names:
+    if not has_costs(table.schema):
         return table
     cost = table.column("cost")
     return table.filter(pc.or_kleene(pc.is_null(cost), pc.equal(cost, 1.0)))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, first_line, options_of, unusable
-from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, words_and_positions
+from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, has_costs, words_and_positions
 from archgym.datasets.shards import check_batch, shard_info
 from archgym.errors import ArchGymError
 from archgym.reading import checked, quote_path
@@ -206,6 +206,8 @@ def _check_types(schema: pa.Schema, metrics: Iterable[str], path: Path) -> None:
     wanted |= {name: ("a whole number", pa.types.is_integer) for name in ("index", "seed")}
     wanted |= {name: ("true or false", pa.types.is_boolean) for name in ("feasible", "cached")}
     wanted |= {name: ("a number", number) for name in ("reward", *metrics)}
+    if has_costs(schema):
+        wanted["cost"] = ("a number", number)
     for name, (what, fits) in wanted.items():
         if not fits(schema.field(name).type):
             raise unusable(path, f"column {name!r} has the type {schema.field(name).type}, it should be {what}")

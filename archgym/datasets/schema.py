@@ -60,6 +60,12 @@ def hyperparameter_hash(hyperparameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(hyperparameters, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def has_costs(schema: pa.Schema) -> bool:
+    """Whether trials have the column ``cost``: those of runs at several fidelities. A metric or a parameter may have this
+    name, too."""
+    return "cost" in schema.names and b"role" not in (schema.field("cost").metadata or {})
+
+
 def _parameter_type(parameter: Parameter) -> pa.DataType:
     kinds = {type(value) for value in parameter.values}
     if kinds == {bool}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from archgym.datasets.dataset import Dataset, at_own_fidelity
-from archgym.datasets.problems import KEY_COLUMNS, options_of
-from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, words_and_positions
+from archgym.datasets.problems import KEY_COLUMNS, options_of, unusable
+from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, TrialSchema, has_costs, words_and_positions
 from archgym.datasets.shards import find_shards
 from archgym.errors import ArchGymError
-from archgym.evaluator import TINY
+from archgym.evaluator import used_after
 from archgym.pareto import non_dominated
 from archgym.problem import Problem, make_problem, parse_name, problem_of_options
 from archgym.sensitivity import Change, Effects, one_change, total_effects
@@ -198,12 +198,8 @@ def runs_in(path: Path) -> list[Run]:
     table = dataset.table()
     if not len(table):
         return []
-    table = _paid(table)
-    code = np.zeros(len(table), dtype=np.int64)
-    for name in _RUN:  # dense codes after every column, so that many columns of many words cannot overflow
-        words, positions = words_and_positions(table.column(name).combine_chunks())
-        if len(words) > 2:
-            code = np.unique(code * len(words) + positions, return_inverse=True)[1]
+    table = _paid(table, path)
+    code = _codes(table, _RUN)
     order = np.argsort(code, kind="stable") if (np.diff(code) < 0).any() else None
     if order is not None:
         table, code = table.take(pa.array(order)), code[order]
@@ -218,7 +214,7 @@ def runs_in(path: Path) -> list[Run]:
         first = part.slice(0, 1).to_pylist()[0]
         source = tuple(str(first[name]) for name in _SOURCE)
         if len(kept) > 1:  # the columns of other problems are empty here
-            own = {*kept.get(source, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed", _SPENT}
+            own = {*kept.get(source, ()), *RUN_COLUMNS, *TRIAL_COLUMNS, "seed", _USED}
             part = part.select([name for name in part.schema.names if name in own])
         found.append(
             Run(first["agent"], first["seed"], first["hyperparameters"], _best_so_far(part), part, source)
@@ -226,32 +222,42 @@ def runs_in(path: Path) -> list[Run]:
     return found
 
 
-_SPENT = "spent"
-"""Column: what a run at several fidelities had used of its budget after the trial."""
+def _codes(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
+    """A number of each trial ``(n,)``, the same where the columns ``names`` are."""
+    code = np.zeros(len(table), dtype=np.int64)
+    for name in names:  # dense codes after every column, so that many columns of many words cannot overflow
+        words, positions = words_and_positions(table.column(name).combine_chunks())
+        if (positions != positions[0]).any():
+            code = np.unique(code * len(words) + positions, return_inverse=True)[1]
+    return code
 
 
-def _paid(table: pa.Table) -> pa.Table:
+_USED = "used of the budget"
+"""Column: what a run at several fidelities had used of its budget after the trial, in whole evaluations; -1 in other runs."""
+
+
+def _paid(table: pa.Table, path: Path) -> pa.Table:
     """The trials at the runs' own fidelity, with a column of what the runs had used of their budgets where there are runs
     at several."""
-    if "cost" not in table.schema.names:
+    if not has_costs(table.schema):
         return table
-    cost = table.column("cost").to_numpy()
-    same = [table.column(name) for name in _RUN if name != "options"]
-    runs = np.unique(
-        np.stack([words_and_positions(column.combine_chunks())[1] for column in same]), axis=1, return_inverse=True
-    )[1].ravel()
-    spent = np.full(len(table), np.nan)
-    for run in range(runs.max() + 1):
-        spent[runs == run] = np.cumsum(cost[runs == run])  # NaN where there is one fidelity
-    return at_own_fidelity(table.append_column(_SPENT, pa.array(spent)))
+    costs = table.column("cost").to_numpy()  # NaN where there is one fidelity
+    if (wrong := np.flatnonzero((costs < 0) | (costs > 1))).size:
+        raise unusable(path, f"trial {wrong[0]} costs {costs[wrong[0]]:.6g} evaluations; one costs 1 at most")
+    runs = _codes(table, [name for name in _RUN if name != "options"])
+    order = np.argsort(runs, kind="stable")
+    used = np.full(len(table), -1)
+    for rows in np.split(order, np.flatnonzero(np.diff(runs[order])) + 1):
+        if not np.isnan(costs[rows]).any():
+            used[rows] = used_after(costs[rows])
+    return at_own_fidelity(table.append_column(_USED, pa.array(used)))
 
 
 def _best_so_far(table: pa.Table) -> NDArray[np.float64]:
     """The best reward after each simulator evaluation of a run."""
-    if _SPENT in table.schema.names and len(table):
-        spent = table.column(_SPENT).to_numpy()
-        if np.isfinite(spent).all():
-            used = np.ceil(spent - TINY).astype(np.int64)
+    if _USED in table.schema.names and len(table):
+        used = table.column(_USED).to_numpy()
+        if (used > 0).all():
             curve = np.full(used[-1], np.nan)
             np.fmax.at(curve, used - 1, table.column("reward").to_numpy())
             return np.asarray(np.fmax.accumulate(curve))

@@ -31,10 +31,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archgym.datasets.schema import TrialSchema
+from archgym.datasets.schema import TrialSchema, has_costs
 from archgym.datasets.shards import read_shard, shard_info
 from archgym.errors import ArchGymError
-from archgym.evaluator import TINY
+from archgym.evaluator import used_after
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -208,7 +208,7 @@ class _Check:
         logged = schema.evaluation(table)
         rewards = table.column("reward").to_numpy()
         fidelities = self._fidelities(table, several)
-        spent = self._check_count(designs, table, fidelities)
+        used = self._check_count(designs, table, fidelities)
         if not len(rewards):
             raise _Fault("missing-run", "the log holds no trial")
         self._check_rewards(logged, rewards)
@@ -219,7 +219,6 @@ class _Check:
         steps = _improvements(worth)
         improvements = full[steps]
         self._simulate(designs, logged, rewards, improvements, fidelities)
-        done = np.ceil(spent - TINY).astype(np.int64)
         fresh = ~table.column("cached").to_numpy(zero_copy_only=False)
         best = int(improvements[-1])
         seconds = table.column("time_s").to_numpy()
@@ -228,8 +227,8 @@ class _Check:
         return VerifiedRun(
             self.spec,
             self.suite_problem,
-            [(int(done[i]), float(reward)) for i, reward in zip(improvements, worth[steps], strict=True)],
-            int(done[-1]),
+            [(int(used[i]), float(reward)) for i, reward in zip(improvements, worth[steps], strict=True)],
+            int(used[-1]),
             max(0.0, span - simulation) if len(set(seconds)) > 1 else float("nan"),
             self.problem.space.decode(designs[best])[0],
             designs[improvements],
@@ -280,7 +279,7 @@ class _Check:
             )
         return found
 
-    def _check_count(self, designs: Designs, table: pa.Table, fidelities: NDArray[np.object_]) -> NDArray[np.float64]:
+    def _check_count(self, designs: Designs, table: pa.Table, fidelities: NDArray[np.object_]) -> NDArray[np.int64]:
         """What was used of the budget after each trial ``(n,)``: the first of each canonical design and fidelity costs."""
         cached = table.column("cached").to_numpy(zero_copy_only=False)
         levels = ["", *self.problem.cheaper]
@@ -289,25 +288,22 @@ class _Check:
         if len(designs):
             keys = np.concatenate([level[:, None], self.problem.space.canonical(designs)], axis=1)
             first[np.unique(keys, axis=0, return_index=True)[1]] = True
-        costs = np.array([1.0, *self.problem.cheaper.values()])
-        counts = np.cumsum((level[:, None] == np.arange(len(costs))) & first[:, None], axis=0)
-        spent: NDArray[np.float64] = counts @ costs
-        if len(spent) and spent[-1] > self.spec.budget + TINY:
+        costs = np.where(first, np.array([1.0, *self.problem.cheaper.values()])[level], 0.0)
+        used = used_after(costs)
+        if len(used) and used[-1] > self.spec.budget:
             what = f"{int(first.sum()):,} designs were simulated" + (
-                f", at the cost of {spent[-1]:,.6g} evaluations" if level.any() else ""
+                f", at the cost of {costs.sum():,.6g} evaluations" if level.any() else ""
             )
             raise _Fault("budget-overdrawn", f"{what}; the budget is {self.spec.budget:,}")
         wrong = np.flatnonzero(cached == first)
         if len(wrong):
             what = "is new, but" if first[wrong[0]] else "repeats an earlier one, but"
             raise _Fault("miscounted", f"the design of trial {int(wrong[0])} {what} the log says otherwise")
-        if "cost" in table.schema.names:
-            wrong = np.flatnonzero(table.column("cost").to_numpy() != np.where(first, costs[level], 0.0))
+        if has_costs(table.schema):
+            wrong = np.flatnonzero(table.column("cost").to_numpy() != costs)
             if len(wrong):
-                raise _Fault(
-                    "miscounted", f"trial {int(wrong[0])} costs {costs[level[wrong[0]]]:.6g}; the log says otherwise"
-                )
-        return spent
+                raise _Fault("miscounted", f"trial {int(wrong[0])} costs {costs[wrong[0]]:.6g}; the log says otherwise")
+        return used
 
     def _check_rewards(self, logged: Evaluation, rewards: NDArray[np.float64]) -> None:
         again = self.problem.objective(logged)
@@ -460,12 +456,12 @@ def _repeated_curve(problem: Problem, run: VerifiedRun, agent: Any) -> list[tupl
         search(problem, agent, run.spec.budget, batch=run.spec.batch, log=log)
         raw, batches, _ = read_shard(log)
         table = pa.Table.from_batches(batches, raw).unify_dictionaries()
-    several = "cost" in table.schema.names
-    cost = table.column("cost").to_numpy() if several else ~table.column("cached").to_numpy(zero_copy_only=False)
+    several = has_costs(table.schema)
+    costs = table.column("cost").to_numpy() if several else ~table.column("cached").to_numpy(zero_copy_only=False)
     full = np.flatnonzero(np.array(table.column("fidelity").to_pylist()) == "") if several else np.arange(len(table))
     worth = _worth(problem, run.problem, TrialSchema(problem, {}).evaluation(table).take(full), np.empty(0))
-    done = np.ceil(np.cumsum(cost)[full] - TINY).astype(np.int64)
-    return [(int(done[i]), float(worth[i])) for i in _improvements(worth)]
+    used = used_after(costs)[full]
+    return [(int(used[i]), float(worth[i])) for i in _improvements(worth)]
 
 
 def _same_curve(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> bool:

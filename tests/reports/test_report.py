@@ -7,14 +7,17 @@ import re
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from archgym.agents import make_agent, search
+from archgym.datasets.merge import merge
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
 from archgym.reports import write_report
 from archgym.reports.charts import importance, parallel
-from archgym.reports.data import anytime, explained, front_rows, load_report
+from archgym.reports.data import anytime, explained, front_rows, load_report, runs_in
 from archgym.reports.html import found, page, render
 
 pytest.importorskip("plotly")
@@ -77,6 +80,20 @@ def test_numbers_in_the_report(folder):
     shares = explained(report.problem, report.of("random")[0].table)
     assert set(shares) == set(report.problem.space.names)
     assert all(0 <= share <= 1 for share in shares.values())
+
+
+def test_a_word_and_none_are_two_runs(folder, tmp_path):
+    merge([folder], tmp_path / "merged")
+    (path,) = (tmp_path / "merged").glob("*.parquet")
+    table = pq.read_table(path)
+    first = np.array(table.column("agent").to_pylist()) == "ga"
+    table = table.filter(pa.array(first & (table.column("seed").to_numpy() == 0)))
+    place = table.schema.get_field_index("study")
+    words = (
+        pa.array(["mine"] * 100 + [None] * (len(table) - 100)).dictionary_encode().cast(table.schema.field(place).type)
+    )
+    pq.write_table(table.set_column(place, table.schema.field(place), words), tmp_path / "x.parquet")
+    assert [len(run.table) for run in runs_in(tmp_path / "x.parquet")] == [100, len(table) - 100]
 
 
 @pytest.mark.parametrize("count", [0, 1, 150, 60_000])

@@ -13,8 +13,10 @@ from archgym.agents.base import Agent
 from archgym.datasets import Dataset, read_shard, read_trials
 from archgym.datasets.schema import CLOCK_COLUMNS, TrialSchema
 from archgym.errors import ArchGymError
-from archgym.evaluator import BudgetExhausted, Evaluator
+from archgym.evaluator import BudgetExhausted, Evaluator, used_after
 from archgym.problem import make_problem
+from archgym.registry import SIMULATORS
+from archgym.simulator import Evaluation, Metric
 from archgym.simulators.external.dramsys import DramsysSimulator
 from archgym.testing import check_agent, check_resume
 from tests import rungs
@@ -284,6 +286,38 @@ def test_reports_and_exports_take_what_counts(problem, tmp_path):
             from_trials(folder, "best")[1]
             == problem.space.decode(max(first.best, other.best, key=lambda b: b.reward).design)[0]
         )
+
+
+def test_a_sum_of_costs_does_not_drift():
+    tenths = np.full(1_000_000, 0.1)
+    assert (used_after(tenths)[9::10] == np.arange(1, 100_001)).all()
+    mixed = np.random.default_rng(0).choice([0.0, 1 / 3, 1.0], 999)
+    counts = np.cumsum(mixed[:, None] == [1 / 3, 1.0], axis=0)
+    assert (used_after(mixed) == -(-(counts @ [1, 3]) // 3)).all()
+
+
+def test_a_metric_may_be_called_cost(tmp_path):
+    from archgym.exporting.source import from_trials
+    from archgym.reports.data import load_report
+
+    class Priced(rungs.Rungs):
+        name, default_objective, metrics = "priced", "cost", (Metric("cost", "usd", "min"),)
+
+        def cheaper_fidelities(self, workload, fidelity=None):
+            return ()
+
+        def evaluate(self, designs, workload, *, fidelity=None, seed=None):
+            return Evaluation.build({"cost": 2.0 + rungs.SPACE.check(designs).sum(axis=1)})
+
+    SIMULATORS.register("priced", Priced)
+    try:
+        problem = make_problem("priced/light")
+        result = search(problem, make_agent("random", problem, 0), 40, log=tmp_path / "a.arrows")
+        (report,) = load_report(tmp_path)
+        assert len(report.trials) == 40 and report.runs[0].best[-1] == result.best.reward
+        assert problem.space.encode(from_trials(tmp_path, "best")[1]).tolist() == result.best.design.tolist()
+    finally:
+        SIMULATORS.unregister("priced")
 
 
 def test_the_command_line_says_what_was_simulated(tmp_path):
