@@ -110,6 +110,25 @@ def log_likelihood(net: Floats, offsets: NDArray[np.int64], designs: Designs) ->
     return result
 
 
+def drawn(
+    net: Floats, offsets: NDArray[np.int64], context: Floats, rng: np.random.Generator
+) -> tuple[Designs, Floats, Floats]:
+    """A design for each row of ``context``, the logarithms of its choices' probabilities, and the returns expected before
+    each choice; ``(n, d)``."""
+    numbers = rng.random((len(context), len(offsets) - 1))
+    designs, (log_p, baseline) = np.empty(numbers.shape, np.int64), np.empty((2, *numbers.shape), np.float32)
+    draw(net, offsets, context, numbers, designs, log_p, baseline)
+    return designs, log_p, baseline
+
+
+def advantages_of(returns: Floats, baseline: Floats) -> Floats:
+    """How much more than expected before each choice ``(n, d)`` the designs earned, of mean 0 and deviation 1."""
+    advantages: Floats = returns[:, None] - baseline
+    advantages -= advantages.mean()
+    advantages /= advantages.std() + np.float32(1e-8)
+    return advantages
+
+
 @kernel
 def surrogate(
     net: Floats,

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.agents.autoregressive import Floats, adam, draw, log_likelihood, surrogate, uniform
+from archgym.agents.autoregressive import Floats, adam, advantages_of, drawn, log_likelihood, surrogate, uniform
 from archgym.agents.rewards import quantiles
 from archgym.agents.starting import allowed
 from archgym.errors import ArchGymError
@@ -244,16 +244,10 @@ class Policy:
     def _allowed_draws(self, net: Floats, space: DesignSpace) -> Designs:
         """Draws that keep the declared constraints ``(n, d)``, from the policy or from flatter ones where none of its own does."""
         rng, heads, flat = np.random.default_rng(0), slice(1 + int(self.offsets[-1]), None), net.copy()
-        numbers = np.empty((DRAWS, space.dimension))
-        designs, (log_p, baseline) = (
-            np.empty(numbers.shape, dtype=np.int64),
-            np.empty((2, *numbers.shape), dtype=np.float32),
-        )
         context = np.zeros((DRAWS, net.shape[1]), dtype=np.float32)
         for heat in HEATS:
             flat[heads] = net[heads] / np.float32(heat)
-            rng.random(out=numbers)
-            draw(flat, self.offsets, context, numbers, designs, log_p, baseline)
+            designs, _, _ = drawn(flat, self.offsets, context, rng)
             kept = designs[allowed(space, designs)]
             if len(kept):
                 break
@@ -296,16 +290,13 @@ def train(memories: Sequence[Memory], how: Training, follow: Callable[[int], Non
         inputs = given[some]
         # One noise a workload and batch: all draws that are compared were made for one description.
         inputs[:, :-1] += how.noise * rng.normal(size=(len(some), given.shape[1] - 1))
-        inputs, n = np.repeat(inputs, how.designs, axis=0), len(some) * how.designs
+        inputs = np.repeat(inputs, how.designs, axis=0)
         context, _ = policy.context(inputs)
-        designs, (log_p, baseline) = np.empty((n, d), dtype=np.int64), np.empty((2, n, d), dtype=np.float32)
-        draw(policy.net, policy.offsets, context, rng.random((n, d)), designs, log_p, baseline)
+        designs, log_p, baseline = drawn(policy.net, policy.offsets, context, rng)
         returns = np.concatenate(
             [earned(*memories[i](part)) for i, part in zip(some, designs.reshape(-1, how.designs, d), strict=True)]
         ).astype(np.float32)
-        advantages = returns[:, None] - baseline
-        advantages -= advantages.mean()
-        advantages /= advantages.std() + np.float32(1e-8)
+        advantages = advantages_of(returns, baseline)
         for _ in range(how.epochs):
             context, inner = policy.context(inputs)
             gradient, of_context = np.zeros_like(policy.net), np.zeros_like(context)
@@ -381,13 +372,13 @@ class Judgement:
 def judge(policy: Policy, memory: Memory, evaluations: int = 100, repeats: int = 20, seed: int = 0) -> Judgement:
     """Compare with random search, whose ``evaluations`` are distinct designs as everywhere."""
     space, rng = memory.problem.space, np.random.default_rng([seed, 1])
-    drawn: list[Designs] = []
+    proposed: list[Designs] = []
     for _ in range(repeats):
         designs = space.canonical(space.sample(3 * evaluations, rng))
         first = np.sort(np.unique(designs, axis=0, return_index=True)[1])[:evaluations]
-        drawn.append(designs[first])
-    rewards, _ = memory(np.concatenate(drawn))
-    cuts = np.cumsum([len(designs) for designs in drawn])[:-1]
+        proposed.append(designs[first])
+    rewards, _ = memory(np.concatenate(proposed))
+    cuts = np.cumsum([len(designs) for designs in proposed])[:-1]
     best = np.array([part.max() for part in np.split(rewards, cuts)])
     own, feasible = memory(policy.greedy(memory.problem))
     optimum = memory.problem.optimum

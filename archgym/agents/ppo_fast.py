@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from archgym.agents.autoregressive import Floats, draw, improve, uniform
+from archgym.agents.autoregressive import Floats, advantages_of, drawn, improve, uniform
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.moves import Stagnation
 from archgym.agents.rewards import INFEASIBLE, RewardScale
@@ -90,28 +90,23 @@ class FastPPO(GenerationalAgent[FastPPOHyperparameters]):
         if self._first is not None:
             return self._first
         size = self.p.designs
-        drawn = [self._draw(size)]
-        good = [allowed(self.space, drawn[0][0])]
-        while np.count_nonzero(good) < size and len(drawn) < TRIES:
-            drawn.append(self._draw(size))
-            good.append(allowed(self.space, drawn[-1][0]))
+        tries = [self._draw(size)]
+        good = [allowed(self.space, tries[0][0])]
+        while np.count_nonzero(good) < size and len(tries) < TRIES:
+            tries.append(self._draw(size))
+            good.append(allowed(self.space, tries[-1][0]))
         keeps = np.concatenate(good)
         if not keeps.any():  # then what breaks a constraint is proposed as it is
             keeps[:] = True
         kept, broken = np.flatnonzero(keeps)[:size], np.flatnonzero(~keeps)[:size]
         rows = np.append(kept, broken)
-        designs, log_p, baseline = zip(*drawn, strict=True)
+        designs, log_p, baseline = zip(*tries, strict=True)
         self._drawn = np.concatenate(designs)[rows], np.concatenate(log_p)[rows], np.concatenate(baseline)[rows]
         return self._drawn[0][: len(kept)]
 
     def _draw(self, count: int) -> tuple[Designs, Floats, Floats]:
-        """Designs, the logarithms of their choices' probabilities, and the returns expected before each choice; ``(n, d)``."""
-        numbers = self.rng.random((count, self.space.dimension))
-        designs = np.empty(numbers.shape, dtype=np.int64)
-        log_p, baseline = np.empty((2, *numbers.shape), dtype=np.float32)
-        context = np.zeros((count, self._net.shape[1]), dtype=np.float32)
-        draw(self._net, self._offsets, context, numbers, designs, log_p, baseline)
-        return designs, log_p, baseline
+        """See :func:`archgym.agents.autoregressive.drawn`; there is no context."""
+        return drawn(self._net, self._offsets, np.zeros((count, self._net.shape[1]), dtype=np.float32), self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         if self._first is not None:
@@ -124,12 +119,10 @@ class FastPPO(GenerationalAgent[FastPPOHyperparameters]):
         designs, log_p, baseline = self._drawn
         returns = np.full(len(designs), INFEASIBLE, dtype=np.float32)
         returns[: len(rewards)] = self._scale(rewards, evaluation.feasible)
-        advantages = returns[:, None] - baseline
-        advantages -= advantages.mean()
-        advantages /= advantages.std() + np.float32(1e-8)
         entropy = improve(
-            self._net, self._moments, self._offsets, designs, log_p, returns, advantages, self.p.epochs, self._epochs,
-            self.p.learning_rate, self.p.clip, self.p.entropy, self.p.action_mode == "construct",
+            self._net, self._moments, self._offsets, designs, log_p, returns, advantages_of(returns, baseline),
+            self.p.epochs, self._epochs, self.p.learning_rate, self.p.clip, self.p.entropy,
+            self.p.action_mode == "construct",
         )  # fmt: skip
         self._epochs += self.p.epochs
         self.measured({"rollout/reward_mean": float(returns.mean()), "train/entropy": entropy})
