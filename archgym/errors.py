@@ -117,6 +117,15 @@ def all_different(names: Iterable[Any], what: str) -> list[Any]:
     return found
 
 
+def whole_numbers(text: str, what: str) -> list[int]:
+    """The numbers of ``"0,1,2"``, each different; ``what`` holds them (``"--seeds"``)."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ArchGymError(f"{what} is {quote(text)}; expected whole numbers with commas between") from None
+    return all_different(numbers, what)
+
+
 def check_seed(seed: Any) -> int:
     """A seed as an int: a whole number from 0 that a file of trials can hold."""
     number = whole_number("the seed", seed, least=0)

@@ -128,7 +128,10 @@ def on_suites_scale(suite: Suite, folder: Path, names: list[str]) -> Found:
     """Normalised regret, or missing hypervolume, on the scale that a suite's file holds."""
     found: Found = {}
     for name in names:
-        for run in verify(suite, folder / name, sample=0, repeat=0).runs:
+        verified = verify(suite, folder / name, sample=0, repeat=0)
+        if not verified.holds:
+            raise SystemExit(f"{folder / name} does not hold: {verified.findings[0].sentence}")
+        for run in verified.runs:
             for budget in BUDGETS:
                 if budget <= run.spec.budget:
                     regret = normalised(run.problem, anytime(run.curve, [budget]))[0]

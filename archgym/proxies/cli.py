@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from archgym.console import print_result
-from archgym.errors import ArchGymError, all_different, quote
+from archgym.errors import ArchGymError, all_different, quote, whole_numbers
 from archgym.store.option import store_option
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -42,14 +42,6 @@ def _settings(texts: tuple[str, ...]) -> dict[str, Any]:
             raise ArchGymError(f"the setting {quote(name)} is {quote(value)}; expected a number") from None
         result[name] = int(number) if number.is_integer() and "." not in value else number
     return result
-
-
-def _sizes(text: str, what: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ArchGymError(f"{what} is {quote(text)}; expected whole numbers with commas between") from None
-    return all_different(numbers, what)
 
 
 @click.group()
@@ -176,7 +168,7 @@ def compare_command(
 
     found = run_experiment(
         make_problem(problem, objective=objective), out, agents=all_different((a.strip() for a in agents.split(",")), "--agents"),
-        sizes=_sizes(sizes, "--sizes"), seeds=_sizes(seeds, "--seeds"), test=test, metrics=metrics or None, model=model,
+        sizes=whole_numbers(sizes, "--sizes"), seeds=whole_numbers(seeds, "--seeds"), test=test, metrics=metrics or None, model=model,
         settings=_settings(settings), progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip
     lines = [f"{'metric':<24} {'source':<12} {'designs':>8} {'RMSE %':>9} {'tau':>7}"]
@@ -215,7 +207,7 @@ def table_command(
 
     made = [make_problem(name, space=space, fidelity=fidelity) for name in problems]
     found = error_table(
-        made, _sizes(sizes, "--sizes"), test=test, metrics=metrics or None, model=model, settings=_settings(settings),
+        made, whole_numbers(sizes, "--sizes"), test=test, metrics=metrics or None, model=model, settings=_settings(settings),
         seed=seed, unseen=unseen, reach=reach, progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip
     found["files"] = [] if out is None else write(found, out)
@@ -237,7 +229,7 @@ def cells_command(workload: str, labels: str, draws: int, methods: str | None, s
     if methods is not None:
         chosen = check_methods(all_different((name.strip() for name in methods.split(",")), "--methods"))
     found = rank_cells(
-        workload, _sizes(labels, "--labels"), draws, methods=chosen, seed=seed,
+        workload, whole_numbers(labels, "--labels"), draws, methods=chosen, seed=seed,
         progress=lambda sentence: click.echo(sentence, err=True),
     )  # fmt: skip
     print_result(found, as_json, lines_of(found))

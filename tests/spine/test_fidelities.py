@@ -315,7 +315,7 @@ def test_a_metric_may_be_called_cost(tmp_path):
         result = search(problem, make_agent("random", problem, 0), 40, log=tmp_path / "a.arrows")
         (report,) = load_report(tmp_path)
         assert len(report.trials) == 40 and report.runs[0].best[-1] == result.best.reward
-        assert problem.space.encode(from_trials(tmp_path, "best")[1]).tolist() == result.best.design.tolist()
+        assert problem.space.encode(from_trials(tmp_path, "best")[1])[0].tolist() == result.best.design.tolist()
     finally:
         SIMULATORS.unregister("priced")
 

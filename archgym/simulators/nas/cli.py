@@ -53,14 +53,10 @@ def build_table(
 
     Start it as often as there are cores: processes share the folder. ``--shards 0 --assemble FILE`` only assembles.
     """
-    from archgym.errors import ArchGymError, all_different
+    from archgym.errors import whole_numbers
     from archgym.simulators.nas import build_table as builder
 
-    try:
-        numbers = [int(part) for part in seeds.split(",")]
-    except ValueError:
-        raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
-    all_different(numbers, "--seeds")
+    numbers = whole_numbers(seeds, "--seeds")
     if status:
         click.echo(json.dumps(builder.status(folder), indent=1))
         return
@@ -181,15 +177,11 @@ def protocols(
 @click.option("--layers", is_flag=True, help="score every layer by itself: what the proxy model parzc learns from")
 def score_cells(folder: Path, output: Path, seeds: str, classes: int | None, layers: bool) -> None:
     """Compute the zero-cost scores of the function classes on the skeleton of our own table."""
-    from archgym.errors import ArchGymError, all_different
+    from archgym.errors import ArchGymError, whole_numbers
     from archgym.simulators.nas.layerscores import build_layer_scores
     from archgym.simulators.nas.zerocost import build_scores
 
-    try:
-        numbers = [int(part) for part in seeds.split(",")]
-    except ValueError:
-        raise ArchGymError(f"--seeds {seeds!r} is no list of whole numbers; write 0,1,2") from None
-    all_different(numbers, "--seeds")
+    numbers = whole_numbers(seeds, "--seeds")
     if layers:
         if len(numbers) > 1:
             raise ArchGymError(f"--layers scores one seed, not {len(numbers)}; give one to --seeds")
