@@ -215,12 +215,19 @@ class Budgets(Objective):
 
 class Constrained(Objective):
     """``base`` under one-sided budgets, lexicographic: a design that meets all budgets always beats one that does
-    not; among the former the base decides (clipped to [-9, 19]), among the latter -9 - sum ln(1 + excess)."""
+    not. Among the former the base decides: a log ratio clipped to [-9, 19], any other base as it is. Among the latter the
+    excess does, by -sum ln(1 + excess) (at least -10) from there down: from -9, or from the base's penalty, which lies below
+    all of its scores."""
 
     def __init__(self, base: Objective, budgets: Sequence[Budget], name: str = "", description: str = "") -> None:
         self.base, self.budgets = base, tuple(budgets)
         self.name = name or f"{base.name}@{','.join(map(str, budgets))}"
         self.description = description or f"{base.description or base.name}, under {', '.join(map(str, budgets))}"
+        ratio = base.penalty == PENALTY
+        self._floor, self._ceiling = (-9.0, LIMIT) if ratio else (base.penalty, np.inf)
+        # (A step of the number format where a floor is so low that 11 is none.)
+        lower = np.nextafter(np.nextafter(self._floor, -np.inf), -np.inf)
+        self.penalty = PENALTY if ratio else float(min(self._floor - 11.0, lower))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -229,9 +236,9 @@ class Constrained(Objective):
     def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
         excess = [budget.excess(metrics) for budget in self.budgets]
         met = np.all([column == 0 for column in excess], axis=0)
-        below = np.maximum(-9.0 - sum(np.log1p(column) for column in excess), -LIMIT)
-        below = np.minimum(below, np.nextafter(-9.0, -10.0))
-        return np.where(met, np.clip(self.base.score(metrics), -9.0, LIMIT), below)
+        below = np.maximum(self._floor - sum(np.log1p(column) for column in excess), self._floor - 10.0)
+        below = np.minimum(below, np.nextafter(self._floor, -np.inf))
+        return np.where(met, np.clip(self.base.score(metrics), self._floor, self._ceiling), below)
 
 
 class RelativeImprovement(Objective):

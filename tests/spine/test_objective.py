@@ -38,6 +38,8 @@ OBJECTIVES = [
     Budgets([Budget("t", 5.0), Budget("e", 2.0)], worst=-1e32),
     Budgets([Budget("t", 5.0)], tie=LogRatio([Term("e", 1.0)]), worst=-1e32),
     Constrained(LogRatio([Term("e", 1.0)]), [Budget("t", 5.0)]),
+    Constrained(Value(Metric("e", "%", "max"), worst=0.0), [Budget("t", 5.0)]),
+    Constrained(Value(Metric("e", "ns", "min"), worst=-1e31), [Budget("t", 5.0)]),
     RelativeImprovement("t", 90.0, "mean"),
     TargetOverGap({"t": 5.0}),
     InverseCost(Budgets([Budget("t", 5.0)], worst=-1e32), "inverse"),
@@ -101,13 +103,22 @@ def test_the_earlier_name_of_these_objectives_works_and_warns(problem, new):
     assert narrowed.objective.name == new
 
 
+@pytest.mark.parametrize(
+    "base", [LogRatio([Term("e", 1.0)]), Value(Metric("e", "%", "max"), worst=0.0)], ids=["ratio", "value"]
+)
 @given(t=_columns)
-def test_a_design_that_meets_the_budgets_always_beats_one_that_does_not(t):
-    objective = Constrained(LogRatio([Term("e", 1.0)]), [Budget("t", 5.0)])
+def test_a_design_that_meets_the_budgets_always_beats_one_that_does_not(base, t):
+    objective = Constrained(base, [Budget("t", 5.0)])
     evaluation = _evaluation(t=t, e=np.array(t) ** 0.5)
     rewards, met = objective(evaluation), np.array(t) <= 5.0
     if met.any() and (~met).any():
         assert rewards[met].min() > rewards[~met].max()
+
+
+def test_a_base_that_is_no_log_ratio_keeps_its_order_under_budgets():
+    accuracy = Constrained(Value(Metric("e", "%", "max"), worst=0.0), [Budget("t", 5.0)])
+    rewards = accuracy(_evaluation(t=[1.0, 1.0, 1.0, 6.0, 50.0], e=[91.0, 92.0, 0.0, 99.0, 99.0]))
+    assert rewards[:3].tolist() == [91.0, 92.0, 0.0] and rewards[2] > rewards[3] > rewards[4] > accuracy.penalty
 
 
 def test_objective_texts(bowl):
