@@ -55,7 +55,7 @@ def chosen_problem(
     only: tuple[str, ...] = (),
     references: Mapping[str, float] | None = None,
 ) -> Problem:
-    """The problem that the shared options describe; ``references`` as of :func:`make_problem`."""
+    """The problem that the shared options describe; ``references`` as of :func:`make_problem`, where no option gives them."""
     workload_options = parse_options(workload_option)
     if requests is not None:
         if "requests" in workload_options:
@@ -67,6 +67,8 @@ def chosen_problem(
             raise ArchGymError(
                 f"-o {taken}={quote(options[taken], 40, marks=False)} has a flag of its own; write {flag}"
             )
+    if references is not None:
+        options.setdefault("references", references)
     return make_problem(
         name,
         objective=objective,
@@ -74,7 +76,6 @@ def chosen_problem(
         fidelity=fidelity,
         simulator=simulator,
         workload_options=workload_options,
-        references=references,
         fix=parse_choices(fix, "--fix"),
         only={name: text.split(",") for name, text in parse_choices(only, "--only").items()},
         **options,

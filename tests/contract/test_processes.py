@@ -58,10 +58,8 @@ assert "omppool" not in maps and "workqueue" not in maps, "a threading layer of 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
-def test_simulators_survive_forks_and_threads(layer):
+def test_simulators_survive_forks_and_threads():
+    # (Of Numba's threading layers none is started, so that it does not matter which is chosen.)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "NUMBA_NUM_THREADS": "2"}
-    if layer != "default":
-        environment["NUMBA_THREADING_LAYER"] = layer
     done = subprocess.run([sys.executable, "-c", _SCRIPT], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"after {done.stdout.split()[-1:]}: {done.stderr[-2000:]}"

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_commands_end_right_after_a_kill_at_any_change(library, tmp_path):
-    told = _drive(library, tmp_path, 3, QUICK)
+    told = _drive(library, tmp_path, 2, QUICK)
     assert [row["command"] for row in told] == list(QUICK)
     for row in told:
         assert row["faults"] == [] and row["changes"] >= len(row["points"]) > 0, row
@@ -47,5 +47,5 @@ def test_commands_end_right_after_a_kill_at_any_change(library, tmp_path):
 
 @pytest.mark.slow
 def test_further_commands_end_right_after_a_kill_at_any_change(library, tmp_path):
-    told = _drive(library, tmp_path, 3, ("sample-agent", "split", "huggingface", "csv", "proxy"))
+    told = _drive(library, tmp_path, 2, ("sample-agent", "split", "huggingface", "csv", "proxy"))
     assert len(told) == 5 and all(row["faults"] == [] for row in told), told

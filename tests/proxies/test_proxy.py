@@ -43,7 +43,7 @@ def test_it_learns(problem, proxy):
     assert found["feasibility"] == 1.0 and found["outside"] == 0.0
 
 
-@pytest.mark.parametrize("model", sorted(set(MODELS) - {"cells"}))
+@pytest.mark.parametrize("model", sorted(set(MODELS) - {"cells", "parzc", "pretrained"}))
 def test_every_model_beats_the_mean_and_is_stored_exactly(problem, tmp_path, model):
     small = {
         "boosting": FAST, "forest": {"trees": 20}, "mlp": {"members": 2, "width": 32, "epochs": 120},

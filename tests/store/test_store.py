@@ -187,23 +187,24 @@ def test_four_writers_and_twenty_kills_lose_nothing(tmp_path):
 
     def start():
         first = next(starts)
-        process = fork.Process(target=write_forever, args=(path, first, tmp_path / f"said-{first}"), daemon=True)
+        said = tmp_path / f"said-{first}"
+        process = fork.Process(target=write_forever, args=(path, first, said), daemon=True)
         process.start()
-        return process
+        return process, said
 
     writers = [start() for _ in range(4)]
     try:
         for _ in range(20):
             time.sleep(float(rng.uniform(0.0, 0.05)))
             i = int(rng.integers(4))
-            os.kill(writers[i].pid, signal.SIGKILL)
-            writers[i].join()
+            os.kill(writers[i][0].pid, signal.SIGKILL)
+            writers[i][0].join()
             writers[i] = start()
         end = time.monotonic() + 60
-        while time.monotonic() < end and len(list(tmp_path.glob("said-*"))) < 24:
+        while time.monotonic() < end and not all(said.exists() and said.stat().st_size for _, said in writers):
             time.sleep(0.05)
     finally:
-        for writer in writers:
+        for writer, _ in writers:
             writer.kill()
             writer.join()
     said = [n for file in tmp_path.glob("said-*")
