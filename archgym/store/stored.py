@@ -169,7 +169,8 @@ class Stored(Wrapped):
                 "metrics": [metric.name for metric in self.whole.metrics_for(workload)],
                 "seed": matters,
             }
-            self._contexts[key] = workload, Context.of(about, f"{self.whole.name}/{workload.name}")
+            # One context, whichever thread was first: another would look like that of a program built anew.
+            self._contexts.setdefault(key, (workload, Context.of(about, f"{self.whole.name}/{workload.name}")))
         return self._contexts[key][1]
 
     def evaluate(
