@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 EIGHT = ("random", "sobol", "local", "sa", "ga", "nsga2", "re", "aco")
 ENTRIES = {
     "archgym-8": (*EIGHT, "grid", "walk", "reinforce"),
-    "archgym-24": (*EIGHT, "grid", "walk", "mcts", "reinforce", "nsga3", "ppo-fast"),
+    "archgym-24": (*EIGHT, "grid", "walk", "mcts", "reinforce", "nsga3", "ppo-fast", "pymoo-ga"),
     "archgym-mf": ("random", "ga", "hyperband", "bohb", "mfga"),
     "archgym-mo": (*EIGHT, "walk"),
     "archgym-transfer": EIGHT,
