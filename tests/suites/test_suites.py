@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -632,7 +633,7 @@ def test_the_boards_of_the_site_name_every_shipped_entry() -> None:
         parts = read_board(data)
         assert parts.title.endswith(f"{name} version {load_suite(name).version}")
         for entry in {path.parent.name for path in SHIPPED if path.parents[1].name == name}:
-            assert f'<th scope="row">{entry}</th>' in parts.sections[0], entry
+            assert re.search(rf'<th scope="row">{re.escape(entry)}( .*?)?</th>', parts.sections[0]), entry
             assert all(entry in curves.quartiles for curves in parts.curves.values()), entry
 
 
