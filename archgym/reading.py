@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, get_args, get_type_hints
 
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.locating import located
+from archgym.writing import BARE_EXPONENT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,8 +250,6 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
 
 # --- YAML ------------------------------------------------------------------------------------------------------------
 
-# Exponents without a point, which YAML 1.1 reads as text: 1e-3.
-_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -366,7 +365,7 @@ class _YamlReader:
         if tag is None or tag == "!":
             if tag == "!" or not event.implicit[0]:
                 return text
-            if _EXPONENT.match(text):
+            if BARE_EXPONENT.match(text):
                 tag = _TAG + "float"
             else:
                 tag = self.loader.resolve(yaml.ScalarNode, text, event.implicit)

@@ -7,9 +7,11 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,33 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> Path:
     """Replace ``path`` by ``value`` as JSON (see :func:`finite`), with an end of line; returns ``path``."""
     return write_text(path, json.dumps(finite(value), indent=indent) + "\n")
+
+
+BARE_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+\Z")
+"""Exponents without a point or sign, texts to YAML 1.1 and numbers to 1.2 and to :mod:`archgym.reading`: ``1e-3``."""
+
+
+def yaml_text(content: Any, **layout: Any) -> str:
+    """Plain data as YAML that every reader reads alike, in the order given; ``layout`` as PyYAML's ``dump`` takes it. PyYAML
+    itself leaves texts bare that are numbers to others (``1e3``)."""
+    import yaml
+
+    return str(yaml.dump(content, Dumper=_dumper(), sort_keys=False, **layout))
+
+
+@cache
+def _dumper() -> Any:
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: Any, value: str) -> Any:
+        style = "'" if BARE_EXPONENT.match(value) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
 
 
 def finite(value: Any) -> Any:

@@ -109,14 +109,12 @@ def import_(name: str, path: Path, from_: str | None, out: Path | None, as_json:
     The file that -o writes is one for --design of the other commands.
     """
     from archgym.exporting.importing import import_design
-    from archgym.writing import write_text
+    from archgym.writing import write_text, yaml_text
 
     problem = chosen_problem(name, **options)
     imported = import_design(problem, path, from_)
     if out is not None:
-        import yaml
-
-        write_text(out, yaml.safe_dump({"design": imported.design}, sort_keys=False))
+        write_text(out, yaml_text({"design": imported.design}))
     evaluation, rewards = problem.evaluate(problem.space.encode(imported.design), seed=0)
     feasible, violation = bool(evaluation.feasible[0]), str(evaluation.violation[0])
     if as_json:

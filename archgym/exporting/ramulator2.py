@@ -16,6 +16,7 @@ from archgym.exporting.memory import Memory, memory_of, said_of_memory
 from archgym.problem import Problem
 from archgym.reading import quote_path
 from archgym.space import Value
+from archgym.writing import yaml_text
 
 #: Our times -> the fields of Ramulator's timing, in cycles.
 _TIMES = {
@@ -46,15 +47,13 @@ class Ramulator2Exporter(Exporter, Importer):
     files = ("config.yaml",)
 
     def write(self, problem: Problem, design: Mapping[str, Value], folder: Path) -> Written:
-        import yaml
-
         memory = memory_of(problem, design)
         if memory.device.family not in ("DDR3", "DDR4"):
             raise ArchGymError(
                 f"{memory.device.name} is {memory.device.family}, for which no Ramulator file is written; known: DDR3, DDR4"
             )
         content, unsaid = _config(memory)
-        (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        (folder / "config.yaml").write_text(yaml_text(content), encoding="utf-8")
         kinds = np.where(memory.trace.is_write, "ST", "LD")
         lines = map("{} 0x{:x}\n".format, kinds.tolist(), memory.trace.address.tolist())
         (folder / "trace.txt").write_text("".join(lines), encoding="utf-8")

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from archgym.errors import ArchGymError, quote
 from archgym.exporting.base import Exporter, Written, whole_simulator
 from archgym.exporting.importing import Importer, Said, mapping_of, number, quietly
@@ -21,6 +19,7 @@ from archgym.simulators.llm.iteration import RUNTIME_BYTES, weight_bytes
 from archgym.simulators.llm.models import Model
 from archgym.simulators.llm.serving_space import DEFAULTS
 from archgym.space import Value
+from archgym.writing import yaml_text
 
 _PORT = 8000
 #: vLLM's arguments -> our parameters; numbers as they are.
@@ -66,7 +65,7 @@ class VllmExporter(Exporter, Importer):
             for kind in (("serve", "prefill") if feeding else ("serve",))
         }
         for kind, entries in arguments.items():
-            text = yaml.safe_dump(entries, sort_keys=False)
+            text = yaml_text(entries)
             (folder / f"{kind}.yaml").write_text(text, encoding="utf-8")
         (folder / "serve.sh").write_text(_script(arguments, {"serve": serving, "prefill": feeding}), encoding="utf-8")
         files = {"serve.yaml": "arguments of an instance: devices, tokens, requests; memory as a share of the device's"}

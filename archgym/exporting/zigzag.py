@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from archgym.errors import ArchGymError
 from archgym.exporting.base import Exporter, Written, whole_simulator
 from archgym.exporting.importing import Importer, Said, inner, number, quietly
@@ -22,6 +20,7 @@ from archgym.simulators.accelerator.hardware import BASE_DESIGN, DRAM_BLOCK, WOR
 from archgym.simulators.external.zigzag import accelerator as zigzag_accelerator
 from archgym.simulators.external.zigzag import workload_entry
 from archgym.space import Value
+from archgym.writing import yaml_text
 
 _WAYS = {"I1": ("fh", "tl"), "I2": ("fh", "tl"), "O": ("fh", "tl", "fl", "th")}
 """Directions of an operand's traffic: from and to the higher and the lower memory."""
@@ -72,7 +71,7 @@ class ZigZagExporter(Exporter, Importer):
         ]
         workload = [_entry(layer, i, bits) for i, layer in enumerate(network.layers)]
         for name, content in (("accelerator", hardware), ("mapping", mapping), ("workload", workload)):
-            text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+            text = yaml_text(content, default_flow_style=None, width=120)
             (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
         if any(layer.count > 1 for layer in network.layers):
             unsaid.append(

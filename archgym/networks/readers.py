@@ -23,8 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.networks.fields import at, whole
 from archgym.networks.layers import DIMS, OPS, Layer, Network, conv, gemm
@@ -33,6 +31,7 @@ from archgym.networks.scalesim import scalesim_layers
 from archgym.networks.timeloop import timeloop_layer
 from archgym.networks.zigzag import is_workload, zigzag_layers
 from archgym.reading import name_of, parse_yaml_all, quote_path, read_text
+from archgym.writing import yaml_text
 
 FORMATS = ("yaml", "timeloop", "scalesim", "gamma", "maestro", "zigzag", "onnx")
 
@@ -241,9 +240,7 @@ def write_network(network: Network, path: str | Path) -> Path:
                 entry[key] = getattr(layer, key)
         entries.append(entry)
     path = Path(path)
-    text = yaml.safe_dump(
-        {"name": network.name, "layers": entries}, sort_keys=False, default_flow_style=None, width=120
-    )
+    text = yaml_text({"name": network.name, "layers": entries}, default_flow_style=None, width=120)
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -62,7 +62,7 @@ def rank_cells(
     """
     from scipy.stats import kendalltau
 
-    from archgym.simulators.nas import table, zerocost
+    from archgym.simulators.nas import cells, table, zerocost
 
     asked = list(methods) if methods is not None else [*NETWORKS, *METHODS]
     problem, truth, designs, classes = _classes(workload)
@@ -71,7 +71,7 @@ def rank_cells(
             f"the ranking needs at least 2 draws and {LEAST_LABELS}..{len(designs) // 2} labels of the {len(designs)} classes "
             f"that {workload} has results of; it was given {draws} draws of {', '.join(map(str, labels))} labels"
         )
-    codes = designs @ (5 ** np.arange(5, -1, -1))
+    codes = cells.codes(designs)
     free = {"macs": table.cell_macs("mnist1d-C8S2")[codes].astype(np.float64)}
     free |= {name: scores[codes] for name, (scores, _) in zerocost.own_scores().items()}
     rows: list[dict[str, Any]] = [

@@ -31,7 +31,7 @@ from archgym.studies.spec import RunSpec, StudySpec, parse_spec
 from archgym.studies.store import Study
 from archgym.studies.study import StudyResult, run_study
 from archgym.suites.suite import Scalar, Suite
-from archgym.writing import write_text
+from archgym.writing import write_text, yaml_text
 
 VARIABLE = "ARCHGYM_SUITE_ENTRY"
 """Names the folder of the entry to a program that ``archgym suite run --command`` starts."""
@@ -169,8 +169,6 @@ def _open(folder: Path, made: Entry, suite: Suite, resume: bool) -> Entry:
 
 def study_spec(suite: Suite, entry: Entry) -> StudySpec:
     """The study that an entry's runs are; a program of one's own stands in it as ``random``, which never runs."""
-    import yaml
-
     agent: dict[str, Any] = {"agent": entry.agent, "ranges": dict(entry.hyperparameters), "defaults": True}
     content = {
         "name": f"{suite.name}-{suite.version}",
@@ -183,7 +181,7 @@ def study_spec(suite: Suite, entry: Entry) -> StudySpec:
         "agents": ["random" if entry.command else agent],
         "log": "trials",
     }
-    return parse_spec(yaml.safe_dump(content, sort_keys=False), f"the suite {suite.name}")
+    return parse_spec(yaml_text(content), f"the suite {suite.name}")
 
 
 def run_entry(

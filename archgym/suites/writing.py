@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archgym.suites.suite import Measuring, Suite, SuiteProblem
-from archgym.writing import write_text
+from archgym.writing import write_text, yaml_text
 
 
 def _plain(problem: SuiteProblem) -> dict[str, Any]:
@@ -25,8 +25,6 @@ def _plain(problem: SuiteProblem) -> dict[str, Any]:
 
 def suite_text(suite: Suite, problems: Sequence[SuiteProblem]) -> str:
     """The YAML text of ``suite`` with these problems in place of its own."""
-    import yaml
-
     content = {
         "name": suite.name,
         "version": suite.version,
@@ -36,7 +34,7 @@ def suite_text(suite: Suite, problems: Sequence[SuiteProblem]) -> str:
         **({"train": list(suite.train)} if suite.train else {}),
         "problems": [_plain(problem) for problem in problems],
     }
-    return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+    return yaml_text(content, width=110, allow_unicode=True)
 
 
 def write_suite(path: Path, suite: Suite, problems: Sequence[SuiteProblem]) -> None:

@@ -19,14 +19,18 @@ from hypothesis import strategies as st
 from archgym import reading
 from archgym.errors import ArchGymError, UnknownNameError
 from archgym.reading import checked
+from archgym.writing import BARE_EXPONENT, yaml_text
 
 plain = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(1 << 63), (1 << 63) - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
-    # PyYAML writes NEL (\x85) and the line separators in ways that its own reader folds.
-    | st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"])),
+    # PyYAML writes NEL (\x85) and the line separators in ways that its own reader folds, and leaves texts bare that are
+    # numbers to YAML 1.2 and here (0E0).
+    | st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"])).filter(
+        lambda text: not BARE_EXPONENT.match(text)
+    ),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdef", min_size=1), inner, max_size=4),
     max_leaves=12,
 )
@@ -37,6 +41,12 @@ plain = st.recursive(
 def test_what_libraries_write_is_read_back(value):
     assert reading.parse_json(json.dumps(value)) == value
     assert reading.parse_yaml(yaml.safe_dump(value, allow_unicode=True)) == value
+
+
+@pytest.mark.parametrize("text", ["1e3", "0E0", "-2.5e-3", ".5E1"])
+def test_texts_that_look_like_numbers_are_written_as_texts(text):
+    assert reading.parse_yaml(yaml_text({"name": text})) == yaml.safe_load(yaml_text({"name": text})) == {"name": text}
+    assert reading.parse_yaml(f"name: {text}") == {"name": float(text)}
 
 
 @pytest.mark.parametrize(

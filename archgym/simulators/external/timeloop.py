@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from archgym.errors import ArchGymError
 from archgym.simulators.accelerator.loopnest import Architecture, Mapping, Problem, Result
 from archgym.simulators.external.process import ToolError, find_binary, run_tool
+from archgym.writing import yaml_text
 
 _HOW = "build Timeloop and put it on the PATH, or give its path as binary="
 
@@ -154,7 +154,7 @@ def write_inputs(
         "ART.yaml": {"ART": _areas(architecture)},
     }
     for name, content in contents.items():
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
+        (folder / name).write_text(yaml_text(content, default_flow_style=None), encoding="utf-8")
     return list(contents)
 
 

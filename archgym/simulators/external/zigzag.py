@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError, MissingExtraError
@@ -27,6 +26,7 @@ from archgym.objective import LogRatio, Objective, log_ratio
 from archgym.simulator import Evaluation, Metric, Workload
 from archgym.simulators.external.process import ToolError, find_binary, run_jobs, run_tool
 from archgym.space import DesignSpace, Parameter
+from archgym.writing import yaml_text
 
 # Started with -P: beside the script lies a module named like the package that it imports.
 _WORKER = Path(__file__).with_name("zigzag_worker.py")
@@ -238,7 +238,7 @@ def run_layers(
         }
     ]
     for name, content in (("accelerator.yaml", hardware), ("mapping.yaml", mapping)):
-        (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        (folder / name).write_text(yaml_text(content), encoding="utf-8")
     job = {
         "accelerator": str(folder / "accelerator.yaml"),
         "mapping": str(folder / "mapping.yaml"),

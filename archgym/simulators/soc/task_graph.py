@@ -23,6 +23,7 @@ import numpy as np
 from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.reading import name_of, parse_yaml, quote_path, read_text
 from archgym.simulator import Workload
+from archgym.writing import yaml_text
 
 SOURCE, SINK = "source", "sink"
 INSTRUCTIONS_PER_CYCLE = 2.0
@@ -458,8 +459,6 @@ def parse_task_graph(text: str, where: str = "task graph", default_name: str = "
 
 def write_task_graph(graph: TaskGraph, path: Path) -> None:
     """Write a task graph of one application in the format that :func:`read_task_graph` reads."""
-    import yaml
-
     if len(graph.parts) != 1:
         raise ArchGymError(f"{graph.name!r} holds {len(graph.parts)} applications; write each to a file of its own")
     part = graph.parts[0]
@@ -483,7 +482,7 @@ def write_task_graph(graph: TaskGraph, path: Path) -> None:
         "tasks": tasks,
         "edges": [[edge.source, edge.target, edge.bytes] for edge in graph.edges],
     }
-    path.write_text(yaml.safe_dump(data, sort_keys=False, default_flow_style=None), encoding="utf-8")
+    path.write_text(yaml_text(data, default_flow_style=None), encoding="utf-8")
 
 
 def _name(value: Any, where: str) -> str:
