@@ -68,12 +68,15 @@ def nearest(given: str, known: Sequence[str]) -> str | None:
 
 
 class UnknownNameError(ArchGymError):
-    """A name that is not registered; the message offers the nearest match, or all names where none is near."""
+    """A name that is not registered; the message offers the nearest match, or all names where none is near. ``own_file``:
+    what ``file:PATH`` may stand for in its place, which a path without ``file:`` is told."""
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str], *, own_file: bool = False) -> None:
         known = sorted(set(known))
         given = name if isinstance(name, str) else quote(name, marks=False)
         start = f"unknown {kind} {quote(given)}; "
+        if own_file and ("/" in given or given.endswith((".json", ".yaml", ".yml"))):
+            start += f"for a file of your own write {quote('file:' + given)}; "
         near = nearest(given, known)
         super().__init__(start + (f"did you mean {near!r}?" if near is not None else _listed(known, len(start))))
         self.kind, self.given, self.nearest = kind, name, near

@@ -7,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archgym.errors import MAX_SENTENCE, UnknownNameError
+from archgym.simulators.accelerator import components as accelerator
+from archgym.simulators.dram import devices as dram
+from archgym.simulators.llm import devices as llm
 
 AGENTS = [
     "random",
@@ -51,3 +54,9 @@ def test_no_name_of_the_list_is_cut(known, name):
         assert shown == (sorted(known)[: len(shown)] if known else ["none"])
         assert not more or more == f"{len(known) - len(shown)} more"
         assert more or not known or len(shown) == len(known)
+
+
+@pytest.mark.parametrize("read", [accelerator.technology, dram.device, llm.device])
+def test_a_path_where_a_name_is_expected_is_told_how_to_name_a_file(read):
+    with pytest.raises(UnknownNameError, match=r"for a file of your own write 'file:my/own\.json'"):
+        read("my/own.json")

@@ -280,7 +280,7 @@ def technology(name: str) -> Technology:
 @lru_cache(maxsize=64)
 def _shipped(name: str) -> Technology:
     if name not in technologies():
-        raise UnknownNameError("technology", name, technologies())
+        raise UnknownNameError("technology", name, technologies(), own_file=True)
     text = (resources.files(__package__) / "technologies" / f"{name}.json").read_text(encoding="utf-8")
     return Technology(json.loads(text), f"{name}.json")
 

@@ -146,7 +146,7 @@ def device(name: str) -> Device:
     try:
         return devices()[name]
     except KeyError:
-        raise UnknownNameError("DRAM device", name, devices()) from None
+        raise UnknownNameError("DRAM device", name, devices(), own_file=True) from None
 
 
 def read_device(path: Path) -> Device:

@@ -125,5 +125,5 @@ def device(name: str) -> Device:
         return result
     known = aliases()
     if name.lower() not in known:
-        raise UnknownNameError("device", name[:80], known)
+        raise UnknownNameError("device", name[:80], known, own_file=True)
     return catalogue()[known[name.lower()]]
