@@ -26,7 +26,8 @@ def random_regret():
 
 @pytest.mark.parametrize("agent", ["local", "sa", "ga", "nsga2", "re", "aco", "reinforce", "mcts"])
 def test_beats_random_at_1000_evaluations(agent, random_regret):
-    won = [name for name in PROBLEMS if median_regret(agent, name, 1000) < random_regret[name]]
+    budget = 500 if agent == "mcts" else 1000  # (it takes longer than the others, and does not need them all)
+    won = [name for name in PROBLEMS if median_regret(agent, name, budget) < random_regret[name]]
     assert len(won) >= 3, won
 
 
@@ -35,14 +36,14 @@ def test_beats_random_at_1000_evaluations(agent, random_regret):
     ("agent", "hyperparameters"),
     [("bo", {"batch": 8, "ramp": 0}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})],
 )
-def test_model_based_agents_beat_random_with_a_third_of_its_budget(agent, hyperparameters, random_regret):
+def test_model_based_agents_beat_random_with_a_fifth_of_its_budget(agent, hyperparameters, random_regret):
     if agent in ("tpe", "cmaes"):
         pytest.importorskip("optuna")
     # Its runs spread more than those of the others: a median of three depends on the processor's rounding.
     seeds = 6 if agent == "tpe" else 3
     names = ("separable",) if agent == "tpe" else ("separable", "rastrigin")  # (it is slow, and Optuna's)
     for name in names:
-        assert median_regret(agent, name, 330, seeds=seeds, **hyperparameters) < random_regret[name], name
+        assert median_regret(agent, name, 200, seeds=seeds, **hyperparameters) < random_regret[name], name
 
 
 @pytest.mark.parametrize("name", ["nsga2", "nsga3"])
