@@ -43,7 +43,7 @@ class DifferentiableSearch(Searcher[DifferentiableHyperparameters]):
         super().__init__(problem, seed, hyperparameters)
         workload = problem.workload
         cells = problem.space.dimension == 6
-        if not (cells and isinstance(workload, NasWorkload) and workload.space_kind == "nb201" and workload.data):
+        if not (cells and isinstance(workload, NasWorkload) and workload.plain_cells and workload.data):
             raise ArchGymError(
                 f"{self.name} trains a supernet of the nb201 cells on a workload's data, which {problem.name} does not "
                 "have; choose nas/nb201-mnist1d, nas/nb201-digits or nas/nb201-mnist"

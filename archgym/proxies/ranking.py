@@ -120,7 +120,7 @@ def _classes(workload: str) -> tuple[Problem, NDArray[np.float64], NDArray[np.in
 
     problem = make_problem(f"nas/{workload}")
     assert isinstance(problem.workload, NasWorkload)
-    if problem.workload.space_kind != "nb201" or not problem.workload.has_table:
+    if not problem.workload.plain_cells or not problem.workload.has_table:
         raise ArchGymError(f"{problem.name} has no table of cells; rank on nas/nb201-mnist1d or nas/nb201-mnist1d-v2")
     designs = cells.rows(live_representatives())
     evaluation = problem.simulator.evaluate(designs, problem.workload, fidelity="table:split=test")

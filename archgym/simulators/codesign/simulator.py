@@ -75,7 +75,7 @@ class CoDesignSimulator(Simulator):
 
     def workloads(self) -> Mapping[str, Workload]:
         known = self.nas.workloads()
-        return {name: w for name, w in known.items() if isinstance(w, NasWorkload) and w.space_kind == "nb201"}
+        return {name: w for name, w in known.items() if isinstance(w, NasWorkload) and w.plain_cells}
 
     def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
         return self.nas.workload_groups()
@@ -241,6 +241,6 @@ def _of_hardware(rule: Callable[[Designs], Mask]) -> Callable[[Designs], Mask]:
 
 
 def _cells(workload: Workload) -> NasWorkload:
-    if not isinstance(workload, NasWorkload) or workload.space_kind != "nb201":
+    if not isinstance(workload, NasWorkload) or not workload.plain_cells:
         raise ArchGymError(f"codesign works on a workload of nb201 cells, not on {workload.name!r}")
     return workload

@@ -10,23 +10,23 @@ from __future__ import annotations
 __all__ = ()
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from archgym.errors import ArchGymError
-from archgym.simulator import Live
+from archgym.simulator import Evaluation, Live
 from archgym.simulators.nas import cells, live, table
 from archgym.simulators.nas.trainer import TrainRecipe
+from archgym.simulators.nas.workload import NasWorkload, Training, cell_space
 from archgym.space import DesignSpace, Parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from archgym.simulators.nas.fidelity import Fidelity
-    from archgym.simulators.nas.workload import NasWorkload
 
-SPACE_KIND = "joint"
 RECIPE = (
     Parameter("learning_rate", (0.025, 0.05, 0.1, 0.2, 0.4), description="at the start; a cosine takes it to zero"),
     Parameter("batch", (16, 25, 50, 100), description="samples a step"),
@@ -37,9 +37,10 @@ RECIPE = (
 EDGES = len(cells.EDGES)
 
 
-def space(edges: DesignSpace) -> DesignSpace:
+@cache
+def joint_space() -> DesignSpace:
     """The cell's parameters, and then the recipe's."""
-    return DesignSpace([*edges.parameters, *RECIPE])
+    return DesignSpace([*cell_space().parameters, *RECIPE])
 
 
 def recipe(workload: NasWorkload, row: NDArray[np.int64]) -> TrainRecipe:
@@ -53,13 +54,72 @@ def recipe(workload: NasWorkload, row: NDArray[np.int64]) -> TrainRecipe:
     )  # fmt: skip
 
 
-def check_fidelity(workload: NasWorkload, fidelity: Fidelity) -> None:
-    """Refuse what a design that brings its own recipe has no place for."""
-    if fidelity.source not in ("train", "formula"):
-        raise ArchGymError(f"{workload.name} has no level {fidelity.source!r}; its levels are train and formula")
-    for name in ("epochs", "schedule", "inherit"):
-        if getattr(fidelity, name) is not None:
-            raise ArchGymError(f"{workload.name} takes no {name} in its fidelity: the recipe is a part of the design")
+class JointWorkload(NasWorkload):
+    """Cells with their recipe on a data set, with the levels ``train`` and ``formula``."""
+
+    plain_cells = False
+
+    def __init__(self, name: str, description: str, data: str) -> None:
+        super().__init__(name, description, "joint", data=data)
+
+    @property
+    def design_space(self) -> DesignSpace:
+        return joint_space()
+
+    def labels(self, designs: NDArray[np.int64]) -> None:
+        return None
+
+    def check(self, fidelity: Fidelity, training: Training) -> None:
+        """Refuse what a design that brings its own recipe has no place for, too."""
+        if fidelity.source not in ("train", "formula"):
+            raise ArchGymError(f"{self.name} has no level {fidelity.source!r}; its levels are train and formula")
+        for name in ("epochs", "schedule", "inherit"):
+            if getattr(fidelity, name) is not None:
+                raise ArchGymError(f"{self.name} takes no {name} in its fidelity: the recipe is a part of the design")
+
+    def filled(self, fidelity: Fidelity, training: Training) -> Fidelity:
+        if fidelity.source == "train":
+            return fidelity.filled(split="valid", run="single")
+        return super().filled(fidelity, training)
+
+    def epochs(self, fidelity: Fidelity, training: Training) -> None:
+        return None
+
+    def effort(self, fidelity: Fidelity, training: Training) -> Live | None:
+        """Of the mean recipe."""
+        if fidelity.source != "train":
+            return None
+        epochs = RECIPE[2].values
+        base = live.base_recipe(self)
+        seconds = float(np.mean([live.expected_seconds(live.shortened(base, int(e)), int(e)) for e in epochs]))
+        alone = training.device == "cpu"
+        piece = min(max(int(live.PIECE_SECONDS / seconds), 1), live.GROUP) if alone else live.GROUP
+        return Live(seconds, "trains a network for every new design, by the design's own recipe", piece)
+
+    def evaluate(
+        self,
+        array: NDArray[np.int64],
+        fidelity: Fidelity,
+        seed: int,
+        training: Training,
+        parents: NDArray[np.int64] | None = None,
+    ) -> Evaluation:
+        self.check(fidelity, training)
+        return super().evaluate(array, fidelity, seed, training)
+
+    def _accuracies(
+        self,
+        array: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        fidelity: Fidelity,
+        seed: int,
+        training: Training,
+        parents: NDArray[np.int64] | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        if fidelity.source != "train":
+            return super()._accuracies(array, codes, fidelity, seed, training, parents)
+        accuracy, seconds = train(self, array, fidelity, seed, training.device)
+        return accuracy, accuracy, seconds
 
 
 def train(
@@ -80,14 +140,3 @@ def train(
         seconds[i] = live.train_seconds(made, codes[i : i + 1], made.epochs)[0]
     inverse = inverse.reshape(-1)
     return accuracy[inverse], seconds[inverse]
-
-
-def effort(workload: NasWorkload, fidelity: Fidelity, device: str) -> Live | None:
-    """What the evaluation of a design takes, of the mean recipe; None where nothing is trained."""
-    if fidelity.source != "train":
-        return None
-    epochs = RECIPE[2].values
-    base = live.base_recipe(workload)
-    seconds = float(np.mean([live.expected_seconds(live.shortened(base, int(e)), int(e)) for e in epochs]))
-    piece = live.GROUP if device != "cpu" else min(max(int(live.PIECE_SECONDS / seconds), 1), live.GROUP)
-    return Live(seconds, "trains a network for every new design, by the design's own recipe", piece)

@@ -19,24 +19,20 @@ from archgym.objective import Objective, RelativeImprovement, Rewards, Value
 from archgym.options import Option, options_of
 from archgym.reading import own_file
 from archgym.simulator import Evaluation, Live, Metric, Simulator, Workload, split_groups
-from archgym.simulators.nas import cells, darts, joint, live, nasnet, table
+from archgym.simulators.nas import cells, live, table
 from archgym.simulators.nas.fidelity import Fidelity, parse_fidelity
+from archgym.simulators.nas.formula import FormulaWorkload
+from archgym.simulators.nas.joint import JointWorkload
 from archgym.simulators.nas.pair import PairWorkload
-from archgym.simulators.nas.trained import TrainedWorkload, read_architecture
-from archgym.simulators.nas.workload import NasWorkload
-from archgym.space import DesignSpace, Parameter
+from archgym.simulators.nas.trained import read_architecture
+from archgym.simulators.nas.workload import NO_VIOLATION, VIOLATIONS, NasWorkload, Training, codes_of
+from archgym.space import DesignSpace
 
 if TYPE_CHECKING:
     from archgym.simulators.nas.trainer import TrainRecipe
 
 LARGE_BATCH = 2048
 """Batches from this size on take the compiled look-up."""
-
-FORMULA_ALONE = ("darts", "nasnet")
-"""Spaces whose cells are never trained."""
-
-_NO_VIOLATION = np.array("", dtype=object)
-_VIOLATIONS = np.array(["not-in-table", ""], dtype=object)
 
 _ACCURACY = Metric("accuracy_percent", "%", "max", "accuracy of the cell's network under the fidelity in force")
 _SCORE = Metric("score", "", "max", "what the fidelity ranks by: the accuracy, the zero-cost score, or the parameters")
@@ -136,6 +132,7 @@ class NasSimulator(Simulator):
                 f"device is {quote(device)}; expected cpu, cuda, cuda:N, xpu or mps, as PyTorch calls them"
             )
         self.train_epochs, self.device = train_epochs, device
+        self._training = Training(device, train_epochs)
         self._workloads: dict[str, NasWorkload] = {
             "nb201-mnist1d": NasWorkload(
                 "nb201-mnist1d",
@@ -158,34 +155,18 @@ class NasSimulator(Simulator):
                 macro_name="mnist-C8S2",
                 data="mnist",
             ),
-            "joint-mnist1d": NasWorkload(
+            "joint-mnist1d": JointWorkload(
                 "joint-mnist1d",
                 "cells together with the recipe that they are trained by, live on the data of nb201-mnist1d-v2",
-                joint.SPACE_KIND,
-                data="mnist1d-v2",
+                "mnist1d-v2",
             ),
             "nb201-pair": PairWorkload(),
-            "darts-cifar10": NasWorkload(
-                "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts", "darts-C36L20"
+            "darts-cifar10": FormulaWorkload(
+                "darts-cifar10", "DARTS cells, 20 cells of 36 channels, formula level", "darts"
             ),
-            "nasnet-cifar10": NasWorkload(
-                "nasnet-cifar10",
-                "NASNet cells of five blocks, 20 cells of 36 channels, formula level",
-                "nasnet",
-                "darts-C36L20",
+            "nasnet-cifar10": FormulaWorkload(
+                "nasnet-cifar10", "NASNet cells of five blocks, 20 cells of 36 channels, formula level", "nasnet"
             ),
-        }
-        edges = DesignSpace(
-            [
-                Parameter(name, cells.OPERATIONS, ordered=False, description=f"operation on the edge {i}->{j}")
-                for name, (i, j) in zip(cells.EDGE_NAMES, cells.EDGES, strict=True)
-            ]
-        )
-        self._space = {
-            "nb201": edges,
-            joint.SPACE_KIND: joint.space(edges),
-            "darts": darts.space(),
-            "nasnet": nasnet.space(),
         }
 
     # --- workloads -------------------------------------------------------------------------------------------------
@@ -196,7 +177,7 @@ class NasSimulator(Simulator):
     def workload_groups(self) -> Mapping[str, tuple[str, ...]]:
         """Those with a table, of the cell space that most share: what is trained live is named one by one."""
         known = self._workloads.items()
-        return split_groups(tuple(name for name, w in known if w.space_kind == "nb201" and self.live(w) is None))
+        return split_groups(tuple(name for name, w in known if w.has_table))
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A workload by name, ``file:PATH`` of a table, or ``arch:FILE.py:NAME`` of an architecture space.
@@ -214,7 +195,7 @@ class NasSimulator(Simulator):
         if latency is None and device is None:
             return workload
         assert isinstance(workload, NasWorkload)
-        if workload.space_kind != "nb201":
+        if not workload.plain_cells:
             raise ArchGymError(f"{name} takes no latency table; they are for the nb201 cell space")
         if latency is None:
             raise ArchGymError(f"{name} has no device {device!r} of its own; give a latency table with latency=PATH")
@@ -222,10 +203,7 @@ class NasSimulator(Simulator):
 
         columns = read_latency(located(latency))
         chosen = choose_device(device, columns, Path(latency).name)
-        return NasWorkload(
-            workload.name, workload.description, workload.space_kind, workload.macro_name, workload.data,
-            workload._load_table, columns[chosen], chosen,
-        )  # fmt: skip
+        return workload.with_latency(columns[chosen], chosen)
 
     def workload_options(self, name: str) -> Mapping[str, Option]:
         if name.startswith("arch:"):
@@ -255,32 +233,20 @@ class NasSimulator(Simulator):
 
     def space(self, workload: Workload) -> DesignSpace:
         assert isinstance(workload, NasWorkload)
-        return workload.design_space if isinstance(workload, TrainedWorkload) else self._space[workload.space_kind]
+        return workload.design_space
 
     def metrics_for(self, workload: Workload) -> tuple[Metric, ...]:
         assert isinstance(workload, NasWorkload)
         kept: tuple[Metric, ...] = self.metrics
-        if isinstance(workload, TrainedWorkload):
+        if workload.metric_names is not None:
             kept = tuple(metric for metric in self.metrics if metric.name in workload.metric_names)
-        elif workload.space_kind == "darts":
-            kept = (_SCORE, _PARAMETERS, _MACS, _DEPTH, _PATHS)
-        elif workload.space_kind == "nasnet":
-            kept = (_SCORE, _PARAMETERS, _DEPTH, _PATHS)
         return (*kept, _LATENCY) if workload.latency is not None else kept
 
     def references(self, workload: Workload) -> Mapping[str, float]:
-        if isinstance(workload, TrainedWorkload):
-            sample = workload.formula(workload.design_space.sample(64, 0, feasible=True))
-            result = {metric.name: 1.0 for metric in self.metrics_for(workload)} | {"accuracy_percent": 100.0}
-            return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
-        if isinstance(workload, NasWorkload) and workload.space_kind in FORMULA_ALONE:
-            result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
-            sample = self._formula(workload, self.space(workload).sample(64, 0))
-            return result | {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
-        if isinstance(workload, NasWorkload) and not workload.has_table:
-            result = {metric.name: 1.0 for metric in self.metrics_for(workload)}
-            return result | {"accuracy_percent": 100.0, "parameters": 2000.0, "macs": 5e4}
-        return super().references(workload)
+        typical = workload.typical() if isinstance(workload, NasWorkload) else None
+        if typical is None:
+            return super().references(workload)
+        return {metric.name: 1.0 for metric in self.metrics_for(workload)} | dict(typical)
 
     # --- evaluation ------------------------------------------------------------------------------------------------
 
@@ -288,15 +254,7 @@ class NasSimulator(Simulator):
         """Name of the accuracy with everything that it depends on, for reports:
         ``nb201-mnist1d/valid_accuracy_percent[epochs=20,schedule=full,run=mean]``."""
         assert isinstance(workload, NasWorkload)
-        parsed = parse_fidelity(fidelity)
-        if parsed.source == "table":
-            parsed = workload.resolve(parsed)
-        elif workload.space_kind == joint.SPACE_KIND:
-            parsed = parsed.filled(split="valid", run="single") if parsed.source == "train" else parsed
-        elif parsed.source == "train":
-            parsed = parsed.filled(split="valid", epochs=self.recipe(workload, parsed).epochs, run="single")
-        elif parsed.source == "supernet":
-            parsed = parsed.filled(split="valid", policy="uniform", steps=live.SUPERNET_STEPS)
+        parsed = workload.filled(parse_fidelity(fidelity), self._training)
         options = ",".join(
             f"{name}={value}"
             for name in ("epochs", "schedule", "run", "noise", "proxy", "policy", "steps", "inherit")
@@ -310,70 +268,31 @@ class NasSimulator(Simulator):
     def check_fidelity(self, workload: Workload, fidelity: str | None) -> None:
         """Refuse a fidelity that the workload does not have, before anything is evaluated or written."""
         assert isinstance(workload, NasWorkload)
-        if isinstance(workload, TrainedWorkload) and workload.compiled_only and self.device != "cpu":
-            raise ArchGymError(f"{workload.name} is trained on the processor; leave device={self.device!r} out")
+        workload.check_device(self.device)
         if fidelity is None:
             return
         super().check_fidelity(workload, str(fidelity) if isinstance(fidelity, Fidelity) else fidelity)
-        parsed = parse_fidelity(fidelity)
-        if isinstance(workload, TrainedWorkload):
-            if parsed.source not in ("train", "formula") or parsed.inherit is not None:
-                raise ArchGymError(
-                    f"{quote(workload.name)} has no level {fidelity!r}; its levels are train and formula"
-                )
-            if parsed.source == "train":
-                self.recipe(workload, parsed)
-        elif workload.space_kind == joint.SPACE_KIND:
-            joint.check_fidelity(workload, parsed)
-        elif workload.space_kind != "nb201":
-            if parsed.source != "formula":
-                raise ArchGymError(f"{workload.name} has no level {parsed.source!r}; its level is formula")
-        elif parsed.source == "table":
-            resolved = workload.resolve(parsed)
-            if resolved.noise == "gaussian":
-                workload.table.column(resolved, np.zeros(1, dtype=np.int64), 0)
-        elif parsed.source == "train":
-            self.recipe(workload, parsed)
-            self._can_inherit(workload, parsed)
-        elif parsed.source == "supernet":
-            live.supernet_recipe(workload, parsed.policy or "uniform", parsed.steps or live.SUPERNET_STEPS)
+        workload.check(parse_fidelity(fidelity), self._training)
 
-    def _can_inherit(self, workload: NasWorkload, fidelity: Fidelity) -> None:
-        from archgym.simulators.nas.trainer import can_train
-
-        if fidelity.inherit is None:
-            return
-        if not can_train(workload.macro_name):
-            raise ArchGymError(f"{workload.name} has no inherited weights: they are for the one-dimensional networks")
-        if self.device != "cpu":
-            raise ArchGymError(f"inherited weights are trained on the processor; leave device={self.device!r} out")
-
-    def _epochs(self, workload: Workload, fidelity: str | None) -> tuple[Fidelity, int | None]:
-        """A fidelity with every blank filled, and the epochs of the training that it stands for; None where there are
-        none."""
+    def _epochs(self, workload: Workload, fidelity: str | None) -> int | None:
         assert isinstance(workload, NasWorkload)
-        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
-        trained = isinstance(workload, TrainedWorkload)
-        if not (trained or workload.space_kind == "nb201") or parsed.source not in ("table", "train"):
-            return parsed, None
-        if parsed.source == "table":
-            parsed = workload.resolve(parsed)
-            return parsed, parsed.epochs
-        return parsed, self.recipe(workload, parsed).epochs
+        return workload.epochs(workload.asked(fidelity), self._training)
 
     def relative_cost(self, workload: Workload, fidelity: str | None = None) -> float:
         """The epochs of the training, recorded or live. Of scores at initialisation and of supernets no cost is stated."""
-        whole, epochs = self._epochs(workload, None)[1], self._epochs(workload, fidelity)[1]
+        whole, epochs = self._epochs(workload, None), self._epochs(workload, fidelity)
         return epochs / whole if epochs and whole else 1.0
 
     def cheaper_fidelities(self, workload: Workload, fidelity: str | None = None) -> tuple[str, ...]:
         """Of recorded trainings the checkpoints and shorter runs that the table has, of live ones a third of the epochs,
         a third of these, and so on."""
         assert isinstance(workload, NasWorkload)
-        full, epochs = self._epochs(workload, fidelity)
+        full = workload.asked(fidelity)
+        epochs = workload.epochs(full, self._training)
         if epochs is None or full.inherit is not None:
             return ()
         if full.source == "table":
+            full = workload.resolve(full)
             results = workload.table.mean if full.run == "mean" else workload.table.runs
             fewer = sorted({key.epochs for key in results if key.split == full.split and key.epochs < epochs})
         else:
@@ -385,35 +304,18 @@ class NasSimulator(Simulator):
 
     def live(self, workload: Workload, fidelity: str | None = None) -> Live | None:
         assert isinstance(workload, NasWorkload)
-        if isinstance(workload, TrainedWorkload):
-            return self._live_trained(workload, fidelity)
-        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
-        if workload.space_kind == joint.SPACE_KIND:
-            return joint.effort(workload, parsed, self.device)
-        if not workload.data or workload.space_kind != "nb201":
-            return None
-        return live.effort(workload, parsed, self.device, self.train_epochs)
+        return workload.effort(workload.asked(fidelity), self._training)
 
     def inherits(self, fidelity: str | None) -> bool:
         return fidelity is not None and parse_fidelity(fidelity).inherit == "parent"
 
     def noisy(self, workload: Workload, fidelity: str | None = None) -> bool:
         assert isinstance(workload, NasWorkload)
-        if isinstance(workload, TrainedWorkload):
-            return parse_fidelity(fidelity or "train").source == "train"
-        if workload.space_kind in FORMULA_ALONE:
-            return parse_fidelity(fidelity or "formula").source != "formula"
-        if not fidelity and not workload.has_table:
-            return True
-        asked = parse_fidelity(fidelity)
-        if asked.source == "table" and workload.has_table:
-            asked = workload.resolve(asked)
-            return asked.run != "mean" or asked.noise == "gaussian"
-        return asked.source != "formula"
+        return workload.noisy(workload.asked(fidelity))
 
     def parent_seconds(self, parents: ArrayLike, workload: Workload, fidelity: str | None) -> NDArray[np.float64]:
         assert isinstance(workload, NasWorkload)
-        codes = _codes(self.space(workload).check(parents))
+        codes = codes_of(self.space(workload).check(parents))
         full = live.base_recipe(workload)
         return live.train_seconds(full, codes, full.epochs)
 
@@ -434,21 +336,8 @@ class NasSimulator(Simulator):
             if packed is not None:
                 return self._look_up(designs, workload, packed)
         array = self.space(workload).check(designs)
-        if isinstance(workload, TrainedWorkload):
-            return self._evaluate_trained(array, workload, parse_fidelity(fidelity or "train"), int(seed or 0))
-        if workload.space_kind == joint.SPACE_KIND:
-            asked = parse_fidelity(fidelity or "train")
-            joint.check_fidelity(workload, asked)
-            return self._evaluate_cells(array, workload, asked, 0 if seed is None else int(seed))
-        if workload.space_kind != "nb201":
-            return self._evaluate_large(array, workload, parse_fidelity(fidelity or "formula"), seed or 0)
-        parsed = parse_fidelity(fidelity) if fidelity or workload.has_table else Fidelity("train")
-        from_codes = None
-        if parents is not None and parsed.inherit == "parent":
-            rows = np.asarray(parents, dtype=np.int64)
-            none = (rows < 0).any(axis=1)
-            from_codes = np.where(none, -1, _codes(self.space(workload).check(np.maximum(rows, 0))))
-        return self._evaluate_cells(array, workload, parsed, 0 if seed is None else int(seed), from_codes)
+        rows = None if parents is None else np.asarray(parents, dtype=np.int64)
+        return workload.evaluate(array, workload.asked(fidelity), int(seed or 0), self._training, rows)
 
     def _packed(self, workload: NasWorkload, fidelity: str | None) -> NDArray[np.float64] | None:
         """All metrics of all cells ``(15625, metrics)`` under a fidelity whose result does not depend on the seed,
@@ -460,7 +349,7 @@ class NasSimulator(Simulator):
         if asked.source == "table":
             asked = workload.resolve(asked)
             if asked.run == "mean" and asked.noise != "gaussian":
-                everything = self._evaluate_cells(cells.all_rows(), workload, asked, 0)
+                everything = workload.evaluate(cells.all_rows(), asked, 0, self._training)
                 packed = np.stack([everything.metrics[m.name] for m in self.metrics_for(workload)], axis=1)
         workload.packed[fidelity] = packed
         return packed
@@ -477,130 +366,19 @@ class NasSimulator(Simulator):
             out = out[:, : len(given)] if gather(given, packed, out) else None
         if out is None:
             array = self.space(workload).check(given)
-            out = np.ascontiguousarray(packed.take(_codes(array), axis=0).T)
+            out = np.ascontiguousarray(packed.take(codes_of(array), axis=0).T)
         n = out.shape[1]
         metrics = {metric.name: column for metric, column in zip(self.metrics_for(workload), out, strict=True)}
         if workload.table.missing:
             feasible = ~np.isnan(out[0])
-            return Evaluation(metrics, feasible, _VIOLATIONS[feasible.astype(np.int8)])
+            return Evaluation(metrics, feasible, VIOLATIONS[feasible.astype(np.int8)])
         # One shared empty name: an array of n Python objects costs as much as the look-up itself.
-        return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(_NO_VIOLATION, n))
-
-    def _evaluate_cells(
-        self,
-        array: NDArray[np.int64],
-        workload: NasWorkload,
-        fidelity: Fidelity,
-        seed: int,
-        parents: NDArray[np.int64] | None = None,
-    ) -> Evaluation:
-        n = len(array)
-        codes = _codes(array)
-        macro_name = workload.macro_name
-        violation = None
-        if fidelity.source == "table":
-            resolved = workload.resolve(fidelity)
-            found = workload.table
-            accuracy = found.column(resolved, codes, seed)
-            score = accuracy
-            per_cell = found.train_seconds(resolved)
-            seconds = np.zeros(n) if per_cell is None else per_cell.take(codes)
-            if found.missing:
-                unknown = np.isnan(accuracy)
-                if unknown.any():
-                    violation = _VIOLATIONS[(~unknown).astype(np.int8)]
-        elif fidelity.source == "formula":
-            accuracy, seconds = np.full(n, np.nan), np.zeros(n)
-            score = table.cell_parameters(macro_name).take(codes)
-        elif fidelity.source == "zero-cost":
-            from archgym.simulators.nas.zerocost import cell_scores
-
-            score, seconds = cell_scores(workload, codes, fidelity.proxy or "naswot", seed, self.device)
-            accuracy = np.full(n, np.nan)
-        elif workload.space_kind == joint.SPACE_KIND:
-            accuracy, seconds = joint.train(workload, array, fidelity, seed, self.device)
-            score = accuracy
-        elif fidelity.source == "train":
-            self._can_inherit(workload, fidelity)
-            accuracy, seconds = live.train(workload, codes, fidelity, seed, self.device, self.train_epochs, parents)
-            score = accuracy
-        elif fidelity.source == "supernet":
-            accuracy, score, seconds = live.supernet_scores(workload, codes, fidelity, seed)
-        else:
-            raise UnknownNameError("fidelity of nas", fidelity.source, self.fidelities)
-        free = _free_columns()
-        metrics = {
-            "accuracy_percent": accuracy,
-            "score": score,
-            "train_seconds": seconds,
-            "parameters": table.cell_parameters(macro_name).take(codes),
-            "macs": table.cell_macs(macro_name).take(codes),
-            "depth": free[0].take(codes),
-            "shortest_path": free[1].take(codes),
-            "paths": free[2].take(codes),
-            "live_edges": free[3].take(codes),
-        }
-        if workload.latency is not None:
-            metrics["latency_ms"] = workload.latency.take(codes)
-        if violation is not None:
-            return Evaluation.build(metrics, violation)
-        if score is accuracy:
-            metrics["score"] = accuracy.copy()
-        return Evaluation(metrics, np.ones(n, dtype=bool), np.full(n, "", dtype=object))
+        return Evaluation(metrics, np.ones(n, dtype=bool), np.broadcast_to(NO_VIOLATION, n))
 
     def recipe(self, workload: NasWorkload, fidelity: Fidelity) -> TrainRecipe:
         """The training recipe behind ``train`` on a workload: that of its table, so that training at the table's
         settings gives the table's rows."""
         return live.recipe(workload, fidelity, self.train_epochs)
-
-    def _formula(self, workload: NasWorkload, array: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        if workload.space_kind == "darts":
-            return darts.formula_metrics(array, darts.DARTS_MACROS[workload.macro_name])
-        return nasnet.formula_metrics(array, darts.DARTS_MACROS[workload.macro_name])
-
-    def _evaluate_large(
-        self, array: NDArray[np.int64], workload: NasWorkload, fidelity: Fidelity, seed: int
-    ) -> Evaluation:
-        n = len(array)
-        formula = self._formula(workload, array)
-        if fidelity.source != "formula":
-            raise ArchGymError(f"{workload.name} has no level {fidelity.source!r}; its level is formula")
-        metrics = {"score": formula["parameters"].copy(), **formula}
-        return Evaluation.build({m.name: metrics[m.name] for m in self.metrics_for(workload)}, count=n)
-
-    def _evaluate_trained(
-        self, array: NDArray[np.int64], workload: TrainedWorkload, fidelity: Fidelity, seed: int
-    ) -> Evaluation:
-        violation = workload.design_space.violations(array)
-        good = np.flatnonzero(violation == "")
-        kept = array[good]
-        found = workload.formula(kept)
-        if fidelity.source == "train":
-            made = self.recipe(workload, fidelity)
-            found["accuracy_percent"] = workload.accuracies(kept, made, fidelity, seed, self.device)
-            found["train_seconds"] = workload.seconds(kept, made)
-            found["score"] = found["accuracy_percent"]
-        else:
-            found["accuracy_percent"] = np.full(len(kept), np.nan)
-            found["train_seconds"] = np.zeros(len(kept))
-            found["score"] = found["parameters"]
-        columns = {metric.name: np.full(len(array), np.nan) for metric in self.metrics_for(workload)}
-        for name, column in columns.items():
-            column[good] = found[name]
-        return Evaluation.build(columns, violation)
-
-    def _live_trained(self, workload: TrainedWorkload, fidelity: str | None) -> Live | None:
-        parsed = parse_fidelity(fidelity or "train")
-        if parsed.source != "train":
-            return None
-        try:
-            made = self.recipe(workload, parsed)
-        except ArchGymError:
-            return None  # such a training does not exist; evaluating says so
-        sample = workload.design_space.sample(16, 0, feasible=True)
-        seconds = float(np.median(workload.seconds(sample, made)))
-        piece = min(max(int(live.PIECE_SECONDS / max(seconds, 1e-3)), 1), live.GROUP)
-        return Live(seconds, workload.live_words, piece)
 
     # --- objectives ------------------------------------------------------------------------------------------------
 
@@ -613,9 +391,7 @@ class NasSimulator(Simulator):
             "accuracy": Value(_ACCURACY, 0.0, "accuracy", "accuracy in percent under the fidelity in force"),
             "score": Value(_SCORE, -1e12, "score", "what the fidelity ranks by"),
         }
-        if isinstance(workload, TrainedWorkload):
-            return result
-        if workload.space_kind in FORMULA_ALONE:
+        if workload.metric_names is not None and "accuracy_percent" not in workload.metric_names:
             # No accuracy is to be had for these: asking for it is an error that says so.
             return {"score": result["score"]}
         if not workload.has_table:
@@ -648,30 +424,8 @@ class NasSimulator(Simulator):
 
     def measured_as(self, designs: ArrayLike, workload: Workload) -> NDArray[np.int64] | None:
         """Cells of one function class share one training, and so do designs of one network."""
-        array = self.space(workload).check(designs)
-        if isinstance(workload, TrainedWorkload):
-            return workload.labels(array)
-        return cells.classes()[_codes(array)] if array.shape[1] == 6 else None
-
-
-def _codes(array: NDArray[np.int64]) -> NDArray[np.int64]:
-    # Horner's rule over columns: several times faster than an integer matrix product.
-    code = array[:, 0] * 5
-    for column in range(1, 5):
-        code += array[:, column]
-        code *= 5
-    code += array[:, 5]
-    return code
-
-
-_FREE: list[NDArray[np.float64]] = []
-
-
-def _free_columns() -> list[NDArray[np.float64]]:
-    if not _FREE:
-        statistics = cells.free_statistics(cells.all_rows())
-        _FREE.extend(statistics[name].astype(np.float64) for name in ("depth", "shortest_path", "paths", "live_edges"))
-    return _FREE
+        assert isinstance(workload, NasWorkload)
+        return workload.labels(self.space(workload).check(designs))
 
 
 def choose_device(device: str | None, columns: Mapping[str, Any], file: str) -> str:

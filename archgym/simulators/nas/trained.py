@@ -13,11 +13,13 @@ import numpy as np
 from archgym.errors import ArchGymError, quote
 from archgym.networks.arch_file import architecture_of
 from archgym.networks.language import Architecture, Built, Shape
+from archgym.simulator import Evaluation, Live
+from archgym.simulators.nas import live
 from archgym.simulators.nas.data import RECIPES
 from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.recipes import TABLE_RECIPES
 from archgym.simulators.nas.trainer import TrainRecipe
-from archgym.simulators.nas.workload import NasWorkload
+from archgym.simulators.nas.workload import NasWorkload, Training
 from archgym.space import DesignSpace
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class TrainedWorkload(NasWorkload):
         compiled_only: whether the compiled kernels alone can train its designs, on the processor.
     """
 
+    plain_cells = False
     live_words = "trains a network for every new design"
     compiled_only = False
     metric_names: tuple[str, ...]
@@ -82,8 +85,60 @@ class TrainedWorkload(NasWorkload):
         """Virtual seconds of their training, ``(n,)``."""
 
     @abstractmethod
-    def labels(self, designs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers ``(n,)`` that are equal where designs share one training."""
+    def labels(self, designs: NDArray[np.int64]) -> NDArray[np.int64]: ...
+
+    def typical(self) -> dict[str, float]:
+        sample = self.formula(self.design_space.sample(64, 0, feasible=True))
+        medians = {name: float(max(np.median(column), 1.0)) for name, column in sample.items()}
+        return {"accuracy_percent": 100.0, **medians}
+
+    def check_device(self, device: str) -> None:
+        if self.compiled_only and device != "cpu":
+            raise ArchGymError(f"{self.name} is trained on the processor; leave device={device!r} out")
+
+    def check(self, fidelity: Fidelity, training: Training) -> None:
+        if fidelity.source not in ("train", "formula") or fidelity.inherit is not None:
+            raise ArchGymError(f"{quote(self.name)} has no level {str(fidelity)!r}; its levels are train and formula")
+        if fidelity.source == "train":
+            live.recipe(self, fidelity, training.epochs)
+
+    def effort(self, fidelity: Fidelity, training: Training) -> Live | None:
+        if fidelity.source != "train":
+            return None
+        try:
+            made = live.recipe(self, fidelity, training.epochs)
+        except ArchGymError:
+            return None  # such a training does not exist; evaluating says so
+        sample = self.design_space.sample(16, 0, feasible=True)
+        seconds = float(np.median(self.seconds(sample, made)))
+        piece = min(max(int(live.PIECE_SECONDS / max(seconds, 1e-3)), 1), live.GROUP)
+        return Live(seconds, self.live_words, piece)
+
+    def evaluate(
+        self,
+        array: NDArray[np.int64],
+        fidelity: Fidelity,
+        seed: int,
+        training: Training,
+        parents: NDArray[np.int64] | None = None,
+    ) -> Evaluation:
+        violation = self.design_space.violations(array)
+        good = np.flatnonzero(violation == "")
+        kept = array[good]
+        found = self.formula(kept)
+        if fidelity.source == "train":
+            made = live.recipe(self, fidelity, training.epochs)
+            found["accuracy_percent"] = self.accuracies(kept, made, fidelity, seed, training.device)
+            found["train_seconds"] = self.seconds(kept, made)
+            found["score"] = found["accuracy_percent"]
+        else:
+            found["accuracy_percent"] = np.full(len(kept), np.nan)
+            found["train_seconds"] = np.zeros(len(kept))
+            found["score"] = found["parameters"]
+        columns = {name: np.full(len(array), np.nan) for name in self.metric_names}
+        for name, column in columns.items():
+            column[good] = found[name]
+        return Evaluation.build(columns, violation)
 
 
 class ArchitectureWorkload(TrainedWorkload):
