@@ -238,3 +238,21 @@ def test_budgets_in_seconds_on_the_command_line(tmp_path: Path, capsys: pytest.C
             main(["run", *bad, "--agent", "random", "--out", str(tmp_path / "none")])
         assert stopped.value.code == 2 and not (tmp_path / "none").exists()
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_children_are_live_cells_one_edge_away_each_of_a_class_of_its_own() -> None:
+    from archgym.simulators.nas.growth import children_of
+
+    parent = int(cells.codes(BASE))
+    rows, number = cells.rows(children_of(parent)), cells.classes("function")
+    assert ((rows != np.array(BASE)).sum(axis=1) == 1).all() and not cells.is_dead(rows).any()
+    classes = number[cells.codes(rows)]
+    assert len(np.unique(classes)) == len(classes) and number[parent] not in classes
+    assert 10 < len(rows) <= 24
+
+
+def test_an_interval_of_means_is_students() -> None:
+    from archgym.simulators.nas.statistics import mean_interval
+
+    mean, (low, high) = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert mean == 2.0 and high - mean == pytest.approx(4.302653 / 3**0.5) and mean - low == pytest.approx(high - mean)

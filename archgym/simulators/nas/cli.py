@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
+from archgym.progress import count_progress
 from archgym.simulators.nas.differentiable.cli import search
 from archgym.simulators.nas.supernet.cli import supernet, workload_option
 
@@ -110,6 +112,35 @@ def statistics(table: Path | None, workload: str | None, dataset: str | None, as
         click.echo(f"{name:32s} {figure:.6g}")
     split, cell, accuracy = best_cell(read)
     click.echo(f"best cell ({split})  {cell}  {accuracy:.4f} %")
+
+
+@nas.command("inheritance")
+@workload_option
+@click.option(
+    "--parents", type=click.IntRange(1, 1000), default=10, show_default=True, help="random cells, trained in full"
+)
+@click.option("--epochs", type=click.IntRange(1, 1000), default=1, show_default=True, help="of every child")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="of the choice of parents, and of training"
+)
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def inheritance(workload: str | None, parents: int, epochs: int, seed: int, as_json: bool) -> None:
+    """How well children that start from their parent's weights are ordered, beside training as long from scratch.
+
+    Children are the live cells one edge away from a parent. Tau is within a parent, against the table's test accuracy.
+    """
+    from archgym.console import print_result
+    from archgym.simulators.nas.growth import inheritance_statistics
+    from archgym.simulators.nas.supernet.cli import chosen_workload
+
+    with count_progress(Console(stderr=True), "parents", enabled=not as_json) as follow:
+        figures = inheritance_statistics(chosen_workload(workload), parents, epochs, seed, follow)
+    lines = []
+    for name, figure in figures.items():
+        if not name.endswith("_interval"):
+            ends = figures.get(f"{name}_interval")
+            lines.append(f"{name:20s} {figure:.4g}" + (f"  [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""))
+    print_result(figures, as_json, lines)
 
 
 @nas.command("protocols")

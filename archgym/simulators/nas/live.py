@@ -192,7 +192,7 @@ def train(
     else:
         full = base_recipe(workload)
         for code, parent in live:
-            result = inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit)
+            result = inherited(workload, int(code), int(parent), seed, data, made, full, fidelity.inherit, split)
             # At its end: a cell without a parent is trained by the full recipe, which has checkpoints of its own.
             found.append(accuracy_of(result, -1))
         scratch = (live[:, 1] < 0) & (fidelity.inherit == "parent")
@@ -252,8 +252,10 @@ def inherited(
     made: TrainRecipe,
     full: TrainRecipe,
     kind: str,
+    split: str,
 ) -> TrainResult:
-    """Train one cell from the weights of a supernet, or of its parent (-1: none, a full training from scratch)."""
+    """Train one cell from the weights of a supernet, or of its parent (-1: none, a full training from scratch), and judge
+    it on a split: judging both would take longer than a short training."""
     from archgym.simulators.nas.inherit import child_weights
 
     if not can_train(made.macro):
@@ -263,12 +265,13 @@ def inherited(
 
         supernet = cached_supernet(supernet_recipe(workload, "uniform", SUPERNET_STEPS), seed)
         weights = supernet.leaf_of(code).weights[supernet.store.index(code)]
-        return train_cell(code, seed, data, made, start=(weights, None))
+        return train_cell(code, seed, data, made, start=(weights, None), splits=(split,))
     if parent < 0:
         return trained_parent(code, seed, data, full)
     given = trained_parent(parent, seed, data, full)
     assert given.parameters is not None and given.running is not None
-    return train_cell(code, seed, data, made, start=child_weights(parent, code, given.parameters, given.running, seed))
+    start = child_weights(parent, code, given.parameters, given.running, seed)
+    return train_cell(code, seed, data, made, start=start, splits=(split,))
 
 
 # --- supernets ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,15 @@ def tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(kendalltau(a[both], b[both])[0]) if both.sum() > 2 else float("nan")
 
 
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, list[float]]:
+    """Mean of independent values and its 95 % interval by Student's t; NaN ends for a single value."""
+    from scipy.stats import t
+
+    mean, count = float(np.mean(values)), len(values)
+    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+    return mean, [mean - half, mean + half]
+
+
 def pairwise_tau(runs: NDArray[np.float64], upper_half: bool = False) -> float:
     """Mean over pairs of runs of the tau between them, ``runs`` ``(r, n)``; of the upper half of the cells by the first
     run of a pair where asked for. Cells that lack a run of a pair are left out of it."""

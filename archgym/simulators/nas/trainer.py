@@ -173,9 +173,11 @@ def train_cell(
     logits: bool = False,
     start: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None = None,
     keep: bool = False,
+    splits: Sequence[str] = ("valid", "test"),
 ) -> TrainResult:
     """Train one cell in the calling thread; ``logits`` and ``keep`` say whether the result holds the logits, and the
-    trained parameters. ``start``: parameters and moments to begin with, in place of the (cell, seed)'s own."""
+    trained parameters. ``start``: parameters and moments to begin with, in place of the (cell, seed)'s own. ``splits`` are
+    judged; figures of another are empty."""
     from archgym.simulators.nas.kernels import training as kernels
 
     if not can_train(recipe.macro):
@@ -191,8 +193,7 @@ def train_cell(
         running = running if start[1] is None else start[1].copy()
     steps = recipe.data.train // recipe.batch
     rates = recipe.rates(steps)
-    valid: list[float] = []
-    test: list[float] = []
+    accuracies: dict[str, list[float]] = {"valid": [], "test": []}
     cross_entropies: dict[str, list[float]] = {"valid": [], "test": []}
     losses: list[float] = []
     seconds: list[float] = []
@@ -222,20 +223,18 @@ def train_cell(
         done = checkpoint
         seconds.append(spent)
         part = recipe.intermediate_samples if checkpoint < recipe.epochs else 0
-        for split, name, x, y in (
-            (valid, "valid", data.x_valid, data.y_valid),
-            (test, "test", data.x_test, data.y_test),
-        ):
+        for name in splits:
+            x, y = getattr(data, f"x_{name}"), getattr(data, f"y_{name}")
             if part:
                 x, y = x[:part], y[:part]
             out, loss, hits = kernels.predict(ops, theta, running, x, y, recipe.batch, m.width, m.classes)
-            split.append(100.0 * hits / len(y))
+            accuracies[name].append(100.0 * hits / len(y))
             cross_entropies[name].append(loss / len(y))
-            if split is valid:
+            if name == "valid":
                 last_logits = out
     return TrainResult(
-        np.array(valid),
-        np.array(test),
+        np.array(accuracies["valid"]),
+        np.array(accuracies["test"]),
         np.array(losses),
         np.array(seconds),
         last_logits if logits else None,
