@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from archgym.simulators.soc.blocks import MEMORY_KINDS, Accelerator, Bus, Cpu, Memory, ProcessingElement, library
 from archgym.simulators.soc.design import CONSTRAINTS, SocDesign
+from archgym.simulators.soc.kernels.canonical import canonicalize
 from archgym.simulators.soc.task_graph import TaskGraph
 from archgym.space import Constraint, Designs, DesignSpace, Mask, Parameter
 
@@ -102,37 +103,23 @@ class FullSpace(DesignSpace):
         )
         self._topology_buses = np.array([count for count, _ in TOPOLOGIES.values()])
         self._accelerated = np.array([task.accelerator is not None for task in graph.tasks])
+        c = self.columns_of
+        writes = [bool(children) for children in graph.children]
+        self._tasks = np.array(
+            [c.pe, c.unroll, c.clock, c.bus, c.memory, np.where(self._accelerated, 0, 1), writes], dtype=np.int64
+        )
+        self._blocks = np.array(
+            [c.bus_width, c.bus_clock, c.memory_kind, c.memory_width, c.memory_clock, c.memory_bus], dtype=np.int64
+        )
         super().__init__(parameters, canonicalize=self._canonical, repair=self._canonical)
 
     def _canonical(self, designs: Designs) -> Designs:
-        c = self.columns_of
-        count = self._topology_buses[designs[:, c.topology]][:, None]
-        absent = np.arange(BUSES)[None, :] >= count
-        for group in (c.bus_width, c.bus_clock):
-            designs[:, group] = np.where(absent, 0, designs[:, group])
-        # CPUs: of cpu1 and cpu2, the one used first in task order becomes cpu1.
-        real = np.flatnonzero(c.pe >= 0)
-        offset = np.where(self._accelerated[real], 0, 1)
-        choice = designs[:, c.pe[real]] + offset
-        other = choice >= 2
-        first = np.take_along_axis(choice, np.argmax(other, axis=1)[:, None], axis=1)
-        swap = other & (first == 3)
-        choice = np.where(swap, 5 - choice, choice)
-        designs[:, c.pe[real]] = choice - offset
-        # Accelerators that are not there, and buses that are not there.
-        with_accelerator = np.flatnonzero(self._accelerated & (c.pe >= 0))
-        if len(with_accelerator):
-            idle = designs[:, c.pe[with_accelerator]] > 0
-            designs[:, c.clock[with_accelerator]] *= ~idle
-            designs[:, c.bus[with_accelerator]] = np.where(idle, 0, designs[:, c.bus[with_accelerator]] % count)
-            unrolled = np.flatnonzero(c.unroll[with_accelerator] >= 0)
-            designs[:, c.unroll[with_accelerator][unrolled]] *= ~idle[:, unrolled]
-        # Memories nobody writes to.
-        used = self._written(designs)
-        for group in (c.memory_kind, c.memory_width, c.memory_clock):
-            designs[:, group] *= used
-        designs[:, c.memory_bus] = np.where(used, designs[:, c.memory_bus] % count, 0)
-        return designs
+        rows = np.ascontiguousarray(designs, dtype=np.int64)
+        canonicalize(
+            rows, self._tasks, self._blocks, self.columns_of.topology, self._topology_buses,
+            np.zeros(MEMORIES, dtype=np.int64),
+        )  # fmt: skip
+        return rows
 
     def _written(self, designs: Designs) -> Mask:
         """Which memories are written to; ``(n, 4)``."""
