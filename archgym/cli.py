@@ -586,12 +586,13 @@ def _alike(problem: Problem, results: list[Any]) -> str:
     """A sentence where the objective does not tell the designs of these runs apart; else empty."""
     import numpy as np
 
+    from archgym.datasets.columns import to_numbers
     from archgym.datasets.dataset import at_own_fidelity
     from archgym.datasets.shards import read_shard
     from archgym.sensitivity import alike_sentence, told_apart
 
     rewards = [
-        batch.column("reward").to_numpy()[batch.column("feasible").to_numpy(zero_copy_only=False)]
+        to_numbers(batch.column("reward"))[to_numbers(batch.column("feasible"))]
         for result in results
         for batch in map(at_own_fidelity, read_shard(result.log)[1])
     ]

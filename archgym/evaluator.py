@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.announcing import announce
+from archgym.datasets.columns import to_numbers
 from archgym.datasets.schema import TrialSchema
 from archgym.datasets.shards import ShardWriter, read_shard, shard_info
 from archgym.errors import ArchGymError, UnknownNameError, check_seed, quote, whole_number
@@ -599,8 +600,8 @@ class _Replay:
         table = table.filter(pc.invert(table.column("cached"))).unify_dictionaries()
         self._designs = schema.designs(table)
         self._evaluation = schema.evaluation(table)
-        self._index = table.column("index").to_numpy()
-        self._rewards = table.column("reward").to_numpy()
+        self._index = to_numbers(table.column("index"))
+        self._rewards = to_numbers(table.column("reward"))
         several = "fidelity" in table.schema.names
         self._fidelity = np.array(table.column("fidelity").to_pylist() if several else [""] * len(table), dtype=object)
         self._next = 0

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from archgym.datasets.columns import of_numbers, of_texts
 from archgym.datasets.problems import KEY_COLUMNS, ProblemInfo, first_line, options_of, unusable
 from archgym.datasets.schema import RUN_COLUMNS, TRIAL_COLUMNS, has_costs, words_and_positions
 from archgym.datasets.shards import check_batch, shard_info
@@ -82,12 +83,12 @@ class TrialFile:
         assert self.run is not None
         names = [name for name in (columns or self.schema.names) if name in self.schema.names]
         schema = pa.schema([self.schema.field(name) for name in names])
-        words = {name: pa.array([_text(self.run.get(name, ""))]) for name in names if name in RUN_COLUMNS}
+        words = {name: of_texts([_text(self.run.get(name, ""))]) for name in names if name in RUN_COLUMNS}
         several = "fidelities" in self.run
         if several:  # trials at a cheaper fidelity are of the problem with that fidelity
             keys = [info.key for info in self.problems]
-            words["options"] = pa.array([key[5] for key in keys])
-            words["fidelity"] = pa.array([key[4] for key in keys])
+            words["options"] = of_texts([key[5] for key in keys])
+            words["fidelity"] = of_texts([key[4] for key in keys])
         levels = {name: i for i, name in enumerate(["", *self.run.get("fidelities", {})])}
         seed = int(self.run.get("seed", 0))
 
@@ -99,10 +100,10 @@ class TrialFile:
                     level = _levels(batch, levels, self.path) if level is None else level
                     arrays.append(pa.DictionaryArray.from_arrays(level, words[name]))
                 elif name in words:
-                    zeros = pa.array(np.zeros(n, dtype=np.int32))
+                    zeros = of_numbers(np.zeros(n, dtype=np.int32))
                     arrays.append(pa.DictionaryArray.from_arrays(zeros, words[name]))
                 elif name == "seed":
-                    arrays.append(pa.array(np.full(n, seed, dtype=np.int64)))
+                    arrays.append(of_numbers(np.full(n, seed, dtype=np.int64)))
                 else:
                     arrays.append(batch.column(name))
             return pa.RecordBatch.from_arrays(arrays, schema=schema)
@@ -162,7 +163,7 @@ def _levels(batch: pa.RecordBatch, known: Mapping[str, int], path: Path) -> pa.A
     codes = np.array([known.get(name, -1) for name in named], dtype=np.int32)[positions]
     if (codes < 0).any():
         raise unusable(path, "a trial has a fidelity that its run does not name")
-    return pa.array(codes)
+    return of_numbers(codes)
 
 
 def _text(value: Any) -> str:

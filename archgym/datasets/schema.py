@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from archgym.datasets.columns import of_numbers, of_texts, to_numbers
 from archgym.errors import ArchGymError, quote
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -85,7 +86,8 @@ def words_and_positions(column: pa.Array) -> tuple[list[Any], NDArray[np.int64]]
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     words = [*column.dictionary.to_pylist(), None]
-    return words, column.indices.cast(pa.int64()).fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+    positions = column.indices.cast(pa.int64())
+    return words, to_numbers(positions.fill_null(len(words) - 1) if positions.null_count else positions)
 
 
 class TrialSchema:
@@ -151,9 +153,7 @@ class TrialSchema:
         if several:
             fields += [pa.field("fidelity", pa.dictionary(pa.int32(), pa.string())), pa.field("cost", pa.float64())]
         # A dictionary column of an IPC stream needs the same dictionary in every batch.
-        self._dictionaries = [
-            pa.array([str(value) for value in parameter.values], pa.string()) for parameter in space.parameters
-        ]
+        self._dictionaries = [of_texts([str(value) for value in parameter.values]) for parameter in space.parameters]
         self._values = [np.array(p.values) for p in space.parameters]
         self._violations = ["", *(constraint.name for constraint in space.constraints)]
         about_run = {"format": FORMAT, **self.run, "options": self.options}
@@ -178,29 +178,29 @@ class TrialSchema:
         """A record batch of n trials whose first has index ``start``, or whose indices ``(n,)`` it is."""
         n = len(designs)
         index = start if isinstance(start, np.ndarray) else np.arange(start, start + n, dtype=np.int64)
-        columns: list[pa.Array] = [pa.array(index)]
+        columns: list[pa.Array] = [of_numbers(index)]
         for j, kind in enumerate(self._types):
             if pa.types.is_dictionary(kind):
-                indices = pa.array(designs[:, j].astype(np.int32))
+                indices = of_numbers(designs[:, j].astype(np.int32))
                 columns.append(pa.DictionaryArray.from_arrays(indices, self._dictionaries[j]))
             else:
-                columns.append(pa.array(self._values[j][designs[:, j]], type=kind))
+                columns.append(of_numbers(self._values[j][designs[:, j]], kind))
         for metric in self.problem.metrics:
-            columns.append(pa.array(np.asarray(evaluation.metrics[metric.name], dtype=np.float64)))
-        columns.append(pa.array(evaluation.feasible))
+            columns.append(of_numbers(np.asarray(evaluation.metrics[metric.name], dtype=np.float64)))
+        columns.append(of_numbers(evaluation.feasible))
         columns.append(self._violation_column(evaluation))
-        columns.append(pa.array(rewards))
-        columns.append(pa.array(cached))
-        columns.append(pa.array(np.full(n, evaluation_s)))
-        columns.append(pa.array(np.full(n, time_s)))
+        columns.append(of_numbers(rewards))
+        columns.append(of_numbers(cached))
+        columns.append(of_numbers(np.full(n, evaluation_s)))
+        columns.append(of_numbers(np.full(n, time_s)))
         if self._inherits:
             rows = [[-1]] * n if parents is None else parents.tolist()
-            columns.append(pa.array([" ".join(map(str, row)) if row[0] >= 0 else None for row in rows], pa.string()))
+            columns.append(of_texts([" ".join(map(str, row)) if row[0] >= 0 else None for row in rows]))
         if self._several:
             names = list(self._costs)
             at = np.full(n, names.index(fidelity or ""), dtype=np.int32)
-            columns.append(pa.DictionaryArray.from_arrays(pa.array(at), pa.array(names, pa.string())))
-            columns.append(pa.array(np.where(cached, 0.0, self._costs[fidelity or ""])))
+            columns.append(pa.DictionaryArray.from_arrays(of_numbers(at), of_texts(names)))
+            columns.append(of_numbers(np.where(cached, 0.0, self._costs[fidelity or ""])))
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _violation_column(self, evaluation: Evaluation) -> pa.Array:
@@ -213,7 +213,7 @@ class TrialSchema:
                     known[name] = len(self._violations)
                     self._violations.append(name)
             codes = np.array([known[name] for name in evaluation.violation.tolist()], dtype=np.int32)
-        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(self._violations, pa.string()))
+        return pa.DictionaryArray.from_arrays(of_numbers(codes), of_texts(self._violations))
 
     def designs(self, table: pa.Table | pa.RecordBatch) -> Designs:
         """The index rows ``(n, d)`` of a table with this problem's parameter columns."""
@@ -250,15 +250,10 @@ class TrialSchema:
 
     def evaluation(self, table: pa.Table | pa.RecordBatch) -> Evaluation:
         """The evaluation columns of a table of this problem's trials."""
-        metrics = {m.name: _numpy(table, m.name) for m in self.problem.metrics}
+        metrics = {m.name: to_numbers(table.column(m.name)) for m in self.problem.metrics}
         column = table.column("violation")
         words, positions = words_and_positions(
             column.unify_dictionaries().combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         )
         violation = np.array(words, dtype=object)[positions]
-        return Evaluation(metrics, _numpy(table, "feasible"), violation)
-
-
-def _numpy(table: pa.Table | pa.RecordBatch, name: str) -> NDArray[Any]:
-    column: NDArray[Any] = table.column(name).to_numpy(zero_copy_only=False)
-    return column
+        return Evaluation(metrics, to_numbers(table.column("feasible")), violation)

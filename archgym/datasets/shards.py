@@ -110,7 +110,7 @@ def numbered_shard(folder: Path, stem: str, schema: pa.Schema) -> ShardWriter:
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 Text = Annotated[str, msgspec.Meta(max_length=100_000)]

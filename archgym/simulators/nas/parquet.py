@@ -7,9 +7,7 @@ __all__ = ()
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from archgym.datasets.columns import to_numbers
 from archgym.errors import ArchGymError, quote
 
 MAX_ROWS, MAX_BYTES = 10_000_000, 1 << 30
@@ -51,24 +49,5 @@ def read_parquet(path: Path) -> tuple[dict[str, Any], dict[bytes, bytes]]:
         if not (number or text):
             kind = quote(str(column.type), 40)
             raise ArchGymError(f"column {quote(name)} of {path.name} has the type {kind}; expected numbers or texts")
-        columns[name] = column.to_pylist() if text else _plain(column)
+        columns[name] = column.to_pylist() if text else to_numbers(column)
     return columns, table.schema.metadata or {}
-
-
-def _plain(column: Any) -> NDArray[Any]:
-    """A column of an Arrow table as an array. Numbers without gaps are read from their buffers: Arrow's own
-    conversion imports pandas where it is installed, which takes longer than the whole table."""
-    import pyarrow as pa
-
-    if column.null_count or not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        converted: NDArray[Any] = column.to_numpy()
-        return converted
-    dtype = np.dtype(
-        {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(column.type), str(column.type))
-    )
-    parts = [
-        np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
-        for chunk in column.chunks
-        if len(chunk)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
