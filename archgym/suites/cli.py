@@ -106,7 +106,7 @@ def describe(name: str, as_json: bool) -> None:
 @click.option("--executor", default="processes", show_default=True, help="serial, processes[:N] or ray[:ADDRESS]")
 @click.option("--workers", type=int, help="processes or actors [all processors]")
 @click.option("--resume", is_flag=True, help="go on with the entry in the folder")
-@click.option("--max-minutes", type=float, help="start no more runs after so long")
+@click.option("--max-minutes", type=click.FloatRange(min=0), help="start no more runs after so long")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @store_option
 def run(
@@ -132,11 +132,19 @@ def run(
     loaded = load_suite(name)
     if (agent is None) == (command is None):
         raise ArchGymError("give --agent (one of 'archgym list', or module:Class) or --command, one of the two")
+    if called is not None and agent is not None:
+        raise ArchGymError("--called belongs to --command; an agent goes by its own name")
+    if command is not None and not command.strip():
+        raise ArchGymError("--command is empty; give the command line of a program that asks for given_runs()")
     label = agent or called or Path(str(command).split()[-1]).stem
     folder = folder or Path("out") / f"{loaded.name}-{label.replace(':', '-')}"
     if command is not None:
-        if hyper:
-            raise ArchGymError("--hyper belongs to --agent; a program of your own takes what its command line says")
+        context = click.get_current_context()
+        for flag in ("hyper", "executor", "workers", "max_minutes"):
+            if context.get_parameter_source(flag) is not click.core.ParameterSource.DEFAULT:
+                raise ArchGymError(
+                    f"--{flag.replace('_', '-')} belongs to --agent; a program of your own takes what its command line says"
+                )
         done, runs = run_command(loaded, folder, command, label, budget=budget, resume=resume)
         failed: list[Any] = []
     else:
@@ -396,16 +404,23 @@ def measure(
     from archgym.agents.base import load_agent
     from archgym.suites.measure import measure as measure_problem
     from archgym.suites.measure import take_over
-    from archgym.suites.suite import load_suite
+    from archgym.suites.suite import load_suite, ready_suites
     from archgym.suites.writing import write_suite
 
+    if not path.is_file() and str(path) in ready_suites():
+        raise ArchGymError(f"{path} comes with the package, measured; give a YAML file of your own to write into")
     loaded = load_suite(path)
+    if only is not None and not any(only in problem.title for problem in loaded.problems):
+        titles = "; ".join(problem.title for problem in loaded.problems)
+        raise ArchGymError(f"--only {only!r} is in the title of no problem of {loaded.name}: {titles}")
     names = None
     if methods is not None:
         names = tuple(all_different((name.strip() for name in methods.split(",") if name.strip()), "--methods"))
         for method in names:
             load_agent(method)
     given: dict[str, Any] = {"samples": samples, "seeds": seeds, "evaluations": evaluations, "methods": names}
+    given = {key: value for key, value in given.items() if value is not None}
+    measuring = [replace(problem.measuring, **given) for problem in loaded.problems]
     problems = list(loaded.problems)
     if like is not None:
         problems = take_over(problems, load_suite(like))
@@ -414,7 +429,7 @@ def measure(
     for i, problem in enumerate(list(problems)):
         if (only is not None and only not in problem.title) or (missing and problem.known is not None):
             continue
-        how = replace(problem.measuring, **{key: value for key, value in given.items() if value is not None})
+        how = measuring[i]
         with err.status(f"measuring {problem.title}") if not as_json else _nothing():
             problems[i] = measure_problem(
                 problem, samples=how.samples, seeds=how.seeds, methods=how.methods, evaluations=how.evaluations,

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +113,19 @@ class Entry:
             raise ArchGymError(f"{path} is in entry format {entry.format}, this archgym reads format {FORMAT}")
         if not _NAME.match(entry.agent):
             raise ArchGymError(f"{path} names the agent {entry.agent[:80]!r}; expected letters, digits and _ . : -")
+        _check_own_name(entry.agent, entry.command)
         return entry
 
     def write(self, folder: Path) -> None:
         """Put it into ``folder``, at once."""
         write_text(folder / FILE, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+
+
+def _check_own_name(name: str, command: str) -> None:
+    if command and name in AGENTS:
+        raise ArchGymError(
+            f"a program of one's own goes by the name of archgym's agent {name!r}; call it something else"
+        )
 
 
 def new_entry(
@@ -128,6 +136,7 @@ def new_entry(
 
     if not _NAME.match(agent):
         raise ArchGymError(f"an agent is called {agent[:80]!r}; expected letters, digits and _ . : - (at most 80)")
+    _check_own_name(agent, command)
     if budget is not None and budget not in suite.budgets:
         raise ArchGymError(f"the budget of an entry is {budget}; {suite.name} is scored at {list(suite.budgets)}")
     return Entry(
@@ -137,13 +146,17 @@ def new_entry(
 
 
 def belongs(entry: Entry, suite: Suite, folder: Path) -> None:
-    """Refuse an entry of another suite, version or set of problems."""
+    """Refuse an entry of another suite, version or set of problems, or with a budget that the suite has not."""
     if (entry.suite, entry.suite_version) != (suite.name, suite.version):
         raise ArchGymError(
             f"{folder} is an entry of {entry.suite} version {entry.suite_version}, not of {suite.name} version "
             f"{suite.version}"
         )
-    if entry.suite_fingerprint != suite.fingerprint:
+    if entry.budget is not None and entry.budget not in suite.budgets:
+        raise ArchGymError(f"{folder} has the budget {entry.budget}; {suite.name} is scored at {list(suite.budgets)}")
+    # What was run before the suite was measured stays an entry: its logs say workloads and versions, too.
+    unmeasured = replace(suite, problems=tuple(replace(problem, known=None) for problem in suite.problems))
+    if entry.suite_fingerprint not in (suite.fingerprint, unmeasured.fingerprint):
         raise ArchGymError(
             f"{folder} was made with other problems, workloads or simulators than {suite.name} version {suite.version} has "
             "here; use the archgym that made it"
@@ -184,6 +197,14 @@ def study_spec(suite: Suite, entry: Entry) -> StudySpec:
     return parse_spec(yaml_text(content), f"the suite {suite.name}")
 
 
+def _checked_spec(suite: Suite, entry: Entry) -> StudySpec:
+    """The study of an entry, whose problems can all be made: what cannot is refused before there is a file."""
+    spec = study_spec(suite, entry)
+    for problem in suite.problems:
+        problem.make()
+    return spec
+
+
 def run_entry(
     suite: Suite,
     folder: Path | str,
@@ -210,8 +231,9 @@ def run_entry(
 
     folder = Path(folder)
     full = given_hyperparameters(agent, hyperparameters or {}).as_dict()
-    entry = _open(folder, new_entry(suite, agent, full, budget=budget), suite, resume)
-    spec = study_spec(suite, entry)
+    entry = new_entry(suite, agent, full, budget=budget)
+    spec = _checked_spec(suite, entry)
+    _open(folder, entry, suite, resume)
     return run_study(spec, folder, executor=executor, resume=resume, console=console, max_seconds=max_seconds)
 
 
@@ -220,8 +242,10 @@ def open_command_entry(
 ) -> Entry:
     """The entry of a program of one's own, with its folder made or, with ``resume``, gone on with."""
     folder = Path(folder)
-    entry = _open(folder, new_entry(suite, name, {}, command, budget), suite, resume)
-    Study.create(folder, study_spec(suite, entry), resume=True)
+    entry = new_entry(suite, name, {}, command, budget)
+    spec = _checked_spec(suite, entry)
+    entry = _open(folder, entry, suite, resume)
+    Study.create(folder, spec, resume=True)
     (folder / "suite.yaml").write_text(suite.text, encoding="utf-8")
     return entry
 

@@ -25,16 +25,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from archgym.errors import ArchGymError, UnknownNameError
+import msgspec
+
+from archgym.errors import ArchGymError, UnknownNameError, all_different
 from archgym.problem import Problem
 from archgym.reading import checked, parse_yaml, read_text
-from archgym.registry import SIMULATORS
+from archgym.registry import AGENTS, CELL_AGENTS, SIMULATORS
 from archgym.simulator import result_identity
-from archgym.studies.spec import RunSpec, problem_of
+from archgym.studies.spec import MAX_RUNS, RunSpec, problem_of
 
 Scalar = bool | int | float | str
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+# What stands in names of folders, as a study's name does.
+Word = Annotated[str, msgspec.Meta(pattern=r"^\w[\w .+@-]*$", max_length=90)]
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,19 @@ class Measuring:
         methods: agents that look for the best design.
     """
 
-    samples: int = 20_000
-    seeds: int = 20
-    evaluations: int = 10_000
+    samples: Positive = 20_000
+    seeds: Positive = 20
+    evaluations: Annotated[int, msgspec.Meta(ge=0, le=10**12)] = 10_000
     methods: tuple[str, ...] = ("ga", "re", "local")
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            raise ArchGymError("no methods look for the best design; name at least one agent")
+        for method in all_different(self.methods, "the list of methods"):
+            if ":" not in method and method not in AGENTS and method not in CELL_AGENTS:
+                raise UnknownNameError("agent", method, [*AGENTS, *CELL_AGENTS])
+        if self.samples < self.seeds:
+            raise ArchGymError(f"{self.samples} uniform designs over {self.seeds} seeds; expected at least one a seed")
 
 
 @dataclass(frozen=True)
@@ -150,7 +164,7 @@ class SuiteProblem:
     problem: str
     options: Mapping[str, Any] = field(default_factory=dict)
     scale: Literal["linear", "log", "hypervolume"] = "linear"
-    unit: float = 1.0
+    unit: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     meets: float | None = None
     group: str = ""
     budget: int | None = None
@@ -209,10 +223,10 @@ class Suite:
         text: the YAML text it was read from.
     """
 
-    name: str
-    version: int
-    budgets: tuple[int, ...]
-    seeds: int
+    name: Word
+    version: Positive
+    budgets: tuple[Positive, ...]
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=MAX_RUNS)]
     problems: tuple[SuiteProblem, ...]
     description: str = ""
     train: tuple[str, ...] = ()
@@ -301,14 +315,24 @@ def parse_suite(text: str, where: str = "the suite") -> Suite:
         for key in problem if isinstance(problem, dict) else ():
             if key not in SuiteProblem.__dataclass_fields__:
                 raise UnknownNameError(f"key of problem {number} of {where}", key, SuiteProblem.__dataclass_fields__)
+        measuring = problem.get("measuring") if isinstance(problem, dict) else None
+        for key in measuring if isinstance(measuring, dict) else ():
+            if key not in Measuring.__dataclass_fields__:
+                raise UnknownNameError(
+                    f"key of measuring of problem {number} of {where}", key, Measuring.__dataclass_fields__
+                )
     suite: Suite = checked(content, Suite, where)
     if not suite.problems:
         raise ArchGymError(f"{where} has no problems; list at least one")
-    if not suite.budgets or list(suite.budgets) != sorted(set(suite.budgets)) or suite.budgets[0] < 1:
+    if not suite.budgets or list(suite.budgets) != sorted(set(suite.budgets)):
         raise ArchGymError(f"{where} has the budgets {list(suite.budgets)}; expected increasing numbers of evaluations")
-    if suite.seeds < 1 or suite.version < 1:
-        raise ArchGymError(f"{where} has seeds {suite.seeds} and version {suite.version}; expected positive numbers")
     for problem in suite.problems:
+        if problem.problem.partition("/")[0] not in SIMULATORS:
+            raise UnknownNameError(f"simulator of {where}", problem.problem.partition("/")[0], SIMULATORS)
+        if not problem.problem.partition("/")[2]:
+            raise ArchGymError(
+                f"{where} names the problem {problem.problem} without a workload; write simulator/workload"
+            )
         if problem.scale == "hypervolume" and problem.meets is not None:
             raise ArchGymError(
                 f"{problem.problem} in {where} asks for a front and 'meets' a reward; leave one of them out"

@@ -122,7 +122,7 @@ def verify(
     *,
     sample: int = 64,
     repeat: int = 1,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Verified:
     """Check an entry, which may come from anywhere.
@@ -131,8 +131,9 @@ def verify(
         suite: the suite it is an entry of.
         folder: the entry's folder.
         sample: trials of each run that are simulated again beside the improvements.
-        repeat: runs that a registered agent does again, drawn by ``seed`` among those on the quickest problems.
-        seed: draws the sample.
+        repeat: runs that a registered agent does again, drawn by ``seed`` among those on the quickest problems; first come
+            those that ended before their budget, or are as another seed's.
+        seed: draws the sample; where None, nobody can know beforehand what is looked at.
         progress: called with the number of runs done after each.
 
     Raises:
@@ -431,26 +432,41 @@ def _repeat(
     done = 0
     # Problems with a budget of their own are those whose evaluations are dear.
     quick = [run for run in runs if run.problem.budget is None] or list(runs)
-    for number in rng.permutation(len(quick))[:count]:
-        run = quick[number]
+    doubtful = _doubtful(runs)
+    others = [run for run in quick if not any(run is other for other in doubtful)]
+    drawn = [group[number] for group in (doubtful, others) for number in rng.permutation(len(group))]
+    for run in drawn[:count]:
         problem = run.problem.make()
         agent = make_agent(entry.agent, problem, run.spec.seed, **dict(entry.hyperparameters))
         done += 1
         with simulating_anew():
-            again = _repeated_curve(problem, run, agent)
-        if not _same_curve(again, run.curve):
+            again, evaluations = _repeated(problem, run, agent)
+        if evaluations != run.evaluations or not _same_curve(again, run.curve):
             findings.append(
                 Finding("does-not-repeat", run.spec.id, f"{entry.agent} with this seed takes another path here")
             )
     return done
 
 
-def _repeated_curve(problem: Problem, run: VerifiedRun, agent: Any) -> list[tuple[int, float]]:
-    """The curve of a run that ``agent`` does anew."""
+def _doubtful(runs: Sequence[VerifiedRun]) -> list[VerifiedRun]:
+    """Runs that may be cut, or copies of another seed's: those of a small space or of an agent that draws nothing are honest,
+    which repeating them tells."""
+    seen: dict[tuple[str, bytes], VerifiedRun] = {}
+    found = []
+    for run in runs:
+        first = seen.setdefault((run.problem.key, run.designs.tobytes()), run)
+        if run.evaluations < run.spec.budget or first is not run:
+            found.append(run)
+    return found
+
+
+def _repeated(problem: Problem, run: VerifiedRun, agent: Any) -> tuple[list[tuple[int, float]], int]:
+    """The curve of a run that ``agent`` does anew, and its evaluations."""
     from archgym.agents.search import search
 
     if run.problem.scale != "hypervolume":
-        return list(search(problem, agent, run.spec.budget, batch=run.spec.batch).improvements)
+        found = search(problem, agent, run.spec.budget, batch=run.spec.batch)
+        return list(found.improvements), found.evaluations
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "trials.arrows"
         search(problem, agent, run.spec.budget, batch=run.spec.batch, log=log)
@@ -461,7 +477,7 @@ def _repeated_curve(problem: Problem, run: VerifiedRun, agent: Any) -> list[tupl
     full = np.flatnonzero(np.array(table.column("fidelity").to_pylist()) == "") if several else np.arange(len(table))
     worth = _worth(problem, run.problem, TrialSchema(problem, {}).evaluation(table).take(full), np.empty(0))
     used = used_after(costs)[full]
-    return [(int(used[i]), float(worth[i])) for i in _improvements(worth)]
+    return [(int(used[i]), float(worth[i])) for i in _improvements(worth)], int(used[-1])
 
 
 def _same_curve(a: Sequence[tuple[int, float]], b: Sequence[tuple[int, float]]) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import importlib
 import json
+import os
 import re
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,15 @@ def test_ready_suites_are_listed_and_their_problems_are_those_that_were_measured
     [
         ("budgets: [60, 20]", "increasing"),
         ("budgets: []", "increasing"),
-        ("seeds: 0", "positive"),
+        ("seeds: 0", ">= 1"),
+        ("name: ../x", "name"),
+        ("problems: [{problem: nope/x}]", "unknown simulator"),
+        ("problems: [{problem: synthetic}]", "without a workload"),
+        ("problems: [{problem: synthetic/branin, scale: log, unit: 0}]", "unit"),
+        ("problems: [{problem: synthetic/branin, measuring: {sample: 5}}]", "sample"),
+        ("problems: [{problem: synthetic/branin, measuring: {samples: 5}}]", "at least one a seed"),
+        ("problems: [{problem: synthetic/branin, measuring: {methods: []}}]", "at least one agent"),
+        ("problems: [{problem: synthetic/branin, measuring: {methods: [gaa]}}]", "gaa"),
         ("seeds: two", "seeds"),
         ("sedes: 2", "sedes"),
         ("problems: []", "no problems"),
@@ -217,6 +227,11 @@ def _drop(columns: dict[str, Any]) -> None:
         del columns[name][0]
 
 
+def _cut(columns: dict[str, Any]) -> None:
+    for name in columns:
+        del columns[name][-20:]
+
+
 def _free(columns: dict[str, Any]) -> None:
     columns["cached"][columns["cached"].index(False)] = True
 
@@ -229,6 +244,7 @@ FORGERIES: dict[str, tuple[Callable[[dict[str, Any]], None], dict[str, Any] | No
     "trials in another order": (_reorder, None, "out-of-order"),
     "the first trial left out": (_drop, None, "out-of-order"),
     "an evaluation that cost nothing": (_free, None, "miscounted"),
+    "the last trials left out": (_cut, None, "does-not-repeat"),
     "another simulator": (lambda columns: None, {"simulator_version": "0"}, "wrong-version"),
     "another objective": (lambda columns: None, {"objective": "other"}, "wrong-problem"),
     "another seed": (lambda columns: None, {"seed": 7}, "wrong-run"),
@@ -309,6 +325,28 @@ def test_an_agent_that_does_not_repeat_is_found(suite: Suite, honest: Path, tmp_
     assert [finding.kind for finding in verify(suite, folder).findings] == ["does-not-repeat"]
 
 
+def test_a_run_that_is_another_seeds_is_found(suite: Suite, honest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "entry"
+    shutil.copytree(honest, folder)
+    first, second = (run for run in Entry.read(folder).runs(suite) if run.problem == suite.problems[1].problem)
+    target = Study(folder).shard(second)
+    shutil.copy(Study(folder).shard(first), target)
+    _rewrite(target, lambda columns: None, {"seed": second.seed, "run": second.id})
+    assert [(finding.kind, finding.run) for finding in verify(suite, folder).findings] == [
+        ("does-not-repeat", second.id)
+    ]
+
+
+def test_an_entry_that_was_run_before_its_suite_was_measured_belongs_to_it(suite: Suite, tmp_path: Path) -> None:
+    entry = new_entry(parse_suite(TEXT), "random", {})
+    assert entry.suite_fingerprint != suite.fingerprint
+    belongs(entry, suite, tmp_path)
+    with pytest.raises(ArchGymError, match="scored at"):
+        belongs(replace(entry, budget=-1), suite, tmp_path)
+    with pytest.raises(ArchGymError, match="call it something else"):
+        new_entry(suite, "ga", {}, "python mine.py")
+
+
 def test_results_of_another_machine_may_differ_in_the_last_bits(suite: Suite, honest: Path, tmp_path: Path) -> None:
     folder = tmp_path / "entry"
     shutil.copytree(honest, folder)
@@ -370,6 +408,31 @@ def test_a_program_of_ones_own_searches_and_is_marked(suite: Suite, honest: Path
     found = {name: verify(suite, folder, sample=0, repeat=0) for name, folder in entries.items()}
     table = board_of_verified(suite, found).parts.sections[0]
     assert '<th scope="row">ga</th>' in table and '<th scope="row">mine <small>outside archgym</small></th>' in table
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["run", "small.yaml", "--command", " "], "--command is empty"),
+        (["run", "small.yaml", "--command", "true", "--workers", "2"], "--workers belongs to --agent"),
+        (["run", "small.yaml", "--agent", "random", "--called", "mine"], "--called belongs to --command"),
+        (["run", "small.yaml", "--agent", "random", "--max-minutes", "-1"], "max-minutes"),
+        (["run", "small.yaml", "--agent", "random"], "unknown workload"),
+        (["run", "small.yaml", "--command", "true"], "unknown workload"),
+        (["measure", "archgym-8"], "of your own"),
+        (["measure", "small.yaml", "--only", "hartmann"], "title of no problem"),
+        (["measure", "small.yaml", "--methods", ","], "at least one agent"),
+        (["measure", "small.yaml", "--samples", "100", "--seeds", "101"], "at least one a seed"),
+    ],
+)
+def test_the_command_line_refuses_before_there_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(TEXT.replace("synthetic/branin", "synthetic/bran"))
+    result = CliRunner().invoke(main, ["suite", *arguments])
+    assert result.exit_code == 2 and word in result.stderr, result.output
+    assert os.listdir() == ["small.yaml"]
 
 
 def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path, tmp_path: Path) -> None:
