@@ -13,9 +13,10 @@ import pytest
 
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
+from archgym.simulators.codesign import CoDesignSimulator
 from archgym.simulators.nas import NasSimulator, cells
 from archgym.simulators.nas.protocols import PROTOCOLS, run_protocol
-from archgym.simulators.nas.table import Key, own_table
+from archgym.simulators.nas.table import Key, live_representatives, own_table, own_table_path, read_assembled
 from archgym.testing.checks import check_simulator
 from tests.nas.test_tables import made
 
@@ -25,7 +26,7 @@ def toy(tmp_path: Path) -> str:
     return f"file:{made(tmp_path / 'toy.parquet')}"
 
 
-@pytest.mark.parametrize("name", ["nb201-mnist1d", "darts-cifar10", "nasnet-cifar10"])
+@pytest.mark.parametrize("name", ["nb201-mnist1d-v2", "darts-cifar10", "nasnet-cifar10"])
 def test_contract(name: str) -> None:
     simulator = NasSimulator()
     check_simulator(simulator, simulator.load_workload(name))
@@ -69,10 +70,13 @@ def test_dead_cells_are_finite_and_at_chance() -> None:
             assert (evaluation.metrics["accuracy_percent"] == 10.0).all()
 
 
-def test_the_own_table_holds_what_it_says() -> None:
-    table = own_table()
+@pytest.mark.parametrize(
+    ("name", "checkpoints"), [("nb201-mnist1d", (4, 8, 12, 20)), ("nb201-mnist1d-v2", (3, 6, 12, 20))]
+)
+def test_the_own_tables_hold_what_they_say(name: str, checkpoints: tuple[int, ...]) -> None:
+    table = own_table(name)
     rows = cells.all_rows()
-    assert table.metadata["name"] == "nb201-mnist1d"
+    assert table.metadata["name"] == name
     for key, values in table.mean.items():
         known = values[np.isfinite(values)]
         assert known.min() >= 5.0 and known.max() <= 100.0, key
@@ -85,10 +89,22 @@ def test_the_own_table_holds_what_it_says() -> None:
     assert len(trained) == table.metadata["classes_trained"] + 1  # and the dead class
     # Longer training is better on average, and what is trained beats guessing.
     live = ~cells.is_dead(rows) & np.isfinite(table.mean[Key("test", "full", 20)])
-    means = [table.mean[Key("test", "full", epochs)][live].mean() for epochs in (4, 8, 12, 20)]
+    means = [table.mean[Key("test", "full", epochs)][live].mean() for epochs in checkpoints]
     assert means == sorted(means) and means[-1] > 80
-    seconds = [table.run_seconds["full", epochs][live] for epochs in (4, 8, 12, 20)]
+    seconds = [table.run_seconds["full", epochs][live] for epochs in checkpoints]
     assert all((a < b).all() for a, b in itertools.pairwise(seconds))
+
+
+def test_the_default_table_has_every_live_class_four_times() -> None:
+    name = NasSimulator.default_workload
+    assert CoDesignSimulator.default_workload == name == own_table().metadata["name"]
+    columns, metadata = read_assembled(own_table_path(name))
+    assert set(metadata["networks_by_seed"]) == {"0", "1", "2", "3"} and len(metadata["environments"]) == 3
+    assert len(columns["code"]) == 4 * len(live_representatives())
+    for seed in range(4):
+        assert np.array_equal(columns["code"][columns["seed"] == seed], live_representatives())
+    optimum = make_problem("nas").optimum
+    assert optimum is not None and optimum.reward == own_table().mean[Key("valid", "full", 20)].max()
 
 
 def test_averages_of_a_sample_stand_for_the_space() -> None:
@@ -134,6 +150,7 @@ def test_the_search_does_not_see_the_test_split(toy: str) -> None:
 
 def test_full_names_say_everything(toy: str) -> None:
     simulator = NasSimulator()
+    assert simulator.full_name(simulator.load_workload("nb201-mnist1d-v2")).startswith("nb201-mnist1d-v2/valid")
     workload = simulator.load_workload("nb201-mnist1d")
     assert simulator.full_name(workload) == "nb201-mnist1d/valid_accuracy_percent[epochs=20,schedule=full,run=mean]"
     assert "run=single" in simulator.full_name(workload, "table:run=single,epochs=4")

@@ -333,6 +333,10 @@ def test_statistics_of_seeds_on_runs_whose_noise_is_known(monkeypatch: pytest.Mo
     assert figures["reliability_1_seed_log_error"] == pytest.approx(reliability, abs=0.02)
     assert figures["tau_between_seeds"] == pytest.approx(figures["tau_between_seeds_cross_entropy"])
     assert figures["tau_between_seeds"] == pytest.approx(pairwise_tau(runs[:3]), abs=0.02)
+    twos = np.stack([runs[:2].mean(0), runs[2:4].mean(0)])
+    for count, of_means in ((2, twos), (3, means)):
+        assert figures[f"predicted_tau_of_{count}_seed_means"] == pytest.approx(pairwise_tau(of_means), abs=0.02)
+    assert "predicted_tau_of_4_seed_means" not in figures
 
 
 def test_the_second_tables_columns_are_read(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class CoDesignSimulator(Simulator):
     spaces = ("full", "reduced")
     fidelities = NasSimulator.fidelities
     default_objective = "accuracy-under-budgets"
-    default_workload = "nb201-mnist1d"
+    default_workload = "nb201-mnist1d-v2"
     pareto = ("accuracy_percent", "latency_ms", "energy_uj")
     metrics = (
         Metric("accuracy_percent", "%", "max", "accuracy of the cell's network under the fidelity in force"),

@@ -35,7 +35,7 @@ def bench(threads: int) -> Iterable[Figure]:
 
     own_table.cache_clear()
     simulator = NasSimulator()
-    workload = simulator.load_workload("nb201-mnist1d")
+    workload = simulator.load_workload(simulator.default_workload)
     designs = simulator.space(workload).sample(16384, 0)
     begin = time.perf_counter()
     simulator.evaluate(designs[:1], workload)

@@ -304,11 +304,14 @@ def collect(folder: Path, base: Path | None = None) -> tuple[dict[str, NDArray[A
             part[f"seconds_e{epoch}"] = np.round(stored["seconds"][:, k], 3).astype(np.float32)
         part["train_loss"] = np.round(stored["loss"][:, -1], 5).astype(np.float32)
         parts.append(part)
+    environments = [manifest["environment"]]
     if base is not None:
         columns, metadata = read_assembled(base)
         if metadata["recipe_fingerprint"] != manifest["recipe_fingerprint"]:
             raise ArchGymError(f"{base} was made with another recipe ({metadata['recipe_fingerprint']})")
         parts.append(columns)
+        earlier = metadata.get("environments") or [metadata.get("environment", {})]
+        environments = [*earlier, *(one for one in environments if one not in earlier)]
     if not parts:
         raise ArchGymError(f"{folder} has no finished shard; run build first")
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -324,7 +327,7 @@ def collect(folder: Path, base: Path | None = None) -> tuple[dict[str, NDArray[A
         "recipe": manifest["recipe"],
         "recipe_fingerprint": manifest["recipe_fingerprint"],
         "data_fingerprint": manifest["data_fingerprint"],
-        "environment": manifest["environment"],
+        "environments": environments,
         "live_classes": live,
         "classes_trained": len(np.unique(columns["code"])),
         "networks_by_seed": seeds,

@@ -109,7 +109,7 @@ def statistics(table: Path | None, workload: str | None, dataset: str | None, as
         click.echo(json.dumps(figures, indent=1))
         return
     for name, figure in figures.items():
-        click.echo(f"{name:32s} {figure:.6g}")
+        click.echo(f"{name:40s} {figure:.6g}")
     split, cell, accuracy = best_cell(read)
     click.echo(f"best cell ({split})  {cell}  {accuracy:.4f} %")
 

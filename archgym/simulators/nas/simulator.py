@@ -113,7 +113,7 @@ class NasSimulator(Simulator):
     fidelities = ("table", "formula", "zero-cost", "train", "supernet")
     fidelities_with_argument = ("table", "zero-cost", "train", "supernet")
     default_objective = "accuracy"
-    default_workload = "nb201-mnist1d"
+    default_workload = "nb201-mnist1d-v2"
     seconds_metric = "train_seconds"
     metrics = (_ACCURACY, _SCORE, _SECONDS, _PARAMETERS, _MACS, _DEPTH, _SHORTEST, _PATHS, _LIVE)
 
@@ -138,11 +138,11 @@ class NasSimulator(Simulator):
                 "nb201-mnist1d",
                 "NAS-Bench-201's cell space trained by this project on generated mnist1d (never CIFAR-10)",
                 data="mnist1d",
-                load_table=table.own_table,
+                load_table=table.own_table_loader("nb201-mnist1d"),
             ),
             "nb201-mnist1d-v2": NasWorkload(
                 "nb201-mnist1d-v2",
-                "the same with four times the steps and twice the noise in the data, three seeds a class",
+                "the same with four times the steps and twice the noise in the data, four seeds a class",
                 data="mnist1d-v2",
                 load_table=table.own_table_loader("nb201-mnist1d-v2"),
             ),

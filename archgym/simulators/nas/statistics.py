@@ -69,6 +69,7 @@ def seed_statistics(table: CellTable, final: Key, at: NDArray[np.int64]) -> dict
 
     ``reliability_*``: one minus the share of the noise in the variance of one run, over the classes with several; on the
     scale of the error's logarithm, -log(100 - accuracy), the noise is nearly the same for good and for weak cells.
+    ``predicted_tau_of_<k>_seed_means``: of two independent means of k runs, up to the runs that there are, at least three.
     """
     runs = table.runs[final][:, at]
     several = np.isfinite(runs).sum(0) > 1
@@ -90,8 +91,10 @@ def seed_statistics(table: CellTable, final: Key, at: NDArray[np.int64]) -> dict
         result["tau_between_seeds_cross_entropy"] = pairwise_tau(-table.cross_entropy[final][:, at])
     if table.train_loss is not None:
         result["tau_between_seeds_train_loss"] = pairwise_tau(-table.train_loss[:, at])
-    for name in ("", "_upper_half"):
-        result[f"predicted_tau_of_3_seed_means{name}"] = tau_of_means(result[f"tau_between_seeds{name}"], 3)
+    for count in range(2, max(len(runs), 3) + 1):
+        for name in ("", "_upper_half"):
+            expected = tau_of_means(result[f"tau_between_seeds{name}"], count)
+            result[f"predicted_tau_of_{count}_seed_means{name}"] = expected
     return result
 
 

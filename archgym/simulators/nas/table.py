@@ -205,7 +205,7 @@ def own_table_loader(name: str) -> Callable[[], CellTable] | None:
 
 
 @cache
-def own_table(name: str = "nb201-mnist1d") -> CellTable:
+def own_table(name: str = "nb201-mnist1d-v2") -> CellTable:
     """A table trained by this project: the function classes of the cell space on the generated mnist1d.
 
     ``nb201-mnist1d`` and ``nb201-mnist1d-v2`` differ in recipe and data; never compare their rows.

@@ -210,7 +210,7 @@ def _zero_cost(subset: Path, path: Path) -> Iterable[Group]:
 def _own_table(entries: int = 20) -> Iterable[Group]:
     from archgym.errors import ArchGymError, MissingExtraError
     from archgym.simulators.nas.statistics import table_statistics
-    from archgym.simulators.nas.table import Key, own_table
+    from archgym.simulators.nas.table import Key, own_table, own_table_path
 
     try:
         table = own_table()
@@ -235,10 +235,7 @@ def _own_table(entries: int = 20) -> Iterable[Group]:
         float("nan"),
         {},
     )
-    from importlib import resources
-
-    with resources.as_file(resources.files(__package__) / "data" / "nb201_mnist1d.parquet") as path:
-        columns, _ = read_assembled(path)
+    columns, _ = read_assembled(own_table_path(table.name))
     noise = table.noise_deviation(Key("test", "full", recipe.epochs))
     rng = np.random.default_rng(20)
     picks = rng.permutation(len(columns["code"]))[:entries]
