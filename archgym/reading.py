@@ -36,6 +36,8 @@ MAX_TEXT = 16 << 20
 """Bytes of a text file that is read whole."""
 MAX_LINE = 8 << 20
 """Bytes of one line of JSON."""
+MAX_EMPTY = 100_000
+"""Lines of a file of JSON lines that hold nothing, or are torn: a small compressed file may hold any number."""
 MAX_NODES = 1_000_000
 """Values in one document, every use of an alias counted."""
 MAX_DEPTH = 64
@@ -221,14 +223,17 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
         torn: leave out lines that are no JSON: what a writer that was killed leaves behind.
 
     Raises:
-        ArchGymError: at the first line that is not JSON, or longer than :data:`MAX_LINE`.
+        ArchGymError: at the first line that is not JSON, or longer than :data:`MAX_LINE`; where more than
+            :data:`MAX_EMPTY` lines hold nothing.
     """
     path = Path(path)
     name = f"the {what} {quote_path(path)}"
     with path.open("rb") as plain:
         source: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=plain) if path.suffix == ".gz" else plain
-        number = 0
+        number = empty = 0
         while True:
+            if empty > MAX_EMPTY:
+                raise ArchGymError(f"{name} holds more than {MAX_EMPTY:,} lines with nothing in them")
             try:
                 line = source.readline(MAX_LINE + 1)
             except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -243,9 +248,11 @@ def read_json_lines(path: str | Path, what: str = "file", *, torn: bool = False)
             except NotJsonError:
                 if not torn:
                     raise
-                continue
+                value = None
             if value is not None:
                 yield number, value
+            else:
+                empty += 1
 
 
 # --- YAML ------------------------------------------------------------------------------------------------------------

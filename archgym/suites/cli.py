@@ -145,7 +145,7 @@ def run(
                 raise ArchGymError(
                     f"--{flag.replace('_', '-')} belongs to --agent; a program of your own takes what its command line says"
                 )
-        done, runs = run_command(loaded, folder, command, label, budget=budget, resume=resume)
+        done, runs = run_command(loaded, folder, command, label, budget=budget, resume=resume, aside=as_json)
         failed: list[Any] = []
     else:
         result = run_entry(

@@ -70,16 +70,21 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The agent with the hyperparameters that are not its defaults."""
+        """The agent with the hyperparameters that are not its defaults; with all of them where its class is not archgym's:
+        what an entry names is never imported."""
         if self.command:
             return self.agent
-        try:
+        given = self.hyperparameters
+        if self.outside:
+            own = [f"{key}={value}" for key, value in given.items()]
+        else:
             from archgym.agents.base import load_agent
 
-            default = load_agent(self.agent).hyperparameters().as_dict()
-        except (ArchGymError, ImportError):
-            default = {}
-        own = [f"{key}={value}" for key, value in self.hyperparameters.items() if default.get(key, value) != value]
+            try:
+                default = load_agent(self.agent).hyperparameters().as_dict()
+            except (ArchGymError, ImportError):
+                default = {}
+            own = [f"{key}={value}" for key, value in given.items() if default.get(key, value) != value]
         return self.agent + (f" ({', '.join(own)})" if own else "")
 
     @property
@@ -251,9 +256,17 @@ def open_command_entry(
 
 
 def run_command(
-    suite: Suite, folder: Path | str, command: str, name: str, *, budget: int | None = None, resume: bool = False
+    suite: Suite,
+    folder: Path | str,
+    command: str,
+    name: str,
+    *,
+    budget: int | None = None,
+    resume: bool = False,
+    aside: bool = False,
 ) -> tuple[int, int]:
-    """Let a program of one's own search: it finds its runs with :func:`archgym.suites.given_runs`.
+    """Let a program of one's own search: it finds its runs with :func:`archgym.suites.given_runs`. What it prints goes to the
+    standard error with ``aside``, so that it does not mix with what the caller prints.
 
     Returns:
         how many of the suite's runs are done, and how many there are.
@@ -267,7 +280,8 @@ def run_command(
     # The program must find the archgym that started it.
     package = Path(__file__).parents[2]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), environment.get("PYTHONPATH", "")]))
-    code = subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL).returncode
+    output = 2 if aside else None  # the standard error, whatever sys.stderr is now
+    code = subprocess.run(command, shell=True, env=environment, stdin=subprocess.DEVNULL, stdout=output).returncode
     if code:
         raise ArchGymError(f"the command ended with exit code {code}; what it finished is kept in {folder}")
     runs = entry.runs(suite)

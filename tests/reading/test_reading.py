@@ -146,6 +146,9 @@ def test_json_lines(tmp_path):
     packed.write_bytes(gzip.compress(b'{"a": 1}\n' * 1000)[:-12])
     with pytest.raises(ArchGymError, match="no gzip file or a truncated one"):
         list(reading.read_json_lines(packed))
+    packed.write_bytes(gzip.compress(b"\n" * (reading.MAX_EMPTY + 2)))
+    with pytest.raises(ArchGymError, match="nothing in them"):
+        list(reading.read_json_lines(packed))
 
 
 def _npy(header: str, data: bytes = b"") -> bytes:

@@ -337,6 +337,19 @@ def test_a_run_that_is_another_seeds_is_found(suite: Suite, honest: Path, tmp_pa
     ]
 
 
+def test_nothing_that_an_entry_names_is_imported(
+    suite: Suite, honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(honest, "entry")
+    Path("entry/evil.py").write_text("raise SystemExit('imported')\n")
+    entry = replace(Entry.read("entry"), agent="entry.evil:Agent")
+    entry.write(Path("entry"))
+    found = verify(suite, "entry")
+    assert {finding.kind for finding in found.findings} == {"missing-run"}
+    assert score(suite, found)["agent"].startswith("entry.evil:Agent (crossover=")
+
+
 def test_an_entry_that_was_run_before_its_suite_was_measured_belongs_to_it(suite: Suite, tmp_path: Path) -> None:
     entry = new_entry(parse_suite(TEXT), "random", {})
     assert entry.suite_fingerprint != suite.fingerprint
@@ -389,7 +402,9 @@ def test_an_entry_goes_on_and_does_not_mix(suite: Suite, tmp_path: Path) -> None
     assert verify(suite, folder).holds
 
 
-def test_a_program_of_ones_own_searches_and_is_marked(suite: Suite, honest: Path, tmp_path: Path) -> None:
+def test_a_program_of_ones_own_searches_and_is_marked(
+    suite: Suite, honest: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "small.yaml"
     write_suite(path, suite, suite.problems)
     program = tmp_path / "mine.py"
@@ -398,10 +413,14 @@ def test_a_program_of_ones_own_searches_and_is_marked(suite: Suite, honest: Path
         "for run in given_runs():\n"
         "    while not run.over:\n"
         "        run.evaluate(run.problem.space.sample(8, run.rng))\n"
+        "    print('searched')\n"
     )
     command = ["suite", "run", str(path), "--command", f"{sys.executable} {program}", "--out", str(tmp_path / "entry")]
     result = CliRunner().invoke(main, [*command, "--json"])
     assert result.exit_code == 0, result.output
+    # The program's own words do not stand before the JSON.
+    printed = capfd.readouterr()
+    assert "searched" in printed.err and "searched" not in printed.out
     numbers = json.loads(result.stdout)
     assert numbers["done"] == numbers["runs"] == 4 and numbers["score"]["holds"] and numbers["score"]["agent"] == "mine"
     entries = {"mine": tmp_path / "entry", "ga": honest}
