@@ -25,7 +25,7 @@ CHUNK = 16
 class DifferentiableHyperparameters(Hyperparameters):
     """Of the differentiable searches."""
 
-    epochs: int = hyper(50, low=1, high=10_000, log=True, doc="passes over the training data, one derived cell each")
+    epochs: int = hyper(30, low=1, high=10_000, log=True, doc="passes over the training data, one derived cell each")
     choice_rate: float = hyper(0.003, low=1e-5, high=1.0, log=True, doc="step of Adam on the choices")
     norm_all: bool = hyper(False, choices=(True, False), doc="give skip and pool a norm, as the convolutions have")
     fewshot: bool = hyper(False, choices=(True, False), doc="split the space twice by gradient matching")

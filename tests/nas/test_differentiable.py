@@ -25,6 +25,7 @@ from archgym.simulators.nas.differentiable.search import (  # noqa: E402
     Search,
     SearchRecipe,
     expected_random_search,
+    run_search,
     worth,
 )
 
@@ -211,11 +212,16 @@ def test_equal_seeds_give_equal_searches(name: str) -> None:
         assert ((last.probabilities > 0).sum(1) < 5).sum() == 2  # two edges were split
 
 
-def test_pc_darts_rests_first() -> None:
+@pytest.mark.parametrize("name", ["darts", "pc-darts"])
+def test_choices_rest_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = toy_data(RECIPE.data)
-    search = Search(replace(RECIPE, method="pc-darts", epochs=10), 0, data)
+    search = Search(replace(RECIPE, method=name, epochs=10), 0, data)
     seen = [epoch.probabilities for epoch in search.epochs()]
     assert np.array_equal(seen[0], seen[2]) and not np.array_equal(seen[2], seen[3])
+    monkeypatch.setattr("archgym.simulators.nas.differentiable.search.load_data", lambda recipe: data)
+    result = run_search(replace(RECIPE, method=name, epochs=4), 0)
+    assert [epoch["validation_loss"] is None for epoch in result["trajectory"]] == [True, False, False, False]
+    json.dumps(result, allow_nan=False)
 
 
 def test_worth_and_the_expected_random_search() -> None:

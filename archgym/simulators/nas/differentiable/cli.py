@@ -23,7 +23,7 @@ from archgym.writing import write_text
 @click.argument("methods", metavar="METHOD,...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="first seed")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="searches a method")
-@click.option("--epochs", type=int, default=50, show_default=True, help="length of a search")
+@click.option("--epochs", type=int, default=30, show_default=True, help="length of a search")
 @click.option("--choice-rate", type=float, default=3e-3, show_default=True, help="step of the choices' Adam")
 @click.option("--norm-all", is_flag=True, help="give skip and pool a norm, as the convolutions have")
 @click.option("--latency", type=click.Path(path_type=Path), help="proxyless: table of latencies [default: MACs]")
