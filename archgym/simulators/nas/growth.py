@@ -70,7 +70,8 @@ def inheritance_statistics(
             break
     result: dict[str, Any] = {"parents": len(rows), "children": int(sum(row["children"] for row in rows))}
     for name in ("parent_cpu_s", "child_cpu_s", "child_judged_cpu_s"):
-        result[name] = float(np.mean([row[name] for row in rows]))
+        # The median: the first parent may include the compilation of the kernels.
+        result[name] = float(np.median([row[name] for row in rows]))
     for name in ("inherited_percent", "scratch_percent", "tau_inherited", "tau_scratch", "tau_macs"):
         values = np.array([row[name] for row in rows])
         result[name], result[f"{name}_interval"] = mean_interval(values)

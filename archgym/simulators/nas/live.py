@@ -48,6 +48,9 @@ SUPERNET_SEEDS = 3
 """Supernets behind ``run=mean`` where the package ships none."""
 PARENTS = 256
 """Trained parents that are remembered."""
+INHERITED_RATE = 0.5
+"""Rate at which a child goes on from its parent's weights, in rates of a training from scratch: the full one undoes part of
+what is inherited (Net2Net takes a tenth)."""
 
 
 def base_recipe(workload: NasWorkload, train_epochs: int | None = None) -> TrainRecipe:
@@ -82,7 +85,8 @@ def recipe(workload: NasWorkload, fidelity: Fidelity, train_epochs: int | None =
     """The recipe behind a ``train`` fidelity; a sentence for a checkpoint that the run does not have."""
     base = base_recipe(workload)
     if fidelity.inherit is not None:
-        return shortened(base, fidelity.epochs or train_epochs or 1)
+        short = shortened(base, fidelity.epochs or train_epochs or 1)
+        return replace(short, rate=base.rate * INHERITED_RATE) if fidelity.inherit == "parent" else short
     epochs = fidelity.epochs or train_epochs or base.epochs
     if fidelity.schedule == "full":
         if epochs not in base.checkpoints:
