@@ -87,7 +87,16 @@ _FREE_NAMESPACES = ("_c10d_functional", "c10d", "c10d_functional", "profiler", "
 _MULTIPLYING = ("linear", "conv", "matmul", "mm", "lstm", "gru", "rnn")
 
 
-class Recorder(TorchDispatchMode):
+class _Eager(TorchDispatchMode):
+    """A mode for models that nobody compiles while they are read. PyTorch would import its whole compiler, for seconds, to
+    keep it away from the first operation that a mode sees."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class Recorder(_Eager):
     """Collects layers under the names of the modules that run.
 
     Args:
@@ -275,7 +284,7 @@ class Recorder(TorchDispatchMode):
             self.add(gemm(self.place + part, M, N, K, batch=batch))
 
 
-class Elsewhere(TorchDispatchMode):
+class Elsewhere(_Eager):
     """Sees the operations of a thread that a model starts while a recorder reads it; refuses those that may count.
 
     Args:
