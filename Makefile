@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 
-.PHONY: run test test-fast fuzz crash lint bench optima suites docs install install-all clean
+.PHONY: run test test-all test-fast fuzz crash lint bench optima suites docs install install-all clean
 
 install: $(VENV)/.installed
 install-all: $(VENV)/.installed-all
@@ -26,10 +26,14 @@ run: install
 
 # Two workers with a thread each: more would wait for each other.
 test: install-all
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not stress' --timeout 900
+
+# The large sizes, too.
+test-all: install-all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 900
 
 test-fast: install-all
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow' --timeout 300
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not slow and not stress' --timeout 300
 
 lint: install-all
 	$(BIN)/ruff check .

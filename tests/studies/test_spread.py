@@ -83,7 +83,10 @@ def test_processes_enumerate_and_sample_alike_and_survive_a_death(bowl, tmp_path
             read_trials(made["files"][0]).drop_columns(list(CLOCK_COLUMNS)).to_pydict() for made in (found, plain)
         ]
         assert len(tables[0]["reward"]) == 120 and repr(tables[0]) == repr(tables[1])  # NaN, too
-        hopeless = remade(bowl, Mortal(flag=str(tmp_path / "dead"), always=True))
+    finally:
+        executor.close()
+    hopeless, executor = remade(bowl, Mortal(flag=str(tmp_path / "dead"), always=True)), ProcessExecutor(1)
+    try:  # one worker: for two twice as many die before it gives up
         with pytest.raises(ArchGymError, match="died each time"):
             spread(hopeless, executor).evaluate(bowl.space.sample(100, 0))
     finally:
@@ -118,6 +121,7 @@ def test_the_commands_take_an_executor(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.stress  # what tests/suites/test_ray.py does by the commands
 def test_ray_enumerates_and_samples_alike_when_a_node_dies_in_the_middle(bowl, tmp_path):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster

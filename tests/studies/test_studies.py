@@ -335,6 +335,7 @@ def test_a_study_goes_on_with_the_trials_of_a_smaller_budget(tmp_path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.stress  # tests/suites/test_ray.py has a dozen runs
 def test_ray_gives_the_same_trials_when_a_node_dies_in_the_middle(serial, tmp_path):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
