@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -213,9 +214,33 @@ def test_the_mapper_is_near_the_exhaustive_optimum(monkeypatch):
 # --- simulator ---------------------------------------------------------------------------------------------------
 
 
-def test_results_do_not_depend_on_batch_or_threads(simulator, small):
+def test_kept_options_are_those_computed_anew(small):
+    """Also where threads share what is kept and there is room for less than each asks for."""
+    rows = np.stack([mapper.layer_row(layer) for layer in small.layers])
+    keys = np.array([[layer, x, y] for layer in range(len(rows)) for x, y in ((2, 4), (8, 8), (4, 2))])
+    effort, shared, answers = mapper.EFFORTS["effort1"], mapper.OptionCache(most=2), {}
+    wanted = mapper.OptionCache().get(rows, keys, effort)
+
+    def ask(thread):
+        orders = [np.random.default_rng([thread, i]).permutation(len(keys)) for i in range(20)]
+        answers[thread] = [(order, shared.get(rows, keys[order], effort)) for order in orders]
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 4
+    for order, found in (answer for thread in answers.values() for answer in thread):
+        assert all(np.array_equal(options, wanted[key]) for key, options in zip(order, found, strict=True))
+    shared.get(rows, keys, effort)
+    assert [name[1:3] for name in shared._known] == [(8, 8), (4, 2)]
+
+
+def test_results_do_not_depend_on_batch_or_threads(simulator, small, monkeypatch):
     designs = simulator.space(small).sample(12, 0)
     whole = simulator.evaluate(designs, small)
+    monkeypatch.setattr(mapper, "OPTIONS", mapper.OptionCache())
     with limit_threads(1):
         fresh = AcceleratorSimulator()
         for i in (11, 3, 0):

@@ -203,7 +203,8 @@ def _samples() -> NDArray[np.float64]:
 
 class OptionCache:
     """Ranked spatial options by (layer, mesh, effort), the least recently used dropped first. What is in it never
-    changes a result: it only saves computing the same options again."""
+    changes a result: it only saves computing the same options again. Threads may share it, without a lock that a fork
+    could inherit: each answers with what it saw or computed itself."""
 
     def __init__(self, most: int = 16384) -> None:
         self._most = most
@@ -214,7 +215,8 @@ class OptionCache:
         from archgym.simulators.accelerator.kernels import mapper as kernel
 
         names = [(layers[i].tobytes(), int(x), int(y), effort) for i, x, y in keys]
-        missing = [j for j, name in enumerate(names) if name not in self._known]
+        seen = [self._known.get(name) for name in names]
+        missing = [j for j, options in enumerate(seen) if options is None]
         new: dict[tuple[Any, ...], NDArray[np.int64]] = {}
         for start in range(0, len(missing), 512):
             part = missing[start : start + 512]
@@ -225,13 +227,18 @@ class OptionCache:
                 layers, keys[part], _samples(), kernel.EDP, effort.widest, effort.least_share, effort.options, sets, sizes,
             )  # fmt: skip
             new.update((names[j], sets[i, : sizes[i]].copy()) for i, j in enumerate(part))
-        found = [new[name] if name in new else self._known[name] for name in names]
+        found = [new[name] if options is None else options for name, options in zip(names, seen, strict=True)]
         for name, options in zip(names, found, strict=True):
             self._known.pop(name, None)
             self._known[name] = options
-        while len(self._known) > self._most:
-            self._known.pop(next(iter(self._known)))
+        if (excess := len(self._known) - self._most) > 0:
+            for name in list(self._known)[:excess]:
+                self._known.pop(name, None)
         return found
+
+
+OPTIONS = OptionCache()
+"""Of all simulators of this process: to make a problem again, or an environment of it, costs a quarter then."""
 
 
 def find_mappings(

@@ -84,7 +84,6 @@ class AcceleratorSimulator(NetworkSimulator):
         self.cycle_ns = float(cycle_ns)
         self.archgym_compat = bool(archgym_compat)
         self._space = hardware.design_space(self.library, self.space_name)
-        self._options = mapper.OptionCache()
         self._base: dict[tuple[str, str], dict[str, float]] = {}
 
     @property
@@ -184,7 +183,7 @@ class AcceleratorSimulator(NetworkSimulator):
         hardware_of = np.repeat(np.arange(n), m)
         effort = mapper.EFFORTS[fidelity or self.fidelities[0]]
         mappings = mapper.find_mappings(
-            network.layers, table, layer_of, hardware_of, goal=self.mapper_goal, effort=effort, cache=self._options
+            network.layers, table, layer_of, hardware_of, goal=self.mapper_goal, effort=effort, cache=mapper.OPTIONS
         )
         costs = mapper.evaluate_mappings(mappings, network.layers, table, layer_of, hardware_of)
         found = mappings.found & (costs.verdict == 0)
