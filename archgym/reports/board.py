@@ -138,12 +138,14 @@ def board_of(
     link: Callable[[Path], str],
     *,
     sample: int = 64,
+    repeat: int = 1,
     console: Console | None = None,
 ) -> Board:
     """Verify the entries in ``folders`` and make the parts of the board of those that hold.
 
     Args:
         link: the address of an entry's folder.
+        repeat: runs that an agent of archgym does again, as :func:`~archgym.suites.verify` takes them.
         suite, folders, sample, console: as :func:`write_board` takes them.
 
     Raises:
@@ -154,7 +156,7 @@ def board_of(
     refused = []
     for folder in map(Path, folders):
         try:
-            verified = verify(suite, folder, sample=sample, repeat=0)
+            verified = verify(suite, folder, sample=sample, repeat=repeat)
             if not verified.holds:
                 first = verified.findings[0]
                 raise ArchGymError(f"{first.kind} in {first.run}: {first.sentence}")

@@ -193,10 +193,15 @@ def changes(report: ProblemReport) -> str:
 
 
 def _cost(problem: Problem, loss: float) -> str:
-    """A loss of reward for people: ``3.1 %`` where rewards are logarithms of ratios."""
+    """A loss of reward for people: ``3.1 %``, ``330-fold`` where rewards are logarithms of ratios."""
     if loss == 0:
         return "nothing"
-    return quantity(100 * float(np.expm1(loss)), "%", 2) if relative(problem) and loss < 5 else f"{loss:.3g}"
+    if not relative(problem):
+        return f"{loss:.3g}"
+    if loss > 30:
+        return "over a trillion-fold"
+    ratio = float(np.exp(loss))
+    return quantity(100 * (ratio - 1), "%", 2) if ratio < 10 else f"{quantity(ratio, '', 2)}-fold"
 
 
 def facts(report: ProblemReport) -> str:

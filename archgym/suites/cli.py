@@ -159,8 +159,10 @@ def run(
         for row in failed[:5]:
             err.print(f"failed: {row['run']}: {row['error']}", markup=False, soft_wrap=True)
         out.print(f"{done:,} of {runs:,} runs done; entry: {folder}", soft_wrap=True, highlight=False)
-    if done == runs and all(problem.known for problem in loaded.problems):
+    if done == runs and loaded.measured:
         numbers["score"] = _verified_score(loaded, folder, as_json)
+    elif done == runs and not as_json:
+        out.print("no score: the suite is not measured yet; 'archgym suite measure' does that", highlight=False)
     if as_json:
         print_json(numbers)
     if failed or done < runs:
@@ -175,7 +177,12 @@ def _verified_score(loaded: Any, folder: Path, as_json: bool, **options: Any) ->
     runs = len(loaded.problems) * loaded.seeds
     with count_progress(err, "runs", enabled=not as_json) as follow:
         verified = verify(loaded, folder, progress=lambda done: follow(done, runs), **options)
-    result = score(loaded, verified)
+    if loaded.measured:
+        result = score(loaded, verified)
+    else:
+        about = {"suite": loaded.name, "version": loaded.version, "agent": verified.entry.name}
+        result = {**about, "outside": verified.entry.outside, "holds": verified.holds, "runs": len(verified.runs)}
+        verified.notes.append("no score: the suite is not measured yet; 'archgym suite measure' does that")
     result["findings"] = [vars(finding) for finding in verified.findings]
     result["simulated"], result["repeated"], result["notes"] = verified.simulated, verified.repeated, verified.notes
     if not as_json:
@@ -199,6 +206,8 @@ def _print_score(loaded: Any, result: dict[str, Any]) -> None:
     )
     for note in result["notes"]:
         out.print(note, highlight=False)
+    if "score" not in result:
+        return
     table = Table(
         Column("problem", overflow="fold"), *(Column(f"{b:,}", justify="right") for b in result["budgets"]), "meets"
     )
@@ -247,7 +256,9 @@ def score_(name: str, folder: Path, as_json: bool) -> None:
     """The score of the entry in FOLDER; every improvement is simulated again on the way."""
     from archgym.suites.suite import load_suite
 
-    result = _verified_score(load_suite(name), folder, as_json, sample=0, repeat=0)
+    loaded = load_suite(name)
+    loaded.check_measured()
+    result = _verified_score(loaded, folder, as_json, sample=0, repeat=0)
     if as_json:
         print_json(result)
     if result["findings"]:
@@ -267,6 +278,7 @@ def cost(name: str, folder: Path, other: Path, as_json: bool) -> None:
     from archgym.suites.verify import verify as verify_entry
 
     loaded = load_suite(name)
+    loaded.check_measured()
     found = [verify_entry(loaded, path, sample=0, repeat=0) for path in (folder, other)]
     for path, verified in zip((folder, other), found, strict=True):
         if not verified.holds:
@@ -323,7 +335,10 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
     from archgym.reports.board import write_board
     from archgym.suites.suite import load_suite
 
-    made = write_board(load_suite(name), folders, page, console=None if as_json else err)
+    loaded = load_suite(name)
+    loaded.check_measured()
+    all_different([folder.resolve() for folder in folders], "the list of entries")
+    made = write_board(loaded, folders, page, console=None if as_json else err)
     if as_json:
         print_json(made)
         return

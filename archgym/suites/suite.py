@@ -246,6 +246,19 @@ class Suite:
         return tuple(name for name in dict.fromkeys(found) if name not in searched)
 
     @property
+    def measured(self) -> bool:
+        """Whether every problem has a scale."""
+        return all(problem.known is not None for problem in self.problems)
+
+    def check_measured(self) -> None:
+        """Refuse a suite whose entries cannot be scored."""
+        for problem in self.problems:
+            if problem.known is None:
+                raise ArchGymError(
+                    f"{problem.title} has no measured scale; run 'archgym suite measure' on the file of {self.name} first"
+                )
+
+    @property
     def budget(self) -> int:
         """Simulator evaluations of a run."""
         return self.budgets[-1]

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from archgym.datasets.schema import TrialSchema, has_costs
 from archgym.datasets.shards import read_shard, shard_info
-from archgym.errors import ArchGymError
+from archgym.errors import ArchGymError, MissingExtraError
 from archgym.evaluator import used_after
 from archgym.problem import Problem
 from archgym.simulator import Evaluation
@@ -426,7 +426,12 @@ def _repeat(
     if entry.outside:
         notes.append(f"{entry.agent} is no agent of archgym: whether it repeats was not checked")
         return 0
-    if not load_agent(entry.agent).exact:
+    try:
+        exact = load_agent(entry.agent).exact
+    except MissingExtraError as error:
+        notes.append(f"not made to repeat: {error}")
+        return 0
+    if not exact:
         notes.append(f"{entry.agent} learns in floating point, which differs between machines: not made to repeat")
         return 0
     done = 0

@@ -277,7 +277,7 @@ def board(folder: Folder, name: str, version: int) -> dict[str, Any]:
             check_links(item)
         keys = {item.path: item.key for item in entries}
         with _simulating:
-            made = board_of(suite, list(keys), lambda path: f"?at={url_quote(keys[path])}")
+            made = board_of(suite, list(keys), lambda path: f"?at={url_quote(keys[path])}", repeat=0)
         return {"html": "".join(made.parts.sections), "figures": made.parts.figures}
 
     return folder.kept("board", (name, version, tuple(item.signature() for item in entries)), make)

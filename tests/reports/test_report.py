@@ -18,7 +18,7 @@ from archgym.problem import make_problem
 from archgym.reports import write_report
 from archgym.reports.charts import importance, parallel
 from archgym.reports.data import anytime, explained, front_rows, load_report, runs_in
-from archgym.reports.html import found, page, render
+from archgym.reports.html import _cost, found, page, render
 
 pytest.importorskip("plotly")
 
@@ -177,3 +177,11 @@ def test_in_a_real_browser(folder, width):
         browser.close()
     assert errors == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+
+
+def test_a_large_loss_is_said_as_a_ratio() -> None:
+    problem = make_problem("systolic/resnet18", objective="edp")
+    assert [_cost(problem, loss) for loss in (0.0, 0.05, 5.81, 1e4)] == [
+        "nothing", "5.1 %", "330-fold", "over a trillion-fold",
+    ]  # fmt: skip
+    assert _cost(make_problem("synthetic/branin"), 5.81) == "5.81"

@@ -335,6 +335,7 @@ def test_a_run_that_is_another_seeds_is_found(suite: Suite, honest: Path, tmp_pa
     assert [(finding.kind, finding.run) for finding in verify(suite, folder).findings] == [
         ("does-not-repeat", second.id)
     ]
+    assert "does-not-repeat" in board_of(suite, [honest, folder], str).refused[0]["reason"]
 
 
 def test_nothing_that_an_entry_names_is_imported(
@@ -351,9 +352,17 @@ def test_nothing_that_an_entry_names_is_imported(
 
 
 def test_an_entry_that_was_run_before_its_suite_was_measured_belongs_to_it(suite: Suite, tmp_path: Path) -> None:
+    path = tmp_path / "bare.yaml"
+    path.write_text(TEXT)
     entry = new_entry(parse_suite(TEXT), "random", {})
     assert entry.suite_fingerprint != suite.fingerprint
     belongs(entry, suite, tmp_path)
+    result = CliRunner().invoke(
+        main, ["suite", "run", str(path), "--agent", "random", "--executor", "serial", "--out", str(tmp_path / "entry")]
+    )
+    assert result.exit_code == 0 and "not measured yet" in result.stdout
+    held = CliRunner().invoke(main, ["suite", "verify", str(path), str(tmp_path / "entry")])
+    assert held.exit_code == 0 and "random holds" in held.stdout and "no score" in held.stdout
     with pytest.raises(ArchGymError, match="scored at"):
         belongs(replace(entry, budget=-1), suite, tmp_path)
     with pytest.raises(ArchGymError, match="call it something else"):
@@ -438,6 +447,8 @@ def test_a_program_of_ones_own_searches_and_is_marked(
         (["run", "small.yaml", "--agent", "random", "--max-minutes", "-1"], "max-minutes"),
         (["run", "small.yaml", "--agent", "random"], "unknown workload"),
         (["run", "small.yaml", "--command", "true"], "unknown workload"),
+        (["score", "small.yaml", "nowhere"], "no measured scale"),
+        (["board", "archgym-8", "nowhere", "./nowhere"], "twice"),
         (["measure", "archgym-8"], "of your own"),
         (["measure", "small.yaml", "--only", "hartmann"], "title of no problem"),
         (["measure", "small.yaml", "--methods", ","], "at least one agent"),
