@@ -26,7 +26,7 @@ fork = multiprocessing.get_context("fork")
 def evaluate(name, problem=None):
     problem = problem or make_problem(name)
     # Enough designs for several pieces of work; of the slow simulators fewer.
-    return problem.evaluate(problem.space.sample(40 if name in ("accelerator", "llm-serving") else 300, 0))[0]
+    return problem.evaluate(problem.space.sample(40 if name in ("accelerator", "dram", "llm-serving") else 300, 0))[0]
 
 def forked(name, problem=None):
     with fork.Pool(2) as pool:
