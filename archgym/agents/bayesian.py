@@ -59,7 +59,7 @@ class BayesianHyperparameters(Hyperparameters):
     )
     batch: int = hyper(4, low=1, high=64, log=True, doc="designs suggested a fit, at most")
     ramp: int = hyper(
-        100,
+        0,
         low=0,
         high=10000,
         doc="mixed: trials that must be known for each design of a batch; 0: whole batches from the start",
@@ -131,7 +131,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
     def _propose_mixed(self) -> Designs:
         if not len(self._rewards):
             return first_designs(self.space, self.p.initial, self.rng)
-        with _thread_pools(trees=False).limit(limits=1):
+        with one_thread():
             chosen = self._search_acquisition()
         return chosen if len(chosen) else self.space.sample(self.p.batch, self.rng)
 
@@ -321,6 +321,11 @@ def _thread_pools(trees: bool) -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
+
+
+def one_thread() -> Any:
+    """A context in which BLAS sums on one thread: it sums in another order on other numbers of threads."""
+    return _thread_pools(trees=False).limit(limits=1)
 
 
 def _keys(designs: Designs) -> list[bytes]:

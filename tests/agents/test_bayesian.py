@@ -144,7 +144,7 @@ def test_bo_holds_where_a_design_has_56_parameters():
     from archgym.problem import make_problem
 
     problem = make_problem("soc/audio_decoder")
-    best = [search(problem, make_agent("bo", problem, seed, ramp=0), 80).best.reward for seed in range(3)]
+    best = [search(problem, make_agent("bo", problem, seed), 80).best.reward for seed in range(3)]
     drawn = np.sort(problem.evaluate(problem.space.sample(4000, 0))[1])
     # As good as the best of a thousand uniform designs.
     assert np.median(best) >= drawn[-4]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 import numpy as np
 
 from archgym.agents import make_agent
@@ -28,9 +26,6 @@ def test_the_first_designs_are_those_of_bo_and_then_all_take_turns():
     alone = np.concatenate(_asked(make_agent("bo", problem, 3), problem, 14))
     together = np.concatenate(generations)
     assert np.array_equal(together[: len(alone)], alone)
-    # bo proposes one by one at first, re four and ga eight a generation; a turn has four designs at least.
-    sizes = [len(designs) for designs in generations[5:]]
-    assert {1, 4, 8} == set(sizes)
-    turns = [(size, len(list(group))) for size, group in groupby(sizes)]
-    assert all(count % 4 == 0 for size, count in turns[:-1] if size == 1)
+    # bo and re propose four a generation, ga eight.
+    assert {4, 8} == {len(designs) for designs in generations[2:]}
     assert len(np.unique(problem.space.canonical(together), axis=0)) == len(together)

@@ -34,7 +34,7 @@ def test_beats_random_at_1000_evaluations(agent, random_regret):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "hyperparameters"),
-    [("bo", {"batch": 8, "ramp": 0}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})],
+    [("bo", {"batch": 8}), ("bo", {"surrogate": "forest", "batch": 8}), ("tpe", {}), ("cmaes", {})],
 )
 def test_model_based_agents_beat_random_with_a_fifth_of_its_budget(agent, hyperparameters, random_regret):
     if agent in ("tpe", "cmaes"):
