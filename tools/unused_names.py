@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[1]
 CALLED_BY_OTHERS = {
     "SB3VecEnv": {"get_attr", "set_attr", "env_method", "env_is_wrapped", "has_attr", "get_images"},
     "DesignVectorEnv": {"close_extras"},  # Gymnasium
-    "_Eager": {"_should_skip_dynamo"},  # PyTorch
     "Commands": {"get_command", "resolve_command", "invoke"},  # click
 }
 """Methods of a class that a library calls."""

@@ -87,16 +87,7 @@ _FREE_NAMESPACES = ("_c10d_functional", "c10d", "c10d_functional", "profiler", "
 _MULTIPLYING = ("linear", "conv", "matmul", "mm", "lstm", "gru", "rnn")
 
 
-class _Eager(TorchDispatchMode):
-    """A mode for models that nobody compiles while they are read. PyTorch would import its whole compiler, for seconds, to
-    keep it away from the first operation that a mode sees."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-
-class Recorder(_Eager):
+class Recorder(TorchDispatchMode):
     """Collects layers under the names of the modules that run.
 
     Args:
@@ -284,7 +275,7 @@ class Recorder(_Eager):
             self.add(gemm(self.place + part, M, N, K, batch=batch))
 
 
-class Elsewhere(_Eager):
+class Elsewhere(TorchDispatchMode):
     """Sees the operations of a thread that a model starts while a recorder reads it; refuses those that may count.
 
     Args:
