@@ -255,7 +255,8 @@ def _table(
         if name in links:
             shown = f'<a href="{html.escape(links[name])}">{shown}</a>'
         if row["outside"]:
-            shown += " <small>outside archgym</small>"
+            # Ours can be made to repeat; of others what is between the improvements has to be there.
+            shown += f" <small>outside archgym{', packed: evaluations as it says' if row['packed'] else ''}</small>"
         value, low, high = row["score"]
         cells = [f'<td data-value="{value:.9g}">{value:.4f} <small>[{low:.4f}, {high:.4f}]</small></td>']
         cells += _cells(suite, row["at"])
@@ -267,7 +268,7 @@ def _table(
     return (
         '<section id="entries"><h2>Entries</h2><p>Interquartile mean of normalised regret over all problems and seeds '
         f"(0 = best known, 1 = median random design) after {common:,} evaluations, with its 95 % bootstrap interval. "
-        "Every improvement of every run was simulated again.</p>"
+        "Every improvement of every run was simulated again. Microseconds are those that the entry noted on its machine.</p>"
         + sorted_table("entries", head, lines)
         + (f"<h3>Refused</h3><ul>{note}</ul>" if note else "")
         + "</section>"

@@ -42,7 +42,8 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
     """The score of an entry, JSON-able.
 
     Returns:
-        suite, version, agent, holds; ``outside``: whether something else than an agent of archgym searched; ``budgets``:
+        suite, version, agent, holds; ``outside``: whether something else than an agent of archgym searched; ``packed``: whether
+        only its improvements are there, so that nothing but the entry says after how many evaluations they came; ``budgets``:
         those of the suite that the entry's runs reach; ``score``: the interquartile mean of normalised regret over all
         problems and runs at the largest of them, ``[value, low, high]`` (stratified bootstrap, 95 %); ``at``: the same
         at every one; ``profile``: share of runs within each level of regret; ``problems``: median, quartiles and the
@@ -79,6 +80,7 @@ def score(suite: Suite, verified: Verified) -> dict[str, Any]:
         "version": suite.version,
         "agent": verified.entry.name,
         "outside": verified.entry.outside,
+        "packed": verified.packed,
         "holds": verified.holds,
         "runs": len(verified.runs),
         "budgets": list(budgets),

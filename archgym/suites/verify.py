@@ -101,6 +101,7 @@ class Verified:
         simulated: designs that were simulated again.
         repeated: runs that the agent was made to repeat.
         notes: what could not be checked, for people.
+        packed: only the improvements are in the entry.
     """
 
     entry: Entry
@@ -109,6 +110,7 @@ class Verified:
     simulated: int
     repeated: int
     notes: list[str] = field(default_factory=list)
+    packed: bool = False
 
     @property
     def holds(self) -> bool:
@@ -170,7 +172,7 @@ def verify(
     repeated = 0
     if not findings and repeat:
         repeated = _repeat(entry, runs, repeat, rng, findings, notes)
-    return Verified(entry, runs, findings, simulated, repeated, notes)
+    return Verified(entry, runs, findings, simulated, repeated, notes, packed is not None)
 
 
 class _Fault(Exception):

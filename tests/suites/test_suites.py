@@ -436,6 +436,16 @@ def test_a_program_of_ones_own_searches_and_is_marked(
     found = {name: verify(suite, folder, sample=0, repeat=0) for name, folder in entries.items()}
     table = board_of_verified(suite, found).parts.sections[0]
     assert '<th scope="row">ga</th>' in table and '<th scope="row">mine <small>outside archgym</small></th>' in table
+    assert (
+        main(
+            ["suite", "pack", str(path), str(tmp_path / "entry"), "--out", str(tmp_path / "packed")],
+            standalone_mode=False,
+        )
+        is None
+    )
+    found["mine"] = verify(suite, tmp_path / "packed", sample=0, repeat=0)
+    table = board_of_verified(suite, found).parts.sections[0]
+    assert "mine <small>outside archgym, packed: evaluations as it says</small></th>" in table
 
 
 @pytest.mark.parametrize(
