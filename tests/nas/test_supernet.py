@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from archgym.errors import ArchGymError
 from archgym.problem import make_problem
@@ -17,6 +18,7 @@ from archgym.simulators.nas.fidelity import SUPERNET_POLICIES
 from archgym.simulators.nas.macro import macro
 from archgym.simulators.nas.supernet.store import Store, draw_cell, live_codes
 from archgym.simulators.nas.supernet.training import Supernet, SupernetRecipe, levels, train_file
+from archgym.simulators.nas.table import live_representatives
 
 from .test_training import CELLS, toy_data
 
@@ -309,3 +311,17 @@ def test_train_evaluate_and_statistics(
     assert run("evaluate", file, "--cells", "20")["cells"] == 20
     found = run("statistics", file, "--workload", "nb201-mnist1d", "--cells", "20")["supernets"]
     assert found[0]["cells"] == 20 and -1 <= found[0]["tau_cross_entropy"] <= 1
+
+
+def test_shipped_scores_hold_every_live_cell_and_answer_without_a_training():
+    problem = make_problem("nas/nb201-mnist1d-v2", fidelity="supernet:policy=complexity,steps=10000")
+    assert problem.simulator.live(problem.workload, problem.fidelity) is None
+    designs = cells.rows(live_representatives())
+    evaluation = problem.evaluate(designs)[0]
+    accuracy, score = evaluation.metrics["accuracy_percent"], evaluation.metrics["score"]
+    assert len(designs) == 4929 and np.isfinite(accuracy).all() and np.isfinite(score).all()
+    truth = problem.simulator.evaluate(designs, problem.workload, fidelity="table:split=test").metrics[
+        "accuracy_percent"
+    ]
+    assert kendalltau(score, truth)[0] == pytest.approx(0.532, abs=0.001)
+    assert kendalltau(accuracy, truth)[0] == pytest.approx(0.587, abs=0.001)
