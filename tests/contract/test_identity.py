@@ -173,7 +173,7 @@ def test_a_suite_refuses_an_option_s_file_that_says_something_else(tmp_path):
     file = tmp_path / "own.json"
     file.write_text(json.dumps({"usd_per_kwh": 0.2}))
     text = json.dumps({"name": "own", "version": 1, "budgets": [5], "seeds": 1, "problems": [
-        {"problem": "llm-training", "options": {"objective": "cost", "costs": f"file:{file}"}}]})  # fmt: skip
+        {"problem": "llm-training/llama3.1-70b@64xh100", "options": {"objective": "cost", "costs": f"file:{file}"}}]})  # fmt: skip
     suite = parse_suite(text)
     measured = measure(suite.problems[0], samples=256, seeds=2, methods=("random",), evaluations=8)
     written = parse_suite(suite_text(suite, [measured]))
