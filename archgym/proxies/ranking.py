@@ -141,14 +141,13 @@ def _networks_alone(
 
 
 def _row(name: str, count: int, taus: Sequence[float]) -> dict[str, Any]:
-    from scipy.stats import t
+    from archgym.simulators.nas.statistics import half_width
 
-    half = float(t.ppf(0.975, len(taus) - 1) * np.std(taus, ddof=1) / np.sqrt(len(taus)))
     return {
         "method": name,
         "labels": count,
         "kendall_tau": float(np.mean(taus)),
-        "interval_95": half,
+        "interval_95": half_width(taus),
         "draws": len(taus),
     }
 

@@ -345,9 +345,8 @@ def board(name: str, folders: tuple[Path, ...], page: Path, as_json: bool) -> No
     table = Table("entry", "score", "95 % interval", "mean rank")
     for row in made["entries"]:
         value, low, high = row["score"]
-        shown = row["agent"] + (
-            " (outside, packed)" if row["outside"] and row["packed"] else " (outside)" if row["outside"] else ""
-        )
+        said = "outside, packed" if row["packed"] else "outside"
+        shown = f"{row['agent']} ({said})" if row["outside"] else row["agent"]
         table.add_row(shown, f"{value:.4f}", f"[{low:.4f}, {high:.4f}]", f"{row['rank']:.2f}")
     print_table(out, table)
     for row in made["refused"]:

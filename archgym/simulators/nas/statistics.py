@@ -25,6 +25,8 @@ from archgym.simulators.nas.table import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -36,12 +38,17 @@ def tau(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(kendalltau(a[both], b[both])[0]) if both.sum() > 2 else float("nan")
 
 
-def mean_interval(values: NDArray[np.float64]) -> tuple[float, list[float]]:
-    """Mean of independent values and its 95 % interval by Student's t; NaN ends for a single value."""
+def half_width(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Half the 95 % interval of the mean of independent values ``(n,)``, by Student's t; NaN for a single value."""
     from scipy.stats import t
 
-    mean, count = float(np.mean(values)), len(values)
-    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+    count = len(values)
+    return float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, list[float]]:
+    """Mean of independent values ``(n,)`` and its 95 % interval, as :func:`half_width` has it."""
+    mean, half = float(np.mean(values)), half_width(values)
     return mean, [mean - half, mean + half]
 
 
