@@ -264,6 +264,14 @@ def test_further_workloads_are_new_and_have_the_features_of_those_listed(kind):
         assert features.keys() == of_listed.keys() and np.isfinite(list(features.values())).all()
 
 
+def test_the_addresses_of_further_traces_lie_within_the_memory():
+    for device in ("HBM2", "DDR4-2400"):
+        simulator = SIMULATORS.load("dram")(device=device, ranks=1)
+        names = simulator.further_workloads(30, np.random.default_rng(3))
+        highest = [simulator.load_workload(name).address.max() for name in names]
+        assert 2**27 < max(highest) < simulator.device.rank_bytes
+
+
 def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_several_groups_out():
     told = json.loads(invoke("policy", "leave-out", "dram", "--workload", "stream", "--workload", "random", "--workload",
                              "copy", "--requests", 400, "--further", 4, "--train-fidelity", "requests:100", "--folds", 2,

@@ -133,10 +133,11 @@ class DramSimulator(Simulator):
         return all_traces()
 
     def further_workloads(self, count: int, rng: np.random.Generator) -> tuple[str, ...]:
-        """Generators with arguments drawn at random."""
+        """Generators with arguments drawn at random, whose addresses the memory has."""
         from archgym.simulators.dram.traces import drawn_names
 
-        return drawn_names(count, rng)
+        memory = named_map(self.address_map_name, self.device, self.ranks, self.channels)
+        return drawn_names(count, rng, memory.capacity)
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``

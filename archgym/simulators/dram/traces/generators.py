@@ -245,9 +245,15 @@ DRAWN: Mapping[str, Mapping[str, tuple[float, float]]] = {
 _IN_LINES = ("stride", "step", "distance")
 
 
-def drawn_names(count: int, draw: np.random.Generator) -> tuple[str, ...]:
-    """Names of ``count`` different traces of all generators, with arguments drawn from :data:`DRAWN`."""
+def drawn_names(count: int, draw: np.random.Generator, capacity: int) -> tuple[str, ...]:
+    """Names of ``count`` different traces of all generators, with arguments drawn from :data:`DRAWN`, whose addresses all lie
+    below ``capacity`` bytes."""
     names: dict[str, None] = {}
+    smallest = 1 << 23  # what every generator's lowest arguments stay below
+    if capacity < smallest:
+        raise ArchGymError(
+            f"a memory of {capacity:,} bytes is too small for drawn traces; use one of at least {smallest:,}"
+        )
     while len(names) < count:
         base = list(DRAWN)[draw.integers(len(DRAWN))]
         defaults = inspect.signature(GENERATORS[base]).parameters
@@ -260,7 +266,9 @@ def drawn_names(count: int, draw: np.random.Generator) -> tuple[str, ...]:
                 given.append(f"{argument}={round(value / unit) * unit}")
             else:
                 given.append(f"{argument}={value:.3g}")
-        names[f"{base}:{','.join(given)},seed={draw.integers(1 << 16)}"] = None
+        name = f"{base}:{','.join(given)},seed={draw.integers(1 << 16)}"
+        if int(generated(name, *name.split(":")).address.max()) < capacity:
+            names[name] = None
     return tuple(names)
 
 
