@@ -28,6 +28,7 @@ from archgym.datasets import read_trials
 from archgym.errors import ArchGymError
 from archgym.problem import Problem, make_problem
 from archgym.registry import SIMULATORS
+from archgym.simulators.dram.traces import drawn_names
 from archgym.simulators.synthetic import Landscape, Synthetic
 from archgym.space import Constraint, DesignSpace, Parameter
 
@@ -270,6 +271,8 @@ def test_the_addresses_of_further_traces_lie_within_the_memory():
         names = simulator.further_workloads(30, np.random.default_rng(3))
         highest = [simulator.load_workload(name).address.max() for name in names]
         assert 2**27 < max(highest) < simulator.device.rank_bytes
+    with pytest.raises(ArchGymError, match="1,048,576 bytes is too small"):
+        drawn_names(1, np.random.default_rng(3), 1 << 20)
 
 
 def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_several_groups_out():
