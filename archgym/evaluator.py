@@ -436,10 +436,11 @@ class Evaluator:
         self, designs: Designs, parents: Designs | None, fidelity: str | None
     ) -> tuple[Designs, Evaluation, Rewards]:
         """Without a cache every design is simulated: the short way, for environments."""
-        n = int(min(len(designs), self._payable(fidelity)))
-        if n < len(designs):
+        n = len(designs)
+        if n > (payable := self._payable(fidelity)):
+            n = int(payable)
             self._pay(n)
-        designs = designs[:n]
+            designs = designs[:n]
         start = time.perf_counter()
         evaluation = self._simulate(designs, None if parents is None else parents[:n], fidelity)
         rewards = self.problem.objective(evaluation)

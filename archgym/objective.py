@@ -155,7 +155,8 @@ class Value(Objective):
 
     def score(self, metrics: Mapping[str, NDArray[np.float64]]) -> Rewards:
         column = metrics[self.metric.name]
-        return np.where(np.isnan(column), np.nan, np.maximum(self.sign * column, self.worst))
+        bounded: Rewards = np.maximum(self.sign * column, self.worst)  # NaN stays NaN
+        return bounded
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from archgym.errors import ArchGymError, UnknownNameError, whole_number
 Value = int | float | str | bool
 Designs = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+_INT64, _UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -282,11 +283,11 @@ class DesignSpace:
         array = np.asarray(designs)
         if array.ndim == 1:
             array = array[None, :]
-        if array.dtype == np.int64 and array.ndim == 2 and array.shape[1] == self.dimension:
+        if array.dtype == _INT64 and array.ndim == 2 and array.shape[1] == self.dimension:
             # The usual case. A negative index is a huge unsigned one: a single comparison finds both ends.
             array = np.ascontiguousarray(array)
             # (Counting is several times as fast as any() on a row or two.)
-            if not np.count_nonzero(array.view(np.uint64) >= self._unsigned):
+            if not np.count_nonzero(array.view(_UINT64) >= self._unsigned):
                 return array
         if array.ndim != 2 or array.shape[1] != self.dimension:
             raise ArchGymError(

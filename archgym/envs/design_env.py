@@ -146,11 +146,8 @@ class DesignEnv(gymnasium.Env[NDArray[np.float32], Any]):
         # The single row of state.infos(), at a fifth of its price.
         state = self.episodes
         metrics, reward = state.columns[:, 0].copy(), state.rewards[0]
-        total = metrics.sum()
-        if total == total:
-            defined = np.ones(len(metrics), dtype=bool)
-        else:
-            defined = ~np.isnan(metrics)
+        defined = metrics == metrics  # no NaN
+        if np.count_nonzero(defined) < len(metrics):
             metrics[~defined] = 0.0
         evaluated = reward == reward
         info: dict[str, Any] = {
