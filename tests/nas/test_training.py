@@ -394,3 +394,24 @@ def test_missing_scores_rank_last() -> None:
     filled = fill_missing(np.array([3.0, np.nan, -2.0, np.inf]))
     assert filled.tolist() == [3.0, -3.0, -2.0, -3.0]
     assert np.isfinite(fill_missing(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--device", "nosuch", "--shards", "1"], "cannot train on the device 'nosuch'"),
+        (["--minutes", "nan"], "minutes=nan: expected 0 or more"),
+        (["--shards", "-1"], "not in the range"),
+        (["--base", "none.parquet"], "cannot read none.parquet"),
+    ],
+)
+def test_a_table_that_cannot_be_built_leaves_no_folder(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    from archgym.cli import main
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["nas", "build-table", "--folder", str(tmp_path / "shards"), *arguments])
+    assert stopped.value.code == 2 and not (tmp_path / "shards").exists()
+    assert sentence in " ".join(capsys.readouterr().err.split())

@@ -229,8 +229,13 @@ def build(
 
     Returns the number of shards finished by this call. ``group`` networks are trained at once on a GPU.
     """
+    if minutes is not None and not minutes >= 0:
+        raise ArchGymError(f"minutes={minutes}: expected 0 or more")
+    if device != "cpu":
+        from archgym.simulators.nas.torch_trainer import usable_device
+
+        usable_device(device)
     data = load_data(recipe.data)
-    open_folder(folder, recipe, data.fingerprint, device)
     have = set()
     if base is not None:
         columns, metadata = read_assembled(base)
@@ -239,6 +244,7 @@ def build(
                 f"{base} was made with recipe {metadata['recipe_fingerprint']} and other data or settings"
             )
         have = set(zip(columns["code"].tolist(), columns["seed"].tolist(), strict=True))
+    open_folder(folder, recipe, data.fingerprint, device)
     begin, done = time.monotonic(), 0
     for shard in plan(seeds, SHARD_CLASSES if device == "cpu" else group):
         if shards is not None and done >= shards:

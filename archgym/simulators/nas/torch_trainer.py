@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from archgym.errors import ArchGymError, quote
 from archgym.simulators.nas import cells
 from archgym.simulators.nas.data import Data
 from archgym.simulators.nas.macro import Macro, macro
@@ -34,7 +35,7 @@ class NetworkGroup:
     def __init__(
         self, codes: Sequence[int], theta: Sequence[np.ndarray[Any, Any]], skeleton: Macro, device: str = "cpu"
     ) -> None:
-        self.macro, self.count, self.device = skeleton, len(codes), torch.device(device)
+        self.macro, self.count, self.device = skeleton, len(codes), usable_device(device)
         self.ops = cells.rows(np.asarray(codes, dtype=np.int64))
         self.parameters: list[Tensor] = []
         self.moments: list[tuple[Tensor, Tensor]] = []
@@ -142,6 +143,17 @@ class NetworkGroup:
                 x = self._conv(pooled, block["shortcut"]) + main
         x = torch.relu(self._norm(x, self.last)).flatten(2).mean(-1)
         return torch.einsum("bmc,mkc->bmk", x.view(len(x), self.count, -1), self.weight) + self.bias
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of a name; a sentence where this machine does not have it."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        why = (str(error) or "it is none of PyTorch's").splitlines()[0].rstrip(".")
+        raise ArchGymError(f"this machine cannot train on the device {quote(name)} ({why}); leave it out") from None
+    return device
 
 
 def train_group(
