@@ -103,6 +103,7 @@ AGENTS = Registry(
         "transfer": "archgym.agents.transfer:Transfer",
         "diffusion": "archgym.agents.diffusion:Diffusion",
         "bo": "archgym.agents.bayesian:BayesianOptimization",
+        "mfbo": "archgym.agents.multi_fidelity_bayesian:MultiFidelityBayesian",
         "portfolio": "archgym.agents.portfolio:Portfolio",
         "hyperband": "archgym.agents.hyperband:Hyperband",
         "mfga": "archgym.agents.multi_fidelity_genetic:MultiFidelityGenetic",

@@ -138,15 +138,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
     def _search_acquisition(self) -> Designs:
         """The designs of a batch: local search for the best acquisition among unseen designs that keep the constraints,
         then one after the other, each believed before the next is chosen."""
-        self._turns.reverse()
-        self._model = self._turns[0]
-        rows = self._shown()
-        y = self._warped()[rows]
-        self._model.fit(self._designs[rows], y)
-        feasible = self._feasible[rows]
-        self._chance = self._model.solved(feasible - feasible.mean()) if not feasible.all() and feasible.any() else None
-        self._share = float(feasible.mean())
-        best = float(y[feasible].max()) if feasible.any() else float(y.max())
+        best = self._fit()
         pool, score = self._scored(self._spread(), best)
         for _ in range(ROUNDS if len(pool) else 0):
             top = pool[np.argsort(-score, kind="stable")[:TOP]]
@@ -154,6 +146,23 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
             pool, score = np.concatenate([pool, near]), np.concatenate([score, found])
         kept = np.argsort(-score, kind="stable")[: max(100, 4 * self._size())]
         return self._batch(pool[kept], best)
+
+    def _fit(self) -> float:
+        """Fits the model whose turn it is; the best reward as it sees them."""
+        self._turns.reverse()
+        self._model = self._turns[0]
+        rows = self._shown()
+        best = self._fitted(rows, self._warped()[rows])
+        feasible = self._feasible[rows]
+        self._chance = self._model.solved(feasible - feasible.mean()) if not feasible.all() and feasible.any() else None
+        self._share = float(feasible.mean())
+        return best
+
+    def _fitted(self, rows: NDArray[np.int64], y: Array) -> float:
+        """Fits it to these trials, of rewards ``y``; the best of these."""
+        self._model.fit(self._designs[rows], y)
+        feasible = self._feasible[rows]
+        return float(y[feasible].max()) if feasible.any() else float(y.max())
 
     def _batch(self, pool: Designs, best: float) -> Designs:
         if not len(pool):

@@ -20,6 +20,7 @@ SLOW_AGENTS = {
     if name
     in (
         "bo",
+        "mfbo",
         "portfolio",
         "tpe",
         "bohb",
