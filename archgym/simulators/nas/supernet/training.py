@@ -56,7 +56,8 @@ class SupernetRecipe:
         data, macro: data set and skeleton.
         policy: one of ``SUPERNET_POLICIES``; steps: cells trained in all.
         batch, rate, momentum, weight_decay: of stochastic gradient descent with Nesterov momentum; the rate falls to
-            zero over the whole run by a cosine.
+            zero over the whole run by a cosine. Weight decay is ten times that of a cell's own training: a supernet goes
+            over the samples thirty times as often, and would learn them by heart, large cells first.
         recalibration: training batches whose moments a cell's normalisation takes before it is judged.
         candidates: performance-aware sampling: of so many drawn cells the one with the lowest loss on a fixed batch is
             trained (policy ``complexity``; 1 = off).
@@ -73,13 +74,13 @@ class SupernetRecipe:
     batch: int = 100
     rate: float = 0.1
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-3
     recalibration: int = 16
     candidates: int = 1
     delta_macs: int = 25_000
     shift_updates: int = 200
     shift_rate: float = 0.5
-    smoothing: float = 0.0
+    smoothing: float = 0.1
     matching_batches: int = 30
 
     def __post_init__(self) -> None:
