@@ -31,6 +31,13 @@ class DifferentiableHyperparameters(Hyperparameters):
     fewshot: bool = hyper(False, choices=(True, False), doc="split the space twice by gradient matching")
 
 
+@dataclass(frozen=True)
+class GdasHyperparameters(DifferentiableHyperparameters):
+    """Of gdas: longer, since a step trains one operation an edge."""
+
+    epochs: int = hyper(80, low=1, high=10_000, log=True, doc="passes over the training data, one derived cell each")
+
+
 class DifferentiableSearch(Searcher[DifferentiableHyperparameters]):
     """Base of the differentiable searches; ``name`` is the method."""
 
@@ -100,6 +107,7 @@ class Gdas(DifferentiableSearch):
     """GDAS: one sampled operation an edge, straight-through Gumbel softmax (Dong and Yang, 2019)."""
 
     name = "gdas"
+    hyperparameters = GdasHyperparameters
 
 
 class Snas(DifferentiableSearch):

@@ -289,7 +289,7 @@ def test_every_method_is_an_agent() -> None:
     from archgym.agents.base import load_agent
     from archgym.registry import AGENTS, CELL_AGENTS
 
-    assert list(CELL_AGENTS) == list(m.METHODS) and not set(CELL_AGENTS) & set(AGENTS)
+    assert [*m.METHODS, "neas"] == list(CELL_AGENTS) and not set(CELL_AGENTS) & set(AGENTS)
     for name in CELL_AGENTS:
         assert load_agent(name).name == name and load_agent(name).__doc__
 
@@ -318,3 +318,21 @@ def test_agents_of_cells_refuse_other_problems(
         main(["run", problem, "--agent", "darts", "--budget", "5", "--out", str(tmp_path / "out")])
     assert stopped.value.code == 2 and not (tmp_path / "out").exists()
     assert "trains a supernet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("partial", [1, 2])
+def test_operations_of_weight_zero_are_left_out_without_a_trace(partial: int) -> None:
+    network = MixtureNetwork(RECIPE.macro, partial=partial)
+    weights = network.initial(0, torch.float64)
+    x = torch.tensor(np.random.default_rng(0).normal(size=(4, 40)))
+    p = torch.zeros(6, 5, dtype=torch.float64)
+    for edge, op in enumerate((cells.CONV3, cells.POOL, cells.CONV1, cells.CONV3, cells.SKIP, cells.NONE)):
+        p[edge, op] = 0.7
+    open_ones, every = network.logits(weights, x, p), network.logits(weights, x, p.clone().requires_grad_())
+    assert torch.allclose(open_ones, every, rtol=0, atol=1e-10)
+    for found, wanted in zip(
+        bilevel.gradients(open_ones.square().sum(), weights),
+        bilevel.gradients(every.square().sum(), weights),
+        strict=True,
+    ):
+        assert torch.allclose(found, wanted, rtol=0, atol=1e-9)

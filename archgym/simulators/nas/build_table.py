@@ -252,6 +252,8 @@ def build(
         if minutes is not None and time.monotonic() - begin > 60.0 * minutes:
             break
         if (folder / f"{shard.name}.npz").exists():
+            # Of a process that was killed after it had written the shard.
+            (folder / f"{shard.name}.claim").unlink(missing_ok=True)
             continue
         todo = Shard(shard.name, shard.seed, tuple(code for code in shard.codes if (code, shard.seed) not in have))
         if not todo.codes:

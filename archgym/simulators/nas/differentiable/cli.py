@@ -23,7 +23,7 @@ from archgym.writing import write_text
 @click.argument("methods", metavar="METHOD,...")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="first seed")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="searches a method")
-@click.option("--epochs", type=int, default=30, show_default=True, help="length of a search")
+@click.option("--epochs", type=int, help="length of a search [default: 30, of gdas 80]")
 @click.option("--choice-rate", type=float, default=3e-3, show_default=True, help="step of the choices' Adam")
 @click.option("--norm-all", is_flag=True, help="give skip and pool a norm, as the convolutions have")
 @click.option("--latency", type=click.Path(path_type=Path), help="proxyless: table of latencies [default: MACs]")
@@ -35,7 +35,7 @@ def search(
     methods: str,
     seed: int,
     seeds: int,
-    epochs: int,
+    epochs: int | None,
     choice_rate: float,
     norm_all: bool,
     latency: Path | None,
@@ -57,25 +57,27 @@ def search(
     if not names:
         raise ArchGymError("name at least one method, for instance archgym nas search darts,drnas")
     _needs_torch()
+    from archgym.simulators.nas.differentiable.methods import method_of
     from archgym.simulators.nas.differentiable.search import SearchRecipe
 
     base = live.base_recipe(chosen)
     recipes = [
         SearchRecipe(
-            data=base.data, macro=base.macro, method=name, epochs=epochs, choice_rate=choice_rate, norm_all=norm_all
+            data=base.data, macro=base.macro, method=name, choice_rate=choice_rate, norm_all=norm_all,
+            epochs=method_of(name)[0].epochs if epochs is None else epochs,
         )
         for name in names
-    ]
+    ]  # fmt: skip
     costs = None
     if latency is not None or device is not None:
         costs = _device_costs(latency, device)
     found = []
     with count_progress(Console(stderr=True), "epochs", enabled=not as_json) as follow:
-        total, done = len(recipes) * seeds * epochs, 0
+        total, done = sum(recipe.epochs for recipe in recipes) * seeds, 0
         for recipe in recipes:
             for one in range(seed, seed + seeds):
                 found.append(_search(recipe, one, costs, folder, lambda n, before=done: follow(before + n, total)))
-                done += epochs
+                done += recipe.epochs
     rows = [{**result, **_judged(chosen, result)} for result in found]
     if as_json:
         print_json({"workload": chosen.name, "searches": rows})

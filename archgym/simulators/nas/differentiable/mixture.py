@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from archgym.simulators.nas import cells
@@ -107,20 +108,23 @@ class MixtureNetwork:
     def _cell(self, x: Tensor, weights: list[Tensor], p: Tensor, b: Tensor | None) -> Tensor:
         nodes: list[Tensor] = [x, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)]
         entering = x.shape[1] // self.partial
+        # Nobody asks for the gradient of a weight of 0 where the weights have none: its operation need not be computed.
+        needed = np.ones((6, 5), dtype=bool) if p.requires_grad else (p != 0).numpy()
         for source, edges in enumerate(OUT_OF):
             value = nodes[source]
             inside = value[:, :entering]
             active = torch.relu(inside)
             point, wide = weights[2 * source], weights[2 * source + 1]
-            ones = _plain_norm(self._conv(active, point)).split(entering, dim=1)
-            threes = _plain_norm(self._conv(active, wide, padding=1)).split(entering, dim=1)
+            ones = self._outputs(active, point, edges, needed[:, cells.CONV1])
+            threes = self._outputs(active, wide, edges, needed[:, cells.CONV3])
             pooled = self._pool(inside, 3, 1, 1, count_include_pad=False)
             skipped = inside
             if self.norm_all:
                 pooled, skipped = _plain_norm(pooled), _plain_norm(skipped)
             for k, edge in enumerate(edges):
-                q = p[edge]
-                mixed = q[1] * skipped + q[2] * ones[k] + q[3] * threes[k] + q[4] * pooled
+                found = {cells.SKIP: skipped, cells.CONV1: ones.get(k), cells.CONV3: threes.get(k), cells.POOL: pooled}
+                parts = [p[edge, op] * value for op, value in found.items() if value is not None and needed[edge, op]]
+                mixed = sum(parts[1:], parts[0]) if parts else torch.zeros_like(inside)
                 if self.partial > 1:
                     mixed = _shuffled(torch.cat([mixed, value[:, entering:]], dim=1), self.partial)
                 if b is not None:
@@ -128,6 +132,19 @@ class MixtureNetwork:
                 target = cells.EDGES[edge][1]
                 nodes[target] = nodes[target] + mixed
         return nodes[3]
+
+    def _outputs(
+        self, x: Tensor, weight: Tensor, edges: tuple[int, ...], needed: NDArray[np.bool_]
+    ) -> dict[int, Tensor]:
+        """A convolution's normalised outputs on the ``edges`` that need it, by place among them, in one call."""
+        kept = [k for k, edge in enumerate(edges) if needed[edge]]
+        if not kept:
+            return {}
+        each = weight.shape[0] // len(edges)
+        if len(kept) < len(edges):
+            weight = torch.cat([weight[k * each : (k + 1) * each] for k in kept])
+        found = _plain_norm(self._conv(x, weight, padding=weight.shape[-1] // 2)).split(each, dim=1)
+        return dict(zip(kept, found, strict=True))
 
 
 def _norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -235,7 +235,9 @@ class Search:
             return
         if not resting:
             self._choice_step(space, training, validation, rate)
-        loss = self._loss(training, space.allowed, path=self.method.mixture == "two-path")(space.weights, space.choices)
+        fixed = [choice.detach() for choice in space.choices]
+        path = self.method.mixture == "two-path"
+        loss = self._loss(training, space.allowed, path=path)(space.weights, fixed)
         space.losses[0].append(float(loss.detach()))
         if self.method.distillation and space.snapshots:
             loss = loss + self._distillation(space, training[0])
