@@ -137,6 +137,7 @@ CELL_AGENTS = Registry(
         "sd-darts": "archgym.agents.differentiable:SdDarts",
         "sharp": "archgym.agents.differentiable:Sharp",
         "proxyless": "archgym.agents.differentiable:Proxyless",
+        "neas": "archgym.agents.ensemble_shrinking:EnsembleShrinking",
     },
 )
 

@@ -80,6 +80,16 @@ class KernelEngine:
     def judge(
         self, code: int, theta: Floats, batches: NDArray[np.int64], x: Floats, y: NDArray[np.int64]
     ) -> tuple[float, float]:
+        _, loss, hits = self._predicted(code, theta, batches, x, y)
+        return 100.0 * hits / len(y), loss / len(y)
+
+    def logits(self, code: int, theta: Floats, batches: NDArray[np.int64], x: Floats, y: NDArray[np.int64]) -> Floats:
+        """Logits ``(samples, classes)`` on x, of what :meth:`judge` judges."""
+        return self._predicted(code, theta, batches, x, y)[0]
+
+    def _predicted(
+        self, code: int, theta: Floats, batches: NDArray[np.int64], x: Floats, y: NDArray[np.int64]
+    ) -> tuple[Floats, float, int]:
         moments = np.zeros(self._running.shape)
         for rows in batches:
             # From zero the kernel leaves its momentum's share of the batch's moments.
@@ -87,10 +97,10 @@ class KernelEngine:
             self._run(code, theta, self._none, rows, _LABELS)
             moments += self._running
         running = (moments / (self._kernels.BN_MOMENTUM * len(batches))).astype(np.float32)
-        _, loss, hits = self._kernels.predict(
+        found: tuple[Floats, float, int] = self._kernels.predict(
             cells.rows(code), theta, running, x, y, self._batch, self._width, self._classes
         )
-        return 100.0 * hits / len(y), loss / len(y)
+        return found
 
 
 def one_torch_thread(call: Callable[P, T]) -> Callable[P, T]:
