@@ -67,7 +67,7 @@ class Training:
     entropy: float = 0.05
     clip: float = 0.2
     width: int = 64
-    noise: float = 0.3
+    noise: float = 1.0
     seed: int = 0
 
 
