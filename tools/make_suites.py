@@ -23,11 +23,11 @@ EIGHT = ("random", "sobol", "local", "sa", "ga", "nsga2", "re", "aco")
 ENTRIES = {
     "archgym-8": (*EIGHT, "grid", "walk", "reinforce"),
     "archgym-24": (*EIGHT, "grid", "walk", "mcts", "reinforce", "nsga3", "ppo-fast", "pymoo-ga"),
-    "archgym-mf": ("random", "ga", "hyperband", "bohb", "mfga"),
+    "archgym-mf": ("random", "ga", "bo", "hyperband", "bohb", "mfga", "mfbo"),
     "archgym-mo": (*EIGHT, "walk"),
     "archgym-transfer": EIGHT,
 }
-"""Suite -> the entries that ship with it, of what takes some milliseconds an evaluation at most."""
+"""Suite -> the entries that ship with it, of what takes some milliseconds an evaluation at most, tens where budgets are small."""
 OUTSIDE = {
     "pymoo-ga": "python examples/peers/pymoo_ga.py",
     "nevergrad-portfolio": "python examples/peers/nevergrad_portfolio.py",

@@ -26,7 +26,7 @@ from archgym.suites.verify import Verified, verify
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "suite.md"
 BOARDS = ROOT / "docs" / "boards"
-SIX = ("random", "local", "sa", "ga", "re", "aco", "hyperband", "bohb", "mfga")
+SIX = ("random", "local", "sa", "ga", "re", "aco", "hyperband", "bohb", "mfga", "mfbo")
 """Of these there are six at most among the entries of a suite."""
 FLOOR = 1e-4
 """A regret of zero has no place on a logarithmic axis: it is drawn here."""

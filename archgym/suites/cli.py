@@ -269,11 +269,12 @@ def score_(name: str, folder: Path, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
+@click.option("--at", type=click.IntRange(min=1), help="as good as OTHER after so many evaluations [at the end]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @store_option
-def cost(name: str, folder: Path, other: Path, as_json: bool) -> None:
+def cost(name: str, folder: Path, other: Path, at: int | None, as_json: bool) -> None:
     """What the entry in FOLDER needs to be as good as the entry in OTHER is at the end, problem by problem (medians)."""
-    from archgym.suites.score import cost_to_match
+    from archgym.suites.score import cost_to_match, mean_ratio
     from archgym.suites.suite import load_suite
     from archgym.suites.verify import verify as verify_entry
 
@@ -283,24 +284,36 @@ def cost(name: str, folder: Path, other: Path, as_json: bool) -> None:
     for path, verified in zip((folder, other), found, strict=True):
         if not verified.holds:
             raise ArchGymError(f"{path} does not hold: {verified.findings[0].sentence}"[:300])
-    rows = cost_to_match(loaded, *found)
+    rows = cost_to_match(loaded, *found, at=at)
+    ratio = mean_ratio(rows) if rows else None
+    for row in rows:
+        del row["ratios"]
     half = sum(row["needs"] is not None and 2 * row["needs"] <= row["budget"] for row in rows)
     names = [verified.entry.name for verified in found]
     if as_json:
-        print_json({"suite": loaded.name, "entry": names[0], "other": names[1], "problems": rows, "at_most_half": half})
+        both = {"suite": loaded.name, "entry": names[0], "other": names[1]}
+        print_json({**both, "problems": rows, "at_most_half": half, "mean_ratio": ratio})
         return
     table = Table(
-        Column("problem", overflow="fold"), Column(f"{names[1]} at the end", justify="right"),
+        Column("problem", overflow="fold"), Column(f"{names[1]} {f'after {at:,}' if at else 'at the end'}", justify="right"),
         Column(f"{names[0]} at half of that", justify="right"), Column(f"{names[0]} needs", justify="right"),
+        Column(f"{names[1]} needed", justify="right"),
     )  # fmt: skip
     for row in rows:
-        needs = "more" if row["needs"] is None else f"{row['needs']:,} of {row['budget']:,}"
-        table.add_row(row["title"], f"{row['other']:.4f}", "-" if row["half"] is None else f"{row['half']:.4f}", needs)
+        needs = "more" if row["needs"] is None else f"{row['needs']:,}" + ("" if at else f" of {row['budget']:,}")
+        half_way = "-" if row["half"] is None else f"{row['half']:.4f}"
+        table.add_row(row["title"], f"{row['other']:.4f}", half_way, needs, f"{row['other_needs']:,}")
     print_table(out, table)
     out.print(
         f"{names[0]} is as good as {names[1]} for at most half the cost on {half} of {len(rows)} problems.",
         highlight=False,
     )
+    if ratio:
+        out.print(
+            f"Geometric mean of the cost to what {names[1]} needed itself: {ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}], "
+            "2 or more where it is never as good.",
+            highlight=False,
+        )
 
 
 @suite.command()

@@ -16,6 +16,8 @@ from archgym.suites.verify import Verified
 
 PROFILE = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Levels of normalised regret of the performance profile."""
+REDRAWN = 400
+"""Times that runs are drawn again for the interval of a ratio of costs."""
 
 
 def regrets(suite: Suite, verified: Verified, at: Sequence[int]) -> dict[str, NDArray[np.float64]]:
@@ -121,31 +123,64 @@ def pairs_told_apart(suite: Suite, entries: Mapping[str, Verified], budget: int)
     return result
 
 
-def cost_to_match(suite: Suite, entry: Verified, other: Verified) -> list[dict[str, Any]]:
-    """What an entry needs to be as good as another one: of each problem that both have runs of, JSON-able.
+def cost_to_match(suite: Suite, entry: Verified, other: Verified, at: int | None = None) -> list[dict[str, Any]]:
+    """What an entry needs to be as good as another one after ``at`` evaluations (the end where None or beyond it): of each
+    problem that both have runs of, JSON-able.
 
     Returns:
-        ``title``; ``budget``: that of the other's runs; ``other``: the median of its normalised regret then; ``half``: the
-        median of this entry's at half the budget; ``needs``: the evaluations after which it is no larger than ``other``,
-        None where it never is.
+        ``title``; ``budget``: those evaluations; ``other``: the median of the other's normalised regret then; ``half``: the
+        median of this entry's at half of them; ``needs``: the evaluations after which it is no larger than ``other``, None
+        where it never is; ``other_needs``: those after which the other's own was there; ``ratio``: of the first to the
+        second, where the entry never is that of the most evaluations, 2 at least; ``ratios``: the same of runs drawn again,
+        ``REDRAWN`` times.
     """
     rows = []
     most = min(entry.entry.budgets(suite)[-1], other.entry.budgets(suite)[-1])
     every = np.arange(1, most + 1)
     mine, theirs = (regrets(suite, verified, every.tolist()) for verified in (entry, other))
+    rng = np.random.default_rng(0)
     for problem in suite.problems:
-        budget = min(most, problem.budget or most)
-        if not len(mine[problem.key]) or not len(theirs[problem.key]):
+        last = min(most, problem.budget or most)
+        budget = min(last, at or last)
+        ours, others = mine[problem.key][:, :last], theirs[problem.key][:, :last]
+        if not len(ours) or not len(others):
             continue
-        ours, level = np.median(mine[problem.key], axis=0), float(np.median(theirs[problem.key][:, budget - 1]))
-        reached = every[:budget][ours[:budget] <= level]
+        level, needs, own, ratio = _needed(np.median(ours, axis=0), np.median(others, axis=0), budget)
+        ratios = []
+        for _ in range(REDRAWN):
+            medians = [np.median(runs[rng.integers(0, len(runs), len(runs))], axis=0) for runs in (ours, others)]
+            ratios.append(_needed(medians[0], medians[1], budget)[-1])
         rows.append(
             {
                 "title": problem.title,
                 "budget": budget,
                 "other": level,
-                "half": float(ours[budget // 2 - 1]) if budget > 1 else None,
-                "needs": int(reached[0]) if len(reached) else None,
+                "half": float(np.median(ours[:, budget // 2 - 1])) if budget > 1 else None,
+                "needs": needs,
+                "other_needs": own,
+                "ratio": ratio,
+                "ratios": ratios,
             }
         )
     return rows
+
+
+def _needed(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], budget: int
+) -> tuple[float, int | None, int, float]:
+    """Their regret after ``budget`` evaluations, the evaluations after which each of the two is there, and the ratio."""
+    level = float(theirs[budget - 1])
+    own = int(np.flatnonzero(theirs <= level)[0]) + 1
+    reached = np.flatnonzero(ours <= level)
+    if not len(reached):
+        return level, None, own, max(2.0, len(ours) / own)
+    needs = int(reached[0]) + 1
+    return level, needs, own, needs / own
+
+
+def mean_ratio(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Geometric mean of the ratios of :func:`cost_to_match` over the problems, with its 95 % interval by runs drawn again."""
+    drawn = np.exp(np.log([row["ratios"] for row in rows]).mean(axis=0))
+    mean = float(np.exp(np.mean(np.log([row["ratio"] for row in rows]))))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return mean, float(low), float(high)

@@ -29,6 +29,7 @@ def problem():
 
 
 MULTI = ["hyperband", "bohb", "mfga", "mfbo"]
+QUICK = MULTI[:3]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_an_unknown_fidelity_and_one_at_the_wrong_door_are_refused(problem):
         Evaluator(problem, budget=3).evaluate([[0] * 5], fidelity="third")
 
 
-@pytest.mark.parametrize("agent", MULTI)
+@pytest.mark.parametrize("agent", QUICK)
 def test_trials_say_their_fidelity_and_cost(problem, agent, tmp_path):
     log = tmp_path / "run.arrows"
     result = search(problem, make_agent(agent, problem, 0), 40, log=log)
@@ -174,14 +175,16 @@ def test_a_torn_run_goes_on_to_the_same_result(problem, agent, tmp_path):
 def test_the_contract_holds_where_there_are_several_fidelities(problem, agent):
     from archgym.agents.base import load_agent
 
-    check_agent(load_agent(agent), problem, budget=60)
-    check_resume(load_agent(agent), problem, budget=45)
+    shorter = 1 if agent in QUICK else 3
+    check_agent(load_agent(agent), problem, budget=60 // shorter)
+    check_resume(load_agent(agent), problem, budget=45 // shorter)
 
 
 @pytest.mark.parametrize("agent", MULTI)
 def test_it_does_not_matter_how_asks_are_cut(problem, agent):
-    whole = search(problem, make_agent(agent, problem, 3), 50)
-    cut = search(problem, make_agent(agent, problem, 3), 50, batch=5)
+    budget = 50 if agent in QUICK else 15
+    whole = search(problem, make_agent(agent, problem, 3), budget)
+    cut = search(problem, make_agent(agent, problem, 3), budget, batch=5)
     assert whole.improvements == cut.improvements and whole.cost == cut.cost
 
 

@@ -167,4 +167,11 @@ def test_what_an_entry_needs_to_be_as_good_as_another(suite: Suite, honest: Path
         assert row["needs"] == needs
     assert rows["at_most_half"] == sum(row["needs"] is not None and row["needs"] <= 5 for row in rows["problems"])
     same = CliRunner().invoke(main, ["suite", "cost", str(path), *[str(honest)] * 2, "--json"])
-    assert all(row["needs"] is not None for row in json.loads(same.stdout)["problems"])
+    same = json.loads(same.stdout)
+    assert all(row["needs"] == row["other_needs"] for row in same["problems"]) and same["mean_ratio"][0] == 1
+    early = json.loads(CliRunner().invoke(main, [*asked, "--at", "3", "--json"]).stdout)
+    for row, whole in zip(early["problems"], rows["problems"], strict=True):
+        assert row["other"] >= whole["other"] and row["other_needs"] <= row["budget"] == 3
+        assert row["ratio"] == row["needs"] / row["other_needs"] if row["needs"] else row["ratio"] >= 2
+    mean, low, high = early["mean_ratio"]
+    assert low <= high and mean == pytest.approx(np.exp(np.mean(np.log([row["ratio"] for row in early["problems"]]))))
