@@ -284,7 +284,7 @@ def cost(name: str, folder: Path, other: Path, at: int | None, as_json: bool) ->
     for path, verified in zip((folder, other), found, strict=True):
         if not verified.holds:
             raise ArchGymError(f"{path} does not hold: {verified.findings[0].sentence}"[:300])
-    rows = cost_to_match(loaded, *found, at=at)
+    rows = cost_to_match(loaded, found[0], found[1], at)
     ratio = mean_ratio(rows) if rows else None
     for row in rows:
         del row["ratios"]
