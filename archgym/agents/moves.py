@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ()
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,13 @@ def below(counts: Sequence[int], rng: np.random.Generator) -> list[int]:
     return drawn
 
 
+def _settled(product: int, count: int, draw: Callable[[Any], int], state: Any) -> int:
+    """Where Lemire's method has to look twice (as seldom as ``count`` in 2**32): the number that ``product`` leads to."""
+    while product & 0xFFFFFFFF < 2**32 % count:
+        product = draw(state) * count
+    return product >> 32
+
+
 class Mover:
     """Changes some parameters of each design of a batch.
 
@@ -109,6 +116,9 @@ class Mover:
         moved, free, counts = [design[:] for design in designs], self._movable, self._counts
         if not free:
             return moved
+        if self._all_uniform and min(changes, len(free)) == 1:
+            self._change_one(moved, rng)
+            return moved
         if min(changes, len(free)) == 1:
             every = [[free[k] for k in below([len(free)] * len(moved), rng)]]
         else:
@@ -128,6 +138,24 @@ class Mover:
                 else:
                     row[j] = (row[j] + 1 + jump) % counts[j]
         return moved
+
+    def _change_one(self, moved: list[list[int]], rng: np.random.Generator) -> None:
+        """Another value for one parameter of each design, in place: what agents do most, so without calls of
+        :func:`below`."""
+        interface = rng.bit_generator.ctypes
+        draw, state, free, counts = interface.next_uint32, interface.state, self._movable, self._counts
+        many, columns = len(free), []
+        for _ in moved:
+            product = draw(state) * many if many > 1 else 0
+            if product & 0xFFFFFFFF < many > 1:
+                product = _settled(product, many, draw, state) << 32
+            columns.append(free[product >> 32])
+        for row, j in zip(moved, columns, strict=True):
+            others = counts[j] - 1
+            product = draw(state) * others if others > 1 else 0
+            if product & 0xFFFFFFFF < others > 1:
+                product = _settled(product, others, draw, state) << 32
+            row[j] = (row[j] + 1 + (product >> 32)) % counts[j]
 
     def _different(self, n: int, changes: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """``changes`` different parameters (at most as many as can change) for each of n designs, ``(changes, n)``."""

@@ -71,9 +71,9 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
             return self.space.sample(self.p.chains, self.rng)
         proposal = self._move(self._at, self.p.changes, self.rng)
         origins = self.bred_from = self._at.copy()
-        restart = np.flatnonzero(self._stuck >= self.p.patience)
-        if len(restart):
-            self._restart(proposal, restart)
+        restart = self._stuck >= self.p.patience
+        if np.count_nonzero(restart):
+            self._restart(proposal, np.flatnonzero(restart))
             origins = np.where(self.bred_from < 0, proposal, self.bred_from)
         return proposal if self._fresh is None else self._fresh(proposal, origins)
 

@@ -53,17 +53,20 @@ class Fresh:
 
     def __call__(self, children: Designs, parents: Designs) -> Designs:
         """Children ``(n, d)`` of the rows of ``parents``, in place."""
-        rows, origins = list(range(len(children))), parents.tolist()
-        made: Designs | list[list[int]] = children
+        rows = self._rejected(children)
+        if not rows:
+            return children
+        origins = dict(zip(rows, parents[rows].tolist(), strict=True))
         anew: dict[int, list[int]] = {}
         for attempt in range(TRIES):
-            rows = [rows[k] for k in self._rejected(made)]
-            if not rows:
-                break
             made = self._mutate.rows([origins[row] for row in rows], 1 + attempt // 8, self._rng)
             anew.update(zip(rows, made, strict=True))
-        if anew:
-            children[list(anew)] = list(anew.values())
+            if attempt < TRIES - 1:
+                rows = [rows[k] for k in self._rejected(made)]
+                if not rows:
+                    break
+        for row, design in anew.items():
+            children[row] = design
         if not rows or not self._space.constraints:
             return children
         broken = np.array(rows)[~allowed(self._space, children[rows])]
