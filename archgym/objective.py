@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from archgym.deprecation import renamed, warn_renamed
 from archgym.errors import ArchGymError, UnknownNameError
+from archgym.quantities import quantity
 from archgym.simulator import Evaluation, Metric, Simulator, Workload
 
 Rewards = NDArray[np.float64]
@@ -99,7 +100,8 @@ class LogRatio(Objective):
         self.terms = tuple(terms)
         self.name = name or "*".join(term.metric for term in terms)
         self.description = description or "minus the logarithm of " + " x ".join(
-            f"({t.metric} / {t.reference:.4g})" if t.sign > 0 else f"({t.reference:.4g} / {t.metric})" for t in terms
+            f"({t.metric} / {quantity(t.reference)})" if t.sign > 0 else f"({quantity(t.reference)} / {t.metric})"
+            for t in terms
         )
 
     @property

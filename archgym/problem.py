@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from archgym.announcing import Follow, announce
 from archgym.combining import Combined, parse_parts
-from archgym.errors import ArchGymError, UnknownNameError, quote
+from archgym.errors import ArchGymError, quote
 from archgym.locating import asked_for, following
 from archgym.narrowing import Narrowed, allowed_values
 from archgym.objective import Objective, Rewards, make_objective, same_objective
@@ -275,20 +275,15 @@ def make_problem(
     Raises:
         ArchGymError: one sentence, for any unknown name or bad value.
     """
-    _check_kinds(objective, simulator, workload, {"workload_options": workload_options, "fix": fix, "only": only})
+    _check_kinds(objective, workload, {"workload_options": workload_options, "fix": fix, "only": only})
     kind, workload_name = parse_name(name)
-    if kind not in SIMULATORS:
-        raise UnknownNameError("simulator", kind, SIMULATORS)
     simulator_options = plain_numbers(simulator_options)
     workload_options, fix, only = plain_numbers(workload_options), plain_numbers(fix), plain_numbers(only)
     options: dict[str, Any] = dict(simulator_options)
     if space is not None:
         options["space"] = space
-    cls = SIMULATORS.load(kind)
+    cls = answering_class(kind, simulator, options)
     stand_in, colon, what = (simulator or "").partition(":")
-    if simulator is not None and not colon:
-        cls = SIMULATORS.load(simulator)
-    check_given(options, option_table(cls), kind, open_ended=takes_any(cls))
     try:
         sim: Simulator = cls(**options)
     except TypeError as error:
@@ -329,12 +324,25 @@ def make_problem(
     return Problem(f"{kind}/{workload_name}", sim, workload, made, fidelity, kept)
 
 
-def _check_kinds(objective: Any, simulator: Any, workload: Any, mappings: Mapping[str, Any]) -> None:
+def answering_class(kind: str, simulator: Any, options: Mapping[str, Any]) -> type[Simulator]:
+    """The class that answers for problems of ``kind`` where ``simulator`` stands in for it (a kind of stand-ins with a colon
+    needs the simulator itself), which takes the simulator's ``options``.
+
+    Raises:
+        ArchGymError: one sentence, for a name or option that it does not know.
+    """
+    if not isinstance(simulator, str | None):
+        raise ArchGymError(f"the simulator is {quote(simulator)}; expected the name of a stand-in")
+    own = SIMULATORS.load(kind)
+    cls: type[Simulator] = own if simulator is None or ":" in simulator else SIMULATORS.load(simulator)
+    check_given(options, option_table(cls), kind, open_ended=takes_any(cls))
+    return cls
+
+
+def _check_kinds(objective: Any, workload: Any, mappings: Mapping[str, Any]) -> None:
     """Refuse what :func:`make_problem` is given of another type."""
     if not isinstance(objective, str | Objective | None):
         raise ArchGymError(f"the objective is {quote(objective)}; expected a text or an Objective")
-    if not isinstance(simulator, str | None):
-        raise ArchGymError(f"the simulator is {quote(simulator)}; expected the name of a stand-in")
     if not isinstance(workload, Workload | None):
         raise ArchGymError(f"the workload is {quote(workload)}; name it behind the simulator's name, with a / between")
     for what, given in mappings.items():

@@ -51,6 +51,8 @@ def list_(as_json: bool) -> None:
 def describe(spec: str, as_json: bool) -> None:
     """The runs that SPEC (a ready study's name or a YAML file) stands for."""
     loaded = load_spec(spec)
+    if spec not in ready_studies():
+        loaded.check_problems()
     runs = loaded.runs()
     if as_json:
         print_json({"name": loaded.name, "runs": [{"run": run.id, **run.as_dict()} for run in runs]})

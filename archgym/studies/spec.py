@@ -45,8 +45,8 @@ from archgym.agents.base import hyperparameter_ranges, load_agent
 from archgym.combining import parse_parts
 from archgym.datasets.schema import hyperparameter_hash
 from archgym.errors import ArchGymError, UnknownNameError, all_different, quote, whole_number
-from archgym.options import check_given, check_options, takes_any
-from archgym.problem import PROBLEM_OPTIONS, Problem, option_table, parse_name, problem_of_options
+from archgym.options import check_given, check_options
+from archgym.problem import PROBLEM_OPTIONS, Problem, answering_class, parse_name, problem_of_options
 from archgym.reading import checked, parse_yaml, read_text
 from archgym.registry import SIMULATORS
 from archgym.simulator import Simulator, names_own_file
@@ -118,6 +118,11 @@ class StudySpec:
     yardstick: int | None = None
     text: str = field(default="", repr=False)
     limits: Mapping[str, int] = field(default_factory=dict)  # problem key -> the most evaluations of a run on it
+
+    def check_problems(self) -> None:
+        """Make every problem: refuse an objective, a fidelity or a value that only simulator and workload can tell."""
+        for name, options in self.problems:
+            _cached_problem(name, json.dumps(options, sort_keys=True))
 
     def runs(self) -> list[RunSpec]:
         """All runs, each once. Seeds vary slowest and problems fastest, so that a study cut short is balanced."""
@@ -299,10 +304,8 @@ def _problem(entry: str | Mapping[str, Any], source: str) -> tuple[str, Mapping[
 
 def _check_named(kind: str, workload: str, simulator: Simulator, options: Mapping[str, Any]) -> None:
     """Refuse options, a space or a fidelity that a problem's simulator does not know."""
-    stand_in, colon, _ = str(options.get("simulator") or "").partition(":")
-    cls = SIMULATORS.load(stand_in) if stand_in and not colon else SIMULATORS.load(kind)
     own = {name: value for name, value in options.items() if name not in PROBLEM_OPTIONS}
-    check_given(own, option_table(cls), kind, open_ended=takes_any(cls))
+    cls = answering_class(kind, options.get("simulator"), own)
     space, fidelity = options.get("space"), options.get("fidelity")
     if space is not None and space not in cls.spaces:
         raise UnknownNameError(f"space of {kind}", space, cls.spaces)

@@ -68,6 +68,7 @@ def run_study(
     """
     if limit is not None:
         limit = whole_number("limit", limit, "runs", least=0)
+    spec.check_problems()  # before there is a file
     study = Study.create(folder, spec, resume=resume)
     runs = spec.runs()
     finished = {row["run"] for row in study.results()}

@@ -59,9 +59,11 @@ def describe(name: str, as_json: bool) -> None:
 
     N is the number of uniform draws after which random search has an even chance of a normalised regret of 1 %.
     """
-    from archgym.suites.suite import load_suite
+    from archgym.suites.suite import load_suite, ready_suites
 
     loaded = load_suite(name)
+    if name not in ready_suites():
+        loaded.check_problems()
     if as_json:
         import dataclasses
 
@@ -231,16 +233,17 @@ def _print_score(loaded: Any, result: dict[str, Any]) -> None:
 @click.option(
     "--repeat", type=click.IntRange(min=0), default=1, show_default=True, help="runs that the agent does again"
 )
+@click.option("--seed", type=click.IntRange(min=0), help="draws the trials and runs, to look at the same again [none]")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @store_option
-def verify(name: str, folder: Path, sample: int, repeat: int, as_json: bool) -> None:
+def verify(name: str, folder: Path, sample: int, repeat: int, seed: int | None, as_json: bool) -> None:
     """Simulate the entry in FOLDER again and refuse by name what does not come out as it says; exit code 1 then.
 
     The best designs, every improvement and a random sample are simulated; budgets, order and versions are checked.
     """
     from archgym.suites.suite import load_suite
 
-    result = _verified_score(load_suite(name), folder, as_json, sample=sample, repeat=repeat)
+    result = _verified_score(load_suite(name), folder, as_json, sample=sample, repeat=repeat, seed=seed)
     if as_json:
         print_json(result)
     if result["findings"]:

@@ -205,8 +205,7 @@ def study_spec(suite: Suite, entry: Entry) -> StudySpec:
 def _checked_spec(suite: Suite, entry: Entry) -> StudySpec:
     """The study of an entry, whose problems can all be made: what cannot is refused before there is a file."""
     spec = study_spec(suite, entry)
-    for problem in suite.problems:
-        problem.make()
+    suite.check_problems()
     return spec
 
 

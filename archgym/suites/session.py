@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from archgym.envs.design_env import DesignEnv
 from archgym.errors import ArchGymError
 from archgym.evaluator import BudgetExhausted, Evaluator
 from archgym.objective import Rewards
@@ -33,6 +34,13 @@ from archgym.suites.entry import VARIABLE, Entry
 from archgym.suites.suite import Suite, parse_suite
 
 __all__ = ["BudgetExhausted", "GivenRun", "given_runs"]
+
+
+class _RunEnv(DesignEnv):
+    """An environment whose designs are evaluations of a run, which keeps its log when the environment is closed."""
+
+    def close(self) -> None:
+        pass
 
 
 class GivenRun:
@@ -62,6 +70,14 @@ class GivenRun:
     def remaining(self) -> int:
         """Simulator evaluations left."""
         return int(self._evaluator.remaining)
+
+    def env(self, *, action_mode: str = "design", episode_length: int | None = None) -> DesignEnv:
+        """A Gymnasium environment over the problem, as :class:`~archgym.envs.DesignEnv` takes the arguments. Every design that
+        it evaluates, in ``reset`` too, is an evaluation of this run; one more than the budget raises
+        :class:`BudgetExhausted`."""
+        made = _RunEnv(problem=self.problem, action_mode=action_mode, episode_length=episode_length)
+        made.episodes.evaluator = self._evaluator
+        return made
 
     def evaluate(self, designs: Any) -> tuple[Designs, Evaluation, Rewards]:
         """Evaluate designs ``(n, d)``: those that the budget allowed (a prefix), with evaluation and rewards

@@ -141,6 +141,14 @@ class Measuring:
             raise ArchGymError(f"{self.samples} uniform designs over {self.seeds} seeds; expected at least one a seed")
 
 
+def _said(name: str, value: Any) -> str:
+    """An option in words: ``space=wide``, ``only RefreshPolicy=AllBank,PerBank``."""
+    if isinstance(value, Mapping):
+        return " ".join([name, *(_said(key, entry) for key, entry in value.items())])
+    entries = value if isinstance(value, list | tuple) else [value]
+    return f"{name}=" + ",".join(str(entry).lower() if isinstance(entry, bool) else str(entry) for entry in entries)
+
+
 @dataclass(frozen=True)
 class SuiteProblem:
     """One problem of a suite.
@@ -183,11 +191,9 @@ class SuiteProblem:
 
     @property
     def title(self) -> str:
-        """The problem for people: name, objective, and what else is unlike the default."""
-        rest = [
-            f"{name}={value}" for name, value in self.options.items() if name not in ("objective", "workload_options")
-        ]
-        rest += [f"{name}={value}" for name, value in dict(self.options.get("workload_options") or {}).items()]
+        """The problem for people: name, objective, and what else is unlike the default, as the command line writes it."""
+        rest = [_said(name, v) for name, v in self.options.items() if name not in ("objective", "workload_options")]
+        rest += [_said(name, value) for name, value in dict(self.options.get("workload_options") or {}).items()]
         return ", ".join(
             [self.problem, *([str(self.options["objective"])] if "objective" in self.options else []), *rest]
         )
@@ -244,6 +250,12 @@ class Suite:
                 found += [f"{simulator}/{workload}" for workload in groups.get(group, (group,))]
         searched = {problem.problem for problem in self.problems}
         return tuple(name for name in dict.fromkeys(found) if name not in searched)
+
+    def check_problems(self) -> None:
+        """Make every problem: refuse a workload, an objective or an option that there is not, and what is no longer what was
+        measured."""
+        for problem in self.problems:
+            problem.make()
 
     @property
     def measured(self) -> bool:

@@ -468,6 +468,7 @@ def test_public_samples_are_read() -> None:
 
 def test_an_account_of_a_trace() -> None:
     account = named_trace("stream:requests=2000,gap=6").account()
+    assert not any("e+" in value for value in named_trace("stream:requests=2000,gap=600").account().values())
     assert account["requests"] == "2,000" and account["reads"] == "100.0%"
     assert account["row hits in order (open pages, DDR4-2400, map rbc)"].startswith("99")
     assert float(account["refresh intervals of 7.8 us in it"]) == pytest.approx(2000 * 6 / 9360, rel=0.1)

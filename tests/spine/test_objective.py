@@ -138,3 +138,8 @@ def test_objective_texts(bowl):
     ]:
         with pytest.raises(ArchGymError, match=sentence):
             make_problem("bowl/deep", objective=text)
+
+
+def test_a_description_writes_references_as_people_do():
+    ratio = LogRatio([Term("latency_ns", 113_812.3), Term("accuracy", 0.000123, sign=-1.0)])
+    assert ratio.description == "minus the logarithm of (latency_ns / 113,800) x (0.000123 / accuracy)"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,17 @@ def test_equal_specs_give_equal_runs_and_none_twice():
     for entry in ("random", "{agent: ga, sample: 4}"):
         with pytest.raises(ArchGymError, match="twice"):
             parse_spec(SPEC + f"  - {entry}\n")
+
+
+@pytest.mark.parametrize("command", ["describe", "run"])
+def test_an_objective_that_there_is_not_is_refused_before_there_is_a_file(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(
+        "budget: 5\nproblems: [synthetic/branin, {problem: synthetic/branin, objective: lost}]\nagents: [random]\n"
+    )
+    result = CliRunner().invoke(main, ["study", command, "bad.yaml"])
+    assert result.exit_code == 2 and "unknown objective of synthetic 'lost'" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
 
 
 def test_samples_come_from_the_declared_ranges():

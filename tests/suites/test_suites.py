@@ -27,8 +27,8 @@ from archgym.errors import ArchGymError
 from archgym.reports.board import board_of, board_of_verified, read_board
 from archgym.studies.executors import make_executor
 from archgym.studies.store import Study
-from archgym.suites import Entry, Suite, load_suite, parse_suite, ready_suites, run_entry, verify
-from archgym.suites.entry import belongs, new_entry, study_spec
+from archgym.suites import Entry, Suite, SuiteProblem, load_suite, parse_suite, ready_suites, run_entry, verify
+from archgym.suites.entry import VARIABLE, belongs, new_entry, open_command_entry, study_spec
 from archgym.suites.measure import draws_for, measure
 from archgym.suites.packed import FILE as PACKED
 from archgym.suites.packed import read_packed
@@ -80,6 +80,17 @@ def test_ready_suites_are_listed_and_their_problems_are_those_that_were_measured
             problem.make()
         made = new_entry(loaded, "random", {})
         assert [run.id for run in study_spec(loaded, made).runs()] == [run.id for run in made.runs(loaded)]
+
+
+def test_a_title_is_written_as_on_the_command_line() -> None:
+    options = {
+        "objective": "edp",
+        "only": {"A": ["x", "y"], "B": [2]},
+        "fix": {"C": True},
+        "workload_options": {"n": 5},
+    }
+    title = SuiteProblem("dram/sort", {**options, "space": "wide"}).title
+    assert title == "dram/sort, edp, only A=x,y B=2, fix C=true, space=wide, n=5"
 
 
 @pytest.mark.parametrize(
@@ -411,6 +422,21 @@ def test_an_entry_goes_on_and_does_not_mix(suite: Suite, tmp_path: Path) -> None
     assert verify(suite, folder).holds
 
 
+def test_the_documented_loop_on_an_environment_makes_an_entry(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "suite.md").read_text(encoding="utf-8")
+    program = page.partition("```py\n# gym_loop.py\n")[2].partition("```")[0]
+    entry = open_command_entry(suite, tmp_path / "entry", "python gym_loop.py", "hill-climbing", budget=20)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "entry"))
+    exec(compile(program, "gym_loop.py", "exec"), {})
+    rows = Study(tmp_path / "entry").results()
+    assert [row["run"] for row in rows] == [run.id for run in entry.runs(suite)]
+    assert all(row["evaluations"] == 20 for row in rows) and max(len(row["curve"]) for row in rows) > 2
+    found = verify(suite, tmp_path / "entry", sample=0)
+    assert found.holds and found.entry.outside
+
+
 def test_a_program_of_ones_own_searches_and_is_marked(
     suite: Suite, honest: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,6 +483,7 @@ def test_a_program_of_ones_own_searches_and_is_marked(
         (["run", "small.yaml", "--agent", "random", "--max-minutes", "-1"], "max-minutes"),
         (["run", "small.yaml", "--agent", "random"], "unknown workload"),
         (["run", "small.yaml", "--command", "true"], "unknown workload"),
+        (["describe", "small.yaml"], "unknown workload"),
         (["score", "small.yaml", "nowhere"], "no measured scale"),
         (["board", "archgym-8", "nowhere", "./nowhere"], "twice"),
         (["measure", "archgym-8"], "of your own"),
@@ -473,6 +500,19 @@ def test_the_command_line_refuses_before_there_is_a_file(
     result = CliRunner().invoke(main, ["suite", *arguments])
     assert result.exit_code == 2 and word in result.stderr, result.output
     assert os.listdir() == ["small.yaml"]
+
+
+def test_verify_takes_the_seed_of_its_sample(
+    suite: Suite, honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, seeds = importlib.import_module("archgym.suites.verify"), []
+    monkeypatch.setattr(
+        module, "verify", lambda *given, seed, **more: seeds.append(seed) or verify(*given, seed=seed, **more)
+    )
+    write_suite(tmp_path / "small.yaml", suite, suite.problems)
+    arguments = ["suite", "verify", str(tmp_path / "small.yaml"), str(honest), "--sample", "1", "--repeat", "0"]
+    assert CliRunner().invoke(main, [*arguments, "--seed", "7"]).exit_code == 0 and seeds == [7]
+    assert CliRunner().invoke(main, [*arguments, "--seed", "-1"]).exit_code == 2
 
 
 def test_the_command_line_verifies_and_draws_a_board(suite: Suite, honest: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from archgym.errors import ArchGymError
+from archgym.quantities import quantity
 from archgym.simulator import Workload
 
 LINE_BYTES = 64  # of a cache line: the unit in which locality is measured
@@ -155,15 +156,19 @@ class Trace(Workload):
         account = {"requests": f"{n:,}", "reads": f"{1 - float(self.is_write.mean()):.1%}"}
         if last:
             account |= {
-                "time from the first request to the last": f"{(last - int(self.time[0])) / (self.clock_mhz or CLOCK_MHZ):,.4g} us",
-                "rate": f"{n / max(span_us, 1e-9):,.4g} requests/us, {n * LINE_BYTES * 8 / max(span_us, 1e-9) / 1e3:,.4g} Gbit/s",
-                "refresh intervals of 7.8 us in it": f"{span_us / 7.8:,.4g}",
+                "time from the first request to the last": quantity(
+                    (last - int(self.time[0])) / (self.clock_mhz or CLOCK_MHZ), "us"
+                ),
+                "rate": f"{quantity(n / max(span_us, 1e-9), 'requests/us')}, "
+                + quantity(n * LINE_BYTES * 8 / max(span_us, 1e-9) / 1e3, "Gbit/s"),
+                "refresh intervals of 7.8 us in it": quantity(span_us / 7.8),
             }
         else:
             account["times"] = "none: all requests are there at once"
         return account | {
-            "footprint": f"{len(lines) * LINE_BYTES / 2**20:,.4g} MiB in lines of {LINE_BYTES} bytes, {n / len(lines):.3g} requests a line",
-            "span of addresses": f"{(int(lines[-1]) - int(lines[0]) + 1) * LINE_BYTES / 2**20:,.4g} MiB",
+            "footprint": f"{quantity(len(lines) * LINE_BYTES / 2**20, 'MiB')} in lines of {LINE_BYTES} bytes, "
+            f"{n / len(lines):.3g} requests a line",
+            "span of addresses": quantity((int(lines[-1]) - int(lines[0]) + 1) * LINE_BYTES / 2**20, "MiB"),
             "row hits in order (open pages, DDR4-2400, map rbc)": f"{float(self.row_hits.mean()):.1%}",
         }
 
