@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,14 @@ def test_a_few_designs_move_as_many_do(levels, reach, changes, monkeypatch):
     assert few.bit_generator.state == listed.bit_generator.state == many.bit_generator.state
     free = sum(n > 1 for n in levels)
     assert ((ours != designs).sum(axis=1) == min(changes, free)).all()
+
+
+def test_a_draw_that_lemires_method_repeats_is_repeated():
+    left = iter([0, 3 << 30, 0, 0, 1 << 30])  # one in 2**32 such zeros: no seed is known that meets one
+    ctypes = SimpleNamespace(next_uint32=lambda _: next(left), state=None)
+    rng = SimpleNamespace(bit_generator=SimpleNamespace(ctypes=ctypes))
+    mover = Mover(DesignSpace([Parameter(f"p{j}", tuple(range(6))) for j in range(5)]))
+    assert mover.rows([[0] * 5], 1, rng) == [[0, 0, 0, 2, 0]] and next(left, None) is None
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
