@@ -282,8 +282,8 @@ def test_windows_of_workloads() -> None:
     assert "the first 20,000 of" in simulator.load_workload(name).description
     assert "a quick look" in simulator.load_workload(name, requests=1000).description
     assert len(simulator.load_workload(name, requests=17)) == 17
-    assert len(simulator.load_workload(name, requests=10**9)) > 20_000
-    for bad in (0, -1, 2.5, "many", True):
+    assert len(simulator.load_workload(name, requests=0)) > 20_000
+    for bad in (-1, 2.5, "many", True):
         with pytest.raises(ArchGymError, match="requests"):
             simulator.load_workload(name, requests=bad)
     with pytest.raises(ArchGymError, match="option"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archgym.errors import ArchGymError, UnknownNameError, quote, whole_number
+from archgym.errors import ArchGymError, UnknownNameError, quote
 from archgym.options import Option, check_given, options_of
 from archgym.reading import own_file
 from archgym.simulator import Evaluation, Metric, Simulator, Workload, names_own_file
@@ -141,14 +141,14 @@ class DramSimulator(Simulator):
 
     def load_workload(self, name: str, **options: Any) -> Workload:
         """A trace by name, a generator with arguments (``random:gap=2,seed=7``), or ``file:PATH``. ``requests=N``
-        simulates the first N requests, all where there are fewer. A trace of the package is windowed to its first 20,000 requests
+        simulates the first N requests; 0 means all. A trace of the package is windowed to its first 20,000 requests
         where neither this nor its name says how many, a file is taken whole. ``clock_mhz`` says what clock the times of
         a file or of a generator count."""
         from archgym.simulators.dram.traces import named_trace, shipped_traces
 
         requests = options.pop("requests", None)
-        if requests is not None:
-            requests = whole_number("requests", requests, "requests")
+        if requests is not None and (isinstance(requests, bool) or not isinstance(requests, int) or requests < 0):
+            raise ArchGymError(f"requests is {requests!r}; expected a whole number of requests, or 0 for all")
         if (path := own_file(name)) is not None:
             return self.read_workload(path, **options, **({"requests": requests} if requests else {}))
         clock_mhz = options.pop("clock_mhz", None)
@@ -161,7 +161,7 @@ class DramSimulator(Simulator):
                 f"requests is {requests:,}, but the trace {quote(name)} has {len(trace):,}; generate more with requests={requests} "
                 "in its name"
             )
-        if requests is None or requests >= len(trace):
+        if not requests or requests >= len(trace):
             return trace
         quick = "; a quick look, which need not rank designs as the program does" if requests < DEFAULT_WINDOW else ""
         window = trace.window(requests)
