@@ -64,6 +64,10 @@ class BayesianHyperparameters(Hyperparameters):
         high=10000,
         doc="mixed: trials that must be known for each design of a batch; 0: whole batches from the start",
     )
+    probe: bool = hyper(
+        False,
+        doc="mixed: whether the last design of a batch is the change of one parameter of the best trial that is known least of",
+    )
     points: int = hyper(
         200, low=20, high=1000, log=True, doc="most trials that the model sees: the best and the latest"
     )
@@ -145,7 +149,20 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
             near, found = self._scored(self._unseen(self._around(top, self.p.candidates // 3), pool), best)
             pool, score = np.concatenate([pool, near]), np.concatenate([score, found])
         kept = np.argsort(-score, kind="stable")[: max(100, 4 * self._size())]
-        return self._batch(pool[kept], best)
+        chosen = self._batch(pool[kept], best)
+        return self._probed(chosen) if self.p.probe and len(chosen) > 1 else chosen
+
+    def _probed(self, chosen: Designs) -> Designs:
+        """The batch with, as its last, the change of the best trial of the largest deviation: the improvement that a model
+        expects of a switch of many parameters is often too little for it ever to be tried."""
+        best = self._designs[[int(np.argmax(self._rewards))]]
+        if self.space.inactive or self.space.has_equivalences:
+            best = awakened(self.space, best, 1, self.rng)[:, 0]
+        near = self._unseen(self.space.neighbours(best[0]), chosen)
+        if len(near):
+            _, deviation = self._model.predict(near)
+            chosen[-1] = near[int(np.argmax(deviation))]
+        return chosen
 
     def _fit(self) -> float:
         """Fits the model whose turn it is; the best reward as it sees them."""

@@ -161,3 +161,22 @@ def test_a_batch_grows_with_what_is_known():
         sizes.append(len(designs))
         agent.tell(designs, *problem.evaluate(designs))
     assert sizes == [5, 1, 1, 1, 2, 2, 3, 3, 3]
+
+
+def test_a_probe_is_one_change_of_the_best_trial():
+    from archgym.agents import make_agent
+    from archgym.problem import make_problem
+
+    problem = make_problem("synthetic/rugged")
+    apart = {}
+    for probe in (False, True):
+        agent, trials, rewards, apart[probe] = make_agent("bo", problem, 0, probe=probe), [], [], []
+        for _ in range(6):
+            designs = agent.ask(64)
+            if trials:
+                best = np.concatenate(trials)[np.argmax(np.concatenate(rewards))]
+                apart[probe].append(int((designs[-1] != best).sum()))
+            evaluation, reward = problem.evaluate(designs)
+            agent.tell(designs, evaluation, reward)
+            trials.append(designs), rewards.append(reward)
+    assert apart[True] == [1] * 5 != apart[False]
