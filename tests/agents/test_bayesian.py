@@ -169,7 +169,7 @@ def test_a_probe_is_one_change_of_the_best_trial():
 
     problem = make_problem("synthetic/rugged")
     apart = {}
-    for probe in (False, True):
+    for probe in ("never", "always"):
         agent, trials, rewards, apart[probe] = make_agent("bo", problem, 0, probe=probe), [], [], []
         for _ in range(6):
             designs = agent.ask(64)
@@ -179,4 +179,15 @@ def test_a_probe_is_one_change_of_the_best_trial():
             evaluation, reward = problem.evaluate(designs)
             agent.tell(designs, evaluation, reward)
             trials.append(designs), rewards.append(reward)
-    assert apart[True] == [1] * 5 != apart[False]
+    assert apart["always"] == [1] * 5 != apart["never"]
+
+
+@pytest.mark.parametrize(
+    "name, probes",
+    [("soc/edge_detection", True), ("soc/all", True), ("mapping/resnet18-2", False), ("dram/gzip", False)],
+)
+def test_changes_are_probed_where_many_make_no_difference(name, probes):
+    from archgym.agents import make_agent
+    from archgym.problem import make_problem
+
+    assert make_agent("bo", make_problem(name), 0)._probes is probes
