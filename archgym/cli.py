@@ -13,8 +13,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -417,10 +417,11 @@ def run(
     settings = {name: agent_hyperparameters(name, hyper, names) for name in names}
     for name in names:  # every name and value is checked before the first run starts
         make_agent(name, problem, seed, **settings[name])
+    new = folder is None or not folder.exists()
     folder = folder or _new_folder(Path("runs"), f"{_file_name(problem.name)}-{time.strftime('%Y%m%d-%H%M%S')}")
     boards = folder / "tensorboard" if tensorboard else None
     results = []
-    with RunProgress(err, enabled=not as_json) as progress:
+    with _nothing_empty_left(folder, own=new), RunProgress(err, enabled=not as_json) as progress:
         for name in names:
             for s in range(seed, seed + seeds):
                 agent = make_agent(name, problem, s, **settings[name])
@@ -489,6 +490,18 @@ def agent_hyperparameters(name: str, hyper: tuple[str, ...], names: list[str]) -
         elif agent not in names:
             raise UnknownNameError("agent of this run", agent, names)
     return parse_options(tuple(common)) | parse_options(tuple(own))
+
+
+@contextmanager
+def _nothing_empty_left(folder: Path, *, own: bool) -> Iterator[None]:
+    """A run that is refused at its first design leaves no empty folder of trials, and none around it that is its ``own``."""
+    try:
+        yield
+    except ArchGymError:
+        for place in (folder / "trials", *([folder] if own else [])):
+            with suppress(OSError):  # one that holds something stays
+                place.rmdir()
+        raise
 
 
 def _new_folder(parent: Path, name: str) -> Path:

@@ -416,3 +416,19 @@ def test_a_table_that_cannot_be_built_leaves_no_folder(
         main(["nas", "build-table", "--folder", str(tmp_path / "shards"), *arguments])
     assert stopped.value.code == 2 and not (tmp_path / "shards").exists()
     assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_on_a_device_that_is_not_there_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from archgym.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    problem = ["nas/nb201-mnist1d-v2", "--option", "device=cuda:99", "--fidelity", "train:epochs=1"]
+    for more in (["--out", "new"], ["--out", "own"], []):
+        with pytest.raises(SystemExit) as stopped:
+            main(["run", *problem, "--budget", "1", *more])
+        assert stopped.value.code == 2
+        assert "cannot train on the device 'cuda:99'" in " ".join(capsys.readouterr().err.split())
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["own", "runs"]
