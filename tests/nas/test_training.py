@@ -403,6 +403,7 @@ def test_missing_scores_rank_last() -> None:
         (["--device", "nosuch", "--shards", "1"], "cannot train on the device 'nosuch'"),
         (["--minutes", "nan"], "minutes=nan: expected 0 or more"),
         (["--shards", "-1"], "not in the range"),
+        (["--seeds", "0,-1", "--shards", "1"], "the seed is -1; expected"),
         (["--base", "none.parquet"], "cannot read none.parquet"),
     ],
 )

@@ -55,10 +55,10 @@ def build_table(
 
     Start it as often as there are cores: processes share the folder. ``--shards 0 --assemble FILE`` only assembles.
     """
-    from archgym.errors import whole_numbers
+    from archgym.errors import check_seed, whole_numbers
     from archgym.simulators.nas import build_table as builder
 
-    numbers = whole_numbers(seeds, "--seeds")
+    numbers = [check_seed(number) for number in whole_numbers(seeds, "--seeds")]
     if status:
         click.echo(json.dumps(builder.status(folder), indent=1))
         return
