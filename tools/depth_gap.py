@@ -1,12 +1,12 @@
 """The depth gap of the cells: how the order of cells in the table's network agrees with their order in a deeper one.
 
-    python tools/depth_gap.py              # 24 random classes, three cells a stage in place of one; some minutes
+    python tools/depth_gap.py              # 24 random classes, three cells a stage in place of one; a quarter of an hour
     python tools/depth_gap.py --cells 2 --classes 60
 
 After Yang et al., "NAS evaluation is frustratingly hard" (ICLR 2020): methods search cells in a shallow network and are
 judged in a deep one. Cells are trained by the table's own recipe (seed 0) in torch; tau is Kendall's, with the mean test
-accuracy of the table's seeds, and beside it that of the multiply-accumulates and that between two seeds of the table on
-the same cells. Intervals are bootstraps over the cells.
+accuracy of the table's seeds, and beside it that of the multiply-accumulates and that of one seed of the table with the
+mean of the others on the same cells. Intervals are bootstraps over the cells.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
 from archgym.agents.mixed_gp import MixedGP
-from archgym.agents.moves import Mover, awakened, first_seen
+from archgym.agents.moves import Mover, awakened, first_seen, row_keys
 from archgym.agents.rewards import expected_improvement, standardised
 from archgym.agents.starting import allowed, first_designs
 from archgym.objective import Rewards
@@ -116,7 +116,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
-        new = first_seen(_keys(canonical), self._seen)
+        new = first_seen(row_keys(canonical), self._seen)
         self._designs = np.concatenate([self._designs, canonical[new]])
         self._rewards = np.concatenate([self._rewards, rewards[new]])
         self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
@@ -279,9 +279,9 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         pool = self.space.canonical(pool)
         known = set(self._seen)
         if other is not None:
-            known.update(_keys(other))
+            known.update(row_keys(other))
         pool = pool[allowed(self.space, pool)] if keep else pool
-        return pool[first_seen(_keys(pool), known)]
+        return pool[first_seen(row_keys(pool), known)]
 
     # --- scikit-optimize's models --------------------------------------------------------------------------------
 
@@ -338,7 +338,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         ]
         pool = self.space.canonical(np.concatenate(parts))
         known = set(self._seen)
-        rows = first_seen(_keys(pool), known)
+        rows = first_seen(row_keys(pool), known)
         return pool[rows]
 
 
@@ -366,10 +366,6 @@ def _thread_pools(trees: bool) -> Any:
 def one_thread() -> Any:
     """A context in which BLAS sums on one thread: it sums in another order on other numbers of threads."""
     return _thread_pools(trees=False).limit(limits=1)
-
-
-def _keys(designs: Designs) -> list[bytes]:
-    return [row.tobytes() for row in designs]
 
 
 class GaussianProcess:

@@ -35,6 +35,11 @@ def _scaled_distances(a: Array, b: Array) -> Array:
     return np.asarray(np.multiply(np.sqrt(square, out=square), ROOT5, out=square))
 
 
+def matern(r: Array) -> Array:
+    """Correlations of smoothness 5/2 at distances that are scaled by the root of five; of the shape of ``r``."""
+    return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+
+
 class MixedGP:
     """The model; all of its work is on one thread's BLAS, and on no random number.
 
@@ -72,8 +77,7 @@ class MixedGP:
 
     def _kernel(self, a: Array, b: Array) -> Array:
         """Correlations ``(n, m)`` of scaled features."""
-        r = _scaled_distances(a, b)
-        return np.asarray((1.0 + r + r * r / 3.0) * np.exp(-r))
+        return matern(_scaled_distances(a, b))
 
     def _loss(self, log: Array, x: Array, y: Array) -> tuple[float, Array]:
         """Minus the logarithm of the posterior of the hyperparameters, and its gradient."""

@@ -15,6 +15,11 @@ from archgym.space import Designs, DesignSpace
 Key = TypeVar("Key", bound=Hashable)
 
 
+def row_keys(designs: Designs) -> list[bytes]:
+    """A key of each of the designs ``(n, d)``, equal for equal ones."""
+    return [row.tobytes() for row in designs]
+
+
 def first_seen(keys: Iterable[Key], seen: set[Key]) -> list[int]:
     """Positions of the keys that are not in ``seen``, each at its first place; they are added to it."""
     new = []

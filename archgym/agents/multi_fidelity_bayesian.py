@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from archgym.agents.base import hyper
-from archgym.agents.bayesian import BayesianHyperparameters, BayesianOptimization, _keys
-from archgym.agents.mixed_gp import ROOT5, MixedGP
-from archgym.agents.moves import first_seen
+from archgym.agents.bayesian import BayesianHyperparameters, BayesianOptimization
+from archgym.agents.mixed_gp import ROOT5, MixedGP, matern
+from archgym.agents.moves import first_seen, row_keys
 from archgym.agents.starting import first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
@@ -78,7 +78,7 @@ class LevelledGP(MixedGP):
         take away, ``(m,)``."""
         top, low = (self.features(made) * self._scales for made in (designs, with_level(designs, level)))
         apart = ROOT5 * np.sqrt(((top - low) ** 2).sum(axis=1))
-        prior = self._signal * (1.0 + apart + apart * apart / 3.0) * np.exp(-apart)
+        prior = self._signal * matern(apart)
         of_top, of_low = (
             solve_triangular(self._factor, self._signal * self._kernel(self._x, made), lower=True, check_finite=False)
             for made in (top, low)
@@ -101,7 +101,7 @@ class MultiFidelityBayesian(BayesianOptimization):
     keeps its promise goes up from one to the next. The first of a batch decides for all.
 
     Rewards of a cheaper fidelity count as the line says that fits what is known there and in full. The first designs are of
-    a Latin hypercube, all at the cheapest fidelity, a few of them in full. On a problem with one fidelity it is ``bo``.
+    a Latin hypercube, all at the cheapest fidelity, a few of them in full. On a problem with one fidelity it searches as ``bo`` does.
     """
 
     name = "mfbo"
@@ -142,7 +142,7 @@ class MultiFidelityBayesian(BayesianOptimization):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
-        new = first_seen(_keys(canonical), self._known[self._level])
+        new = first_seen(row_keys(canonical), self._known[self._level])
         self._designs = np.concatenate([self._designs, canonical[new]])
         self._measured = np.concatenate([self._measured, rewards[new]])
         self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
@@ -152,7 +152,7 @@ class MultiFidelityBayesian(BayesianOptimization):
     def _in_full(self) -> Rewards:
         """What the rewards of the trials would be in full: those of a cheaper fidelity by the line that fits what is feasible
         and known at both."""
-        made, keys = self._measured.copy(), _keys(self._designs)
+        made, keys = self._measured.copy(), row_keys(self._designs)
         full = {keys[k]: made[k] for k in np.flatnonzero((self._levels == self._top) & self._feasible)}
         for level in range(self._top):
             rows = np.flatnonzero((self._levels == level) & self._feasible)
@@ -183,8 +183,8 @@ class MultiFidelityBayesian(BayesianOptimization):
         pool = super()._spread()
         order = np.argsort(-self._rewards, kind="stable")
         known = self._designs[order[self._levels[order] < self._top]]
-        known = known[first_seen(_keys(known), set(self._seen))][:SHORTLIST]
-        return np.concatenate([known, pool[first_seen(_keys(pool), set(_keys(known)))]])
+        known = known[first_seen(row_keys(known), set(self._seen))][:SHORTLIST]
+        return np.concatenate([known, pool[first_seen(row_keys(pool), set(row_keys(known)))]])
 
     def _size(self) -> int:
         return max(self.p.cheap, super()._size()) if self._top else super()._size()
@@ -207,7 +207,7 @@ class MultiFidelityBayesian(BayesianOptimization):
     def _worth(self, designs: Designs) -> Array:
         """What the next evaluation of a design is worth at each fidelity for its cost, ``(levels, n)``; 1 in full."""
         worth = np.ones((len(self._rungs), len(designs)))
-        spent, keys = self._costs[self._levels], _keys(designs)
+        spent, keys = self._costs[self._levels], row_keys(designs)
         afford = spent[self._levels < self._top].sum() < self.p.share * spent.sum()
         for level, cost in enumerate(self._costs[:-1]):
             share = self._model.explained(designs, level)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
+from archgym.agents.moves import row_keys
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
 from archgym.space import Designs
@@ -117,7 +118,7 @@ class TreeSearch(GenerationalAgent[TreeSearchHyperparameters]):
             self._root = self._node(0, None)
 
     def _keys(self, designs: Designs) -> list[bytes]:
-        return [row.tobytes() for row in self.space.canonical(designs)]
+        return row_keys(self.space.canonical(designs))
 
     def _means(self, j: int) -> NDArray[np.float64]:
         """Mean quantile of the trials with each value of parameter ``j``, drawn to a half where there are few."""

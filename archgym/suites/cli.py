@@ -276,7 +276,7 @@ def score_(name: str, folder: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @store_option
 def cost(name: str, folder: Path, other: Path, at: int | None, as_json: bool) -> None:
-    """What the entry in FOLDER needs to be as good as the entry in OTHER is at the end, problem by problem (medians)."""
+    """What the entry in FOLDER needs to be as good as the entry in OTHER is, problem by problem (medians)."""
     from archgym.suites.score import cost_to_match, mean_ratio
     from archgym.suites.suite import load_suite
     from archgym.suites.verify import verify as verify_entry

@@ -8,15 +8,14 @@ import pytest
 from archgym.agents import make_agent, search
 from archgym.agents.multi_fidelity_bayesian import LevelledGP, with_level
 from archgym.problem import make_problem
-from archgym.registry import SIMULATORS
 from archgym.simulator import Evaluation
 from tests import rungs
 
 
 @pytest.fixture(scope="module")
 def problem():
-    rungs.register()
-    return make_problem("rungs/heavy")
+    with rungs.registered():
+        yield make_problem("rungs/heavy")
 
 
 class Lying(rungs.Rungs):
@@ -34,9 +33,8 @@ class Lying(rungs.Rungs):
 
 @pytest.fixture(scope="module")
 def lying():
-    if "lying" not in SIMULATORS:
-        SIMULATORS.register("lying", Lying)
-    return make_problem("lying/heavy")
+    with rungs.registered(Lying):
+        yield make_problem("lying/heavy")
 
 
 def test_what_an_evaluation_tells_is_what_the_model_believes_after_it(problem):
@@ -92,7 +90,7 @@ def test_it_asks_less_of_fidelities_that_lie(problem, lying):
     assert 0 < share[1] < share[0] <= 0.5, share
 
 
-def test_one_rung_is_bo(problem):
+def test_with_one_rung_all_is_evaluated_in_full(problem):
     result = search(problem, make_agent("mfbo", problem, 0, rungs=1), 24)
     assert result.evaluations == result.simulated == 24
     agent = make_agent("mfbo", problem, 0, rungs=1)

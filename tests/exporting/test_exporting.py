@@ -384,7 +384,7 @@ def test_a_problems_optimum_a_trial_and_a_file_are_exported(tmp_path) -> None:
         (["export", "systolic/resnet18", "--to", "json", "--design", "missing.json"], "missing.json"),
         (["compare", "systolic/resnet18", "--design", "[1, 2]"], "no design"),
         (["export", "./runs/gone", "--to", "json"], "no folder or file './runs/gone'"),
-        (["export", "kept/gone", "--to", "json"], "no folder or file 'kept/gone'"),
+        (["export", "runs/gone", "--to", "json"], "no folder or file 'runs/gone'"),
         (["export", "drm/gzip", "--to", "json"], "did you mean 'dram'"),
     ],
 )  # fmt: skip

@@ -292,6 +292,8 @@ def test_every_method_is_an_agent() -> None:
     assert [*m.METHODS, "neas"] == list(CELL_AGENTS) and not set(CELL_AGENTS) & set(AGENTS)
     for name in CELL_AGENTS:
         assert load_agent(name).name == name and load_agent(name).__doc__
+        if name in m.METHODS:
+            assert load_agent(name).hyperparameters().epochs == m.METHODS[name].epochs
 
 
 def test_an_agent_keeps_the_contract_and_asks_for_derived_cells_first() -> None:

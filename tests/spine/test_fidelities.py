@@ -24,8 +24,8 @@ from tests import rungs
 
 @pytest.fixture(scope="module")
 def problem():
-    rungs.register()
-    return make_problem("rungs/light")
+    with rungs.registered():
+        yield make_problem("rungs/light")
 
 
 MULTI = ["hyperband", "bohb", "mfga", "mfbo"]
@@ -99,8 +99,8 @@ def test_the_budget_counts_costs_and_only_full_rewards_count(problem):
 @settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_budget_is_never_overdrawn_and_whatever_the_order_adds_up(cache, asks, budget):
-    rungs.register()
-    problem = make_problem("rungs/light")
+    with rungs.registered():
+        problem = make_problem("rungs/light")
     evaluator = Evaluator(problem, budget=budget, several_fidelities=True, cache=cache)
     designs, paid = problem.space.sample(300, 1), 0.0
     for number, (fidelity, count) in enumerate(asks):
@@ -260,7 +260,7 @@ def test_kernels_are_distributions_that_reach_every_value(count, ordered, width)
 
     kernel = _kernel(count, ordered, width)
     assert kernel.shape == (count, count) and np.allclose(kernel.sum(axis=1), 1)
-    assert ((kernel > 0).all() and (kernel.argmax(axis=1) == np.arange(count)).all()) or width >= 0.5
+    assert (kernel > 0).all() and np.allclose(kernel.diagonal(), kernel.max(axis=1)), "of none is another likelier"
 
 
 def test_the_smallest_budget_has_a_result(problem):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,14 @@ problems:
 
 
 @pytest.fixture(scope="module")
-def suite() -> Suite:
-    rungs.register()
-    loaded = parse_suite(TEXT)
-    problems = [
-        measure(problem, samples=2000, seeds=4, methods=["ga", "re", "local"], evaluations=600)
-        for problem in loaded.problems
-    ]
-    return parse_suite(suite_text(loaded, problems))
+def suite() -> Iterator[Suite]:
+    with rungs.registered():
+        loaded = parse_suite(TEXT)
+        problems = [
+            measure(problem, samples=2000, seeds=4, methods=["ga", "re", "local"], evaluations=600)
+            for problem in loaded.problems
+        ]
+        yield parse_suite(suite_text(loaded, problems))
 
 
 @pytest.fixture(scope="module")

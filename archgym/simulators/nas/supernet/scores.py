@@ -37,8 +37,7 @@ def inherited_scores(
     cells share weights, and no moments. A result depends on the cell alone, not on the batch or the threads.
     """
     recipe, data = supernet.recipe, supernet.data
-    count = min(recipe.recalibration, recipe.data.train // recipe.batch)
-    batches = np.arange(count * recipe.batch).reshape(count, recipe.batch)
+    batches = supernet.moment_batches()
     x, y = (data.x_valid, data.y_valid) if split == "valid" else (data.x_test, data.y_test)
 
     def judge(part: NDArray[np.int64]) -> list[tuple[float, float]]:

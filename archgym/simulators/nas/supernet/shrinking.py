@@ -129,9 +129,7 @@ def worst(merit: NDArray[np.float64], allowed: NDArray[np.bool_]) -> tuple[int, 
 
 def _answers(supernet: Supernet, engine: KernelEngine, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Logits ``(n, samples, classes)`` of cells with the supernet's weights on the first ``SAMPLES`` validation samples."""
-    data, recipe, leaf = supernet.data, supernet.recipe, supernet.leaves[0]
-    count = min(recipe.recalibration, recipe.data.train // recipe.batch)
-    batches = np.arange(count * recipe.batch).reshape(count, recipe.batch)
+    data, leaf, batches = supernet.data, supernet.leaves[0], supernet.moment_batches()
     x, y = data.x_valid[:SAMPLES], data.y_valid[:SAMPLES]
     return np.stack(
         [

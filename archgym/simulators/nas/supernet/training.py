@@ -164,6 +164,11 @@ class Supernet:
         """Hash of recipe, seed, data and version."""
         return self.recipe.fingerprint(self.seed, self.data.fingerprint)
 
+    def moment_batches(self) -> NDArray[np.int64]:
+        """Training samples ``(batches, samples)`` whose moments a cell's normalisation takes before it is judged."""
+        count = min(self.recipe.recalibration, self.recipe.data.train // self.recipe.batch)
+        return np.arange(count * self.recipe.batch).reshape(count, self.recipe.batch)
+
     def leaf_of(self, code: int) -> Leaf:
         """The sub-supernet that holds a cell."""
         row = cells.rows(code)
