@@ -10,23 +10,37 @@ from __future__ import annotations
 
 __all__ = ()
 
+import importlib
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from numba import njit, types
+from numba.core import event, sigutils
 
 
-def kernel(function: Callable[..., Any] | None = None, *, arrays: bool = True, **options: Any) -> Any:
+def kernel(
+    function: Callable[..., Any] | None = None, *, arrays: bool = True, apart: bool = False, **options: Any
+) -> Any:
     """Compile a function that Python calls too: cached, without the interpreter lock.
 
     Args:
         arrays: False where it makes no arrays, nor calls what returns some.
+        apart: let another process compile it, and load it from the cache in this one, too. For what calls functions that may
+            reorder sums (``fastmath``): what the cache keeps has copies of them that were optimised once more with their
+            caller, and a process that compiles both calls those that it compiled first, whose last bits are others.
         options: of :func:`numba.njit`.
     """
     if function is None:
-        return partial(kernel, arrays=arrays, **options)
-    return njit(cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=arrays, **options)(function)
+        return partial(kernel, arrays=arrays, apart=apart, **options)
+    compiled = njit(cache=True, nogil=True, no_cfunc_wrapper=True, _nrt=arrays, **options)(function)
+    if apart and getattr(compiled, "_cache", None) and compiled._cache.cache_path:  # none under NUMBA_DISABLE_JIT
+        _compile_apart(compiled)
+    return compiled
 
 
 def inner(
@@ -66,6 +80,45 @@ def inner(
     if not specialise:
         compiled.get_call_template = for_all_values
     return compiled
+
+
+_APART = "ARCHGYM_COMPILES"
+"""Set in a process that compiles for another."""
+
+
+def _compile_apart(compiled: Any) -> None:
+    """Fill the cache from another process before the dispatcher looks there; where that fails, it compiles here."""
+    load = compiled._cache.load_overload
+
+    def load_from_another(signature: Any, context: Any) -> Any:
+        found = load(signature, context)
+        if found is None and _APART not in os.environ:
+            with event.trigger_event("numba:compile"):
+                done = _compiled_elsewhere(compiled.py_func, sigutils.normalize_signature(signature)[0])
+            found = load(signature, context) if done else None
+        return found
+
+    compiled._cache.load_overload = load_from_another
+
+
+def _compiled_elsewhere(function: Callable[..., Any], given: Any) -> bool:
+    """Whether a new process compiled it for the types ``given``, and kept that."""
+    if not sys.executable or getattr(sys, "frozen", False):  # no Python to start, or a program that holds it
+        return False
+    code = f"from {__name__} import compile_for_another; compile_for_another()"
+    environment = {**os.environ, _APART: "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    asked = pickle.dumps((function.__module__, function.__qualname__, tuple(given)))
+    try:  # what is wrong with the function is said by compiling it here
+        done = subprocess.run([sys.executable, "-c", code], input=asked, env=environment, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def compile_for_another() -> None:
+    """Compile what standard input names, for the process that wrote it."""
+    module, name, given = pickle.load(sys.stdin.buffer)
+    getattr(importlib.import_module(module), name).compile(given)
 
 
 def _returned(result: Any) -> list[Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -433,3 +436,28 @@ def test_a_run_on_a_device_that_is_not_there_leaves_nothing(
         assert stopped.value.code == 2
         assert "cannot train on the device 'cuda:99'" in " ".join(capsys.readouterr().err.split())
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == ["own", "runs"]
+
+
+TRAINS = """
+import hashlib
+import numpy as np
+from archgym.simulators.nas.data import Data, DataRecipe
+from archgym.simulators.nas.trainer import TrainRecipe, train_cell
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(60, 40)).astype(np.float32), rng.integers(0, 10, 60)
+recipe = TrainRecipe(data=DataRecipe(train=20, valid=20, test=20), epochs=20, batch=10)
+data = Data(recipe.data, x[:20], y[:20], x[20:40], y[20:40], x[40:], y[40:])
+theta = train_cell(15624, 0, data, recipe, keep=True).parameters
+print(hashlib.sha256(theta.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.stress  # compiles the kernels (40 s); tests/spine/test_compiling.py has a small one
+def test_the_process_that_compiles_trains_to_the_bits_of_those_that_load(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", TRAINS]
+    first, second = (subprocess.run(command, env=environment, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout

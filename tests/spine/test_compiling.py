@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +36,30 @@ def test_an_inner_function_is_called_by_compiled_code_only():
     assert not quarter.overloads[quarter.signatures[0]].library.get_pointer_to_function(
         quarter.overloads[quarter.signatures[0]].fndesc.llvm_cfunc_wrapper_name
     )
+
+
+SUMS = """
+from archgym.compiling import kernel
+
+@kernel(apart=True, fastmath=True)
+def total(values):
+    result = 0.0
+    for value in values:
+        result += value
+    return result
+"""
+
+
+@pytest.mark.parametrize("python", [sys.executable, "", "no such program"])
+def test_another_process_compiles_what_is_compiled_apart(tmp_path, monkeypatch, python):
+    name = f"sums_{tmp_path.name}"  # a module is imported once
+    (tmp_path / f"{name}.py").write_text(SUMS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "executable", python)
+    total = importlib.import_module(name).total
+    assert total(np.arange(3.0)) == 3.0
+    loaded, compiled_here = total.stats.cache_hits.values(), total.stats.cache_misses.values()
+    assert (sum(loaded), sum(compiled_here)) == ((1, 0) if Path(python).is_file() else (0, 1))
 
 
 AS_THEY_WERE = {PACKAGE / "simulators" / "nas" / "kernels" / "training.py"}

@@ -16,6 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from archgym.compiling import kernel
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
@@ -575,7 +577,7 @@ def classify_backward(x, stat, weight, dlogit, feature, half, dweight, dbias, g)
                 g[c, start + t] = d if a * x[c, start + t] + b0 > np.float32(0) else np.float32(0)
 
 
-@njit(cache=True, nogil=True)
+@kernel(apart=True)
 def forward_backward(
     ops,
     theta,
