@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
-from archgym.agents.moves import Stagnation
+from archgym.agents.moves import Stagnation, compiled
 from archgym.agents.starting import INFORMED, Fresh
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
@@ -65,17 +66,24 @@ class AntColony(GenerationalAgent[AntColonyHyperparameters]):
         self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
 
     def propose(self) -> Designs:
-        n, d = self.p.ants, self.space.dimension
-        draw = self.rng.random((n, d))
+        shape = self.p.ants, self.space.dimension
+        uniform, greedy = self.rng.random(shape), self.rng.random(shape)
+        self._ways = self._walked(uniform, greedy)
+        return self._ways if self._fresh is None else self._fresh(self._ways.copy(), self._ways)
+
+    def _walked(self, uniform: NDArray[np.float64], greedy: NDArray[np.float64]) -> Designs:
+        """The choices of ants that draw these numbers ``(n, d)``."""
+        ways = np.empty(uniform.shape, dtype=np.int64)
+        if (kernels := compiled()) is not None:
+            shares = np.empty(self.pheromone.shape[1])
+            kernels.walk(self.pheromone, uniform, greedy, self.p.greediness, self.space.nvec, shares, ways)
+            return ways
         cumulative = np.cumsum(self.pheromone, axis=1)
         cumulative /= cumulative[:, -1:]
-        ants = np.empty((n, d), dtype=np.int64)
         for j, shares in enumerate(cumulative):
-            ants[:, j] = shares.searchsorted(draw[:, j], side="right")
-        np.minimum(ants, self.space.nvec - 1, out=ants)
-        greedy = self.rng.random((n, d)) < self.p.greediness
-        self._ways = np.where(greedy, self.pheromone.argmax(axis=1), ants)
-        return self._ways if self._fresh is None else self._fresh(self._ways.copy(), self._ways)
+            ways[:, j] = shares.searchsorted(uniform[:, j], side="right")
+        np.minimum(ways, self.space.nvec - 1, out=ways)
+        return np.where(greedy < self.p.greediness, self.pheromone.argmax(axis=1), ways)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         if self._stagnates(self._ways):

@@ -202,6 +202,10 @@ class GenerationalAgent(Agent[H]):
         return self._generation[self._asked_from : self._asked_from + n]
 
     def tell(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        if len(rewards) == len(self._generation):
+            self._asked_from = len(rewards)
+            self.learn(self._generation, evaluation, rewards.copy())
+            return
         self._told.append((evaluation, rewards))
         self._asked_from += len(rewards)
         if self._asked_from >= len(self._generation):

@@ -43,6 +43,8 @@ REPEATS = 5
 def bench(threads: int) -> Iterable[Figure]:
     """The figures: ``us_per_evaluation/<agent>`` (the best of five runs of 4,096 evaluations, asks of up to 1,024) and
     ``seconds_per_suggestion/bo@500``, ``@1000`` (with so many trials known, by the batch that the agent suggests by default)."""
+    import numba  # noqa: F401 (which most simulators load, and with it agents use compiled code)
+
     problem = make_problem(PROBLEM)
     for name in QUICK:
         cls = load_agent(name)

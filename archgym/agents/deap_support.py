@@ -12,7 +12,8 @@ from deap.tools import crossover as deap_crossover
 from deap.tools import emo, selection
 from numpy.typing import NDArray
 
-from archgym.agents.moves import below, seen_before
+from archgym.agents.moves import below, compiled, seen_before
+from archgym.space import Designs
 
 
 class OwnRandom:
@@ -38,28 +39,33 @@ class OwnRandom:
 
 def vary(
     children: list[list[int]],
+    parents: Designs,
     nvec: NDArray[np.int64],
     crossover: float,
     mutation: float,
-    known: set[tuple[int, ...]],
     rng: np.random.Generator,
     own: random.Random,
-) -> None:
-    """Cross neighbours in the list (uniform crossover) with probability ``crossover``, by draws of ``own``, the generator of
-    the context; then draw each gene anew, to another value, with probability ``mutation``; a child that is in ``known``,
-    to which the children are added, or has an older twin gets one more mutation, so that a converged population still
-    moves. In place."""
+) -> Designs:
+    """Cross neighbours in the list (uniform crossover, in place) with probability ``crossover``, by draws of ``own``, the
+    generator of the context; then draw each gene anew, to another value, with probability ``mutation``; a child that is one
+    of ``parents`` ``(m, d)`` or has an older twin gets one more mutation, so that a converged population still moves."""
     for left, right in zip(children[::2], children[1::2], strict=False):
         if own.random() < crossover:
             tools.cxUniform(left, right, 0.5)
     # tools.mutUniformInt draws gene by gene in Python; one draw for the whole generation is the same.
-    chosen = (rng.random((len(children), len(nvec))) < mutation) & (nvec > 1)
-    rows, columns = chosen.nonzero()
+    uniform, free = rng.random((len(children), len(nvec))), np.flatnonzero(nvec > 1)
+    if (kernels := compiled()) is not None:
+        family = np.concatenate([parents, np.array(children, dtype=np.int64)])
+        slots = np.zeros(2 << len(family).bit_length(), dtype=np.int32)
+        scratch = np.empty((2, len(children)), dtype=np.int64)
+        kernels.mutate(family, len(parents), uniform, mutation, nvec, free, slots, scratch, *kernels.draws(rng))
+        return family[len(parents) :]
+    rows, columns = ((uniform < mutation) & (nvec > 1)).nonzero()
     _mutate(children, rows.tolist(), columns, nvec, rng)
-    free = np.flatnonzero(nvec > 1)
-    twins = seen_before(map(tuple, children), known)
+    twins = seen_before(map(tuple, children), set(map(tuple, parents.tolist())))
     if len(free) and twins:
         _mutate(children, twins, free[rng.integers(0, len(free), len(twins))], nvec, rng)
+    return np.array(children, dtype=np.int64)
 
 
 def _mutate(

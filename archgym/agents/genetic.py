@@ -16,12 +16,13 @@ from archgym.simulator import Evaluation
 from archgym.space import Designs
 
 
-class _Individual(list[int]):
-    """A design as DEAP wants it: a list of value indices, with the reward by which it is selected."""
+class _Individual:
+    """What DEAP selects by: the reward of a design, which is a row of the population."""
 
-    def __init__(self, genes: Any, reward: float) -> None:
-        super().__init__(genes)
-        self.reward = reward
+    __slots__ = ("reward", "row")
+
+    def __init__(self, row: int, reward: float) -> None:
+        self.row, self.reward = row, reward
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
         self._random = OwnRandom(self.rng)
         self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
         self._parents: list[_Individual] = []
+        self._population = np.empty((0, self.space.dimension), dtype=np.int64)
         self._elites = min(self.p.elites, self.p.population - 1)
 
     def propose(self) -> Designs:
@@ -60,11 +62,16 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
         with self._random as own:
             count = self.p.population - self._elites
             chosen = tools.selTournament(self._parents, count, tournsize=self.p.tournament, fit_attr="reward")
-            children = [list(parent) for parent in chosen]
-            self.bred_from = np.array(children, dtype=np.int64)
-            known = {tuple(parent) for parent in self._parents}
-            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng, own)
-        born = np.array(children, dtype=np.int64)
+            self.bred_from = self._population[[parent.row for parent in chosen]]
+            born = vary(
+                self.bred_from.tolist(),
+                self._population,
+                self.space.nvec,
+                self.p.crossover,
+                self.p.mutation,
+                self.rng,
+                own,
+            )
         return born if self._fresh is None else self._fresh(born, self.bred_from)
 
     def forget(self) -> bool:
@@ -73,5 +80,7 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         elites = tools.selBest(self._parents, self._elites, fit_attr="reward")
-        born = [_Individual(genes, reward) for genes, reward in zip(designs.tolist(), rewards.tolist(), strict=True)]
-        self._parents = elites + born
+        self._population = np.concatenate([self._population[[elite.row for elite in elites]], designs])
+        for row, elite in enumerate(elites):
+            elite.row = row
+        self._parents = elites + [_Individual(row, reward) for row, reward in enumerate(rewards.tolist(), len(elites))]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ()
 
+import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +41,20 @@ def seen_before(keys: Iterable[Key], seen: set[Key]) -> list[int]:
         else:
             seen.add(key)
     return old
+
+
+_kernels: ModuleType | None = None
+
+
+def compiled() -> ModuleType | None:
+    """The module ``kernels.generations``, which makes the same moves by the same draws in less time, where Numba is loaded, as
+    most simulators load it. It alone is not worth the second that this takes: None then, and under ``NUMBA_DISABLE_JIT``."""
+    global _kernels
+    if _kernels is None and "numba" in sys.modules and not sys.modules["numba"].config.DISABLE_JIT:
+        import archgym.agents.kernels.generations as kernels
+
+        _kernels = kernels
+    return _kernels
 
 
 FEW = 16
@@ -94,11 +110,16 @@ class Mover:
             dtype=np.int64,
         )
         self._all_uniform = not self._reach.any()
+        self._keys, self._rows = np.empty(len(self._free)), np.empty((0, 0), dtype=np.int64)
         # The same as lists, for a few designs.
         self._counts, self._reaches, self._movable = space.nvec.tolist(), self._reach.tolist(), self._free.tolist()
 
     def __call__(self, designs: Designs, changes: int, rng: np.random.Generator) -> Designs:
         """Designs ``(n, d)`` with ``changes`` different parameters changed in each (at most as many as can)."""
+        if (kernels := compiled()) is not None:
+            made = designs.copy()
+            kernels.change(made, changes, *self.arrays(changes, len(made)), *kernels.draws(rng))
+            return made
         if 0 < len(designs) <= FEW:
             return np.array(self.rows(designs.tolist(), changes, rng), dtype=np.int64)
         moved, free = designs.copy(), len(self._free)
@@ -112,6 +133,12 @@ class Mover:
         for columns in every:
             moved[rows, columns] = self._step(moved[rows, columns], columns, rng)
         return moved
+
+    def arrays(self, changes: int, n: int) -> tuple[NDArray[Any], ...]:
+        """What compiled code takes of it to make up to ``changes`` changes in ``n`` designs, scratch at the end."""
+        if self._rows.shape != (changes + 2, n):
+            self._rows = np.empty((changes + 2, n), dtype=np.int64)
+        return self._nvec, self._reach, self._free, self._rows, self._keys
 
     def rows(self, designs: list[list[int]], changes: int, rng: np.random.Generator) -> list[list[int]]:
         """The same for designs as lists; a few are changed one after the other, by the same draws."""
@@ -199,6 +226,10 @@ def awakened(space: DesignSpace, designs: Designs, copies: int, rng: np.random.G
 
 def tournament(rewards: NDArray[np.float64], winners: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Rows of the best of ``size`` members drawn with replacement, for each of ``winners`` tournaments."""
+    if (kernels := compiled()) is not None:
+        won = np.empty(winners, dtype=np.int64)
+        kernels.compete(rewards, won, size, *kernels.draws(rng))
+        return won
     drawn = rng.integers(0, len(rewards), (winners, size))
     return drawn[np.arange(winners), rewards[drawn].argmax(axis=1)]
 
@@ -212,12 +243,18 @@ class Stagnation:
 
     def __init__(self, patience: int) -> None:
         self._patience, self._stale = patience, 0
-        self._met: set[bytes] = set()
+        self._met: Any = None  # a set, or a table of compiled code
 
     def __call__(self, designs: Designs) -> bool:
         """Note a generation; True where it is the last straw (the count then starts again)."""
+        if self._met is None:
+            kernels = compiled()
+            self._met = set() if kernels is None else kernels.Table(designs.shape[1])
         before = len(self._met)
-        self._met.update(row.tobytes() for row in designs)
+        if isinstance(self._met, set):
+            self._met.update(row.tobytes() for row in designs)
+        else:
+            self._met.add(designs)
         self._stale = self._stale + 1 if 4 * (len(self._met) - before) < len(designs) else 0
         if self._stale < self._patience:
             return False

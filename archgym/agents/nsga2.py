@@ -64,10 +64,8 @@ class NSGA2(GenerationalAgent[NSGA2Hyperparameters]):
             return self.space.sample(self.p.population, self.rng)
         with self._random as own:
             children = [list(parent) for parent in self._mated()]
-            parents = np.array(children, dtype=np.int64)
-            known = {tuple(parent) for parent in self._parents}
-            vary(children, self.space.nvec, self.p.crossover, self.p.mutation, known, self.rng, own)
-        born = np.array(children, dtype=np.int64)
+            parents, known = np.array(children, dtype=np.int64), np.array(self._parents, dtype=np.int64)
+            born = vary(children, known, self.space.nvec, self.p.crossover, self.p.mutation, self.rng, own)
         return born if self._fresh is None else self._fresh(born, parents)
 
     def _mated(self) -> list[Any]:

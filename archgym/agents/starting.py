@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archgym.agents.moves import Mover, seen_before
+from archgym.agents.moves import Mover, compiled, seen_before
 from archgym.space import Designs, DesignSpace
 
 TRIES = 40
@@ -39,7 +40,9 @@ class Fresh:
         self._space, self._rng, self._mutate = space, rng, Mover(space)
         # A design of most spaces is its own canonical form, and most declare no constraint.
         self._folds = bool(space.inactive) or space.has_equivalences
+        self._ruled = self._folds or bool(space.constraints)
         self._seen: set[tuple[int, ...]] = set()
+        self._met: Any = None  # a table of compiled code of what was proposed or made, as it is
         self._hopeless = False  # thousands of draws held no allowed design
 
     def first(self, count: int) -> Designs:
@@ -48,14 +51,30 @@ class Fresh:
 
     def noted(self, designs: Designs) -> Designs:
         """``designs``, from now on not new."""
-        self._seen.update(self._keys(designs))
+        if self._met is not None and not self._ruled:
+            self._met.add(designs)
+        else:
+            self._seen.update(self._keys(designs))
         return designs
 
     def __call__(self, children: Designs, parents: Designs) -> Designs:
         """Children ``(n, d)`` of the rows of ``parents``, in place."""
+        rows = self._renewed(children, parents)
+        if not rows or not self._space.constraints:
+            return children
+        broken = np.array(rows)[~allowed(self._space, children[rows])]
+        if len(broken) and not self._hopeless:
+            children[broken] = first_designs(self._space, len(broken), self._rng)
+            self._hopeless = not allowed(self._space, children[broken]).any()
+        return children
+
+    def _renewed(self, children: Designs, parents: Designs) -> list[int]:
+        """Make the children that are rejected anew, in place; the positions of those that still are."""
+        if (kernels := compiled()) is not None:
+            return self._renewed_by(kernels, children, parents)
         rows = self._rejected(children)
         if not rows:
-            return children
+            return []
         origins = dict(zip(rows, parents[rows].tolist(), strict=True))
         anew: dict[int, list[int]] = {}
         for attempt in range(TRIES):
@@ -67,13 +86,36 @@ class Fresh:
                     break
         for row, design in anew.items():
             children[row] = design
-        if not rows or not self._space.constraints:
-            return children
-        broken = np.array(rows)[~allowed(self._space, children[rows])]
-        if len(broken) and not self._hopeless:
-            children[broken] = first_designs(self._space, len(broken), self._rng)
-            self._hopeless = not allowed(self._space, children[broken]).any()
-        return children
+        return rows
+
+    def _renewed_by(self, kernels: Any, children: Designs, parents: Designs) -> list[int]:
+        """The same by compiled code. A design that was made before is rejected without a look at the rules: it was then, or it
+        was taken."""
+        space, draws, moves = self._space, kernels.draws(self._rng), self._mutate.arrays(1 + TRIES // 8, len(children))
+        if self._met is None:
+            self._met = kernels.Table(space.dimension)
+            if self._seen and not self._ruled:
+                self._met.add(np.array(list(self._seen)))
+                self._seen.clear()
+        table = self._met
+        state = np.zeros(len(children), dtype=np.int8)  # MET
+        attempt = -1
+        while True:
+            table.make_room(len(children))
+            met = table.rows, table.slots, table.count
+            attempt, table.count, left = kernels.renew(
+                children, parents, state, attempt, TRIES, *moves, self._ruled, *met, *draws
+            )
+            if self._ruled:
+                judged = np.flatnonzero(state == kernels.JUDGED)
+                rejected = self._rejected(children[judged]) if len(judged) else []
+                state[judged] = kernels.SETTLED
+                state[judged[rejected]] = kernels.MET
+                left += len(rejected)
+            if not left:
+                return []
+            if attempt == TRIES:
+                return np.flatnonzero(state == kernels.MET).tolist()
 
     def _keys(self, designs: Designs | list[list[int]]) -> Iterable[tuple[int, ...]]:
         if self._folds:

@@ -1,0 +1,3 @@
+"""Compiled code of the agents."""
+
+__all__ = ()
