@@ -198,6 +198,9 @@ class GenerationalAgent(Agent[H]):
         if self._asked_from >= len(self._generation):
             self.bred_from = None
             self._generation, self._asked_from = self.propose(), 0
+            if len(self._generation) <= n:
+                self.parents = self.bred_from
+                return self._generation
         self.parents = None if self.bred_from is None else self.bred_from[self._asked_from : self._asked_from + n]
         return self._generation[self._asked_from : self._asked_from + n]
 

@@ -62,8 +62,9 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
         if self.rng.random() < self.p.restart:
             return self._fresh.first(1) if self._fresh is not None else self.space.sample(1, self.rng)
         self.bred_from = self._optimum[None]
-        kicked = self._kick(self._optimum[None], self.p.kick, self.rng)
-        return kicked if self._fresh is None else self._fresh(kicked, self.bred_from)
+        if self._fresh is not None:
+            return self._fresh.moved(self._kick, self.bred_from, self.p.kick, self.rng)
+        return self._kick(self.bred_from, self.p.kick, self.rng)
 
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         best = int(np.argmax(rewards))

@@ -102,17 +102,17 @@ class Mover:
         self._nvec = space.nvec
         self._free = np.flatnonzero(space.nvec > 1)
         # The most steps a parameter moves; 0 marks "any other value".
-        self._reach = np.array(
+        self.reaches = np.array(
             [
                 max(1, round(reach * (len(parameter) - 1))) if parameter.ordered and reach < 1 else 0
                 for parameter in space.parameters
             ],
             dtype=np.int64,
         )
-        self._all_uniform = not self._reach.any()
+        self._all_uniform = not self.reaches.any()
         self._keys, self._rows = np.empty(len(self._free)), np.empty((0, 0), dtype=np.int64)
         # The same as lists, for a few designs.
-        self._counts, self._reaches, self._movable = space.nvec.tolist(), self._reach.tolist(), self._free.tolist()
+        self._counts, self._reaches, self._movable = space.nvec.tolist(), self.reaches.tolist(), self._free.tolist()
 
     def __call__(self, designs: Designs, changes: int, rng: np.random.Generator) -> Designs:
         """Designs ``(n, d)`` with ``changes`` different parameters changed in each (at most as many as can)."""
@@ -138,7 +138,7 @@ class Mover:
         """What compiled code takes of it to make up to ``changes`` changes in ``n`` designs, scratch at the end."""
         if self._rows.shape != (changes + 2, n):
             self._rows = np.empty((changes + 2, n), dtype=np.int64)
-        return self._nvec, self._reach, self._free, self._rows, self._keys
+        return self._nvec, self.reaches, self._free, self._rows, self._keys
 
     def rows(self, designs: list[list[int]], changes: int, rng: np.random.Generator) -> list[list[int]]:
         """The same for designs as lists; a few are changed one after the other, by the same draws."""
@@ -201,7 +201,7 @@ class Mover:
         jump = (index + rng.integers(1, count)) % count
         if self._all_uniform:
             return jump
-        reach = self._reach[columns]
+        reach = self.reaches[columns]
         # Uniform over the other values within reach: skip the present one.
         low, high = np.maximum(index - reach, 0), np.minimum(index + reach, count - 1)
         near = low + rng.integers(0, np.maximum(high - low, 1))

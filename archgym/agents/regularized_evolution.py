@@ -54,8 +54,9 @@ class RegularizedEvolution(GenerationalAgent[RegularizedEvolutionHyperparameters
         children = min(self.p.workers, self.p.population)
         parents = tournament(self._rewards, children, self.p.sample, self.rng)
         self.bred_from = self._population[parents]
-        born = self._mutate(self.bred_from, self.p.mutations, self.rng)
-        return born if self._fresh is None else self._fresh(born, self.bred_from)
+        if self._fresh is not None:
+            return self._fresh.moved(self._mutate, self.bred_from, self.p.mutations, self.rng)
+        return self._mutate(self.bred_from, self.p.mutations, self.rng)
 
     def forget(self) -> bool:
         self._population, self._oldest = None, 0

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from archgym.agents.base import GenerationalAgent, Hyperparameters, hyper
-from archgym.agents.moves import Mover
+from archgym.agents.kernels import annealing
+from archgym.agents.moves import Mover, compiled
 from archgym.agents.starting import INFORMED, Fresh, first_designs
 from archgym.objective import Rewards
 from archgym.simulator import Evaluation
@@ -60,6 +61,7 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
         self._own_best = np.full(n, -np.inf)
         self._temperature = np.full(n, self.p.temperature)
         self._stuck = np.zeros(n, dtype=np.int64)
+        self._longest = 0  # of these
         self._spread = 0.0
         self._best: tuple[float, Designs] | None = None
         return True
@@ -69,11 +71,12 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
             if self._fresh is not None:
                 return self._fresh.first(STARTS * self.p.chains)
             return self.space.sample(self.p.chains, self.rng)
-        proposal = self._move(self._at, self.p.changes, self.rng)
         origins = self.bred_from = self._at.copy()
-        restart = self._stuck >= self.p.patience
-        if np.count_nonzero(restart):
-            self._restart(proposal, np.flatnonzero(restart))
+        if self._longest < self.p.patience and self._fresh is not None:
+            return self._fresh.moved(self._move, origins, self.p.changes, self.rng)
+        proposal = self._move(origins, self.p.changes, self.rng)
+        if self._longest >= self.p.patience:
+            self._restart(proposal, np.flatnonzero(self._stuck >= self.p.patience))
             origins = np.where(self.bred_from < 0, proposal, self.bred_from)
         return proposal if self._fresh is None else self._fresh(proposal, origins)
 
@@ -94,21 +97,18 @@ class SimulatedAnnealing(GenerationalAgent[SimulatedAnnealingHyperparameters]):
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         if not self._spread and evaluation.feasible.any():
             self._spread = float(np.std(rewards[evaluation.feasible]))
-        best = int(rewards.argmax())
-        if self._best is None or rewards[best] > self._best[0]:
-            self._best = float(rewards[best]), designs[best].copy()
         if self._at is None:
             first = np.argsort(-rewards, kind="stable")[: self.p.chains]
+            best = int(first[0])
             if self._fresh is None:
                 first = np.arange(len(rewards))
             self._at, self._reward, self._own_best = designs[first], rewards[first], rewards[first]
-            return
-        heat = self._temperature * (self._spread or 1.0)
-        # log(1 - u) is finite; at temperature 0 only changes that do not worsen are kept.
-        kept = rewards >= self._reward + heat * np.log1p(-self.rng.random(len(rewards)))
-        np.copyto(self._at, designs, where=kept[:, None])
-        np.copyto(self._reward, rewards, where=kept)
-        self._stuck += 1
-        self._stuck[rewards > self._own_best] = 0
-        np.maximum(self._own_best, rewards, out=self._own_best)
-        self._temperature *= self.p.cooling
+        else:
+            step = annealing.step_chains if (kernels := compiled()) is None else kernels.step_chains
+            logs = np.log1p(-self.rng.random(len(rewards)))  # of 1 - u, which are finite
+            best, self._longest = step(
+                designs, rewards, logs, self._spread or 1.0, self.p.cooling, self._at, self._reward, self._own_best,
+                self._temperature, self._stuck,
+            )  # fmt: skip
+        if self._best is None or rewards[best] > self._best[0]:
+            self._best = float(rewards[best]), designs[best].copy()

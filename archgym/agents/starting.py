@@ -57,9 +57,19 @@ class Fresh:
             self._seen.update(self._keys(designs))
         return designs
 
+    def moved(self, move: Mover, parents: Designs, changes: int, rng: np.random.Generator) -> Designs:
+        """Children that ``move`` makes of ``parents`` ``(n, d)``, with ``changes`` of each."""
+        if rng is not self._rng or (kernels := compiled()) is None:
+            return self(move(parents, changes, rng), parents)
+        children = np.empty_like(parents)
+        return self._settled(children, self._renewed_by(kernels, children, parents, (changes, move.reaches)))
+
     def __call__(self, children: Designs, parents: Designs) -> Designs:
         """Children ``(n, d)`` of the rows of ``parents``, in place."""
-        rows = self._renewed(children, parents)
+        return self._settled(children, self._renewed(children, parents))
+
+    def _settled(self, children: Designs, rows: list[int]) -> Designs:
+        """Draw anew those of ``rows`` that break a constraint."""
         if not rows or not self._space.constraints:
             return children
         broken = np.array(rows)[~allowed(self._space, children[rows])]
@@ -88,24 +98,30 @@ class Fresh:
             children[row] = design
         return rows
 
-    def _renewed_by(self, kernels: Any, children: Designs, parents: Designs) -> list[int]:
-        """The same by compiled code. A design that was made before is rejected without a look at the rules: it was then, or it
-        was taken."""
-        space, draws, moves = self._space, kernels.draws(self._rng), self._mutate.arrays(1 + TRIES // 8, len(children))
+    def _renewed_by(
+        self, kernels: Any, children: Designs, parents: Designs, birth: tuple[int, NDArray[np.int64]] | None = None
+    ) -> list[int]:
+        """The same by compiled code, which also makes them first, where changes and reaches of ``birth`` are given. A design
+        that was made before is rejected without a look at the rules: it was then, or it was taken."""
+        n, draws = len(children), kernels.draws(self._rng)
         if self._met is None:
-            self._met = kernels.Table(space.dimension)
+            self._met, self._state = kernels.Table(self._space.dimension), np.empty(0, dtype=np.int8)
             if self._seen and not self._ruled:
                 self._met.add(np.array(list(self._seen)))
                 self._seen.clear()
-        table = self._met
-        state = np.zeros(len(children), dtype=np.int8)  # MET
-        attempt = -1
+        if len(self._state) != n:
+            self._state = np.empty(n, dtype=np.int8)
+        table, state = self._met, self._state
+        attempt, changes, reaches = (
+            (kernels.BORN, 0, self._mutate.reaches) if birth is None else (kernels.UNBORN, *birth)
+        )
+        moves = self._mutate.arrays(max(changes, 1 + TRIES // 8), n)
         while True:
-            table.make_room(len(children))
-            met = table.rows, table.slots, table.count
+            table.make_room(n)
             attempt, table.count, left = kernels.renew(
-                children, parents, state, attempt, TRIES, *moves, self._ruled, *met, *draws
-            )
+                children, parents, state, attempt, TRIES, changes, reaches, *moves, self._ruled, table.rows, table.slots,
+                table.count, *draws,
+            )  # fmt: skip
             if self._ruled:
                 judged = np.flatnonzero(state == kernels.JUDGED)
                 rejected = self._rejected(children[judged]) if len(judged) else []

@@ -86,13 +86,13 @@ def test_children_are_renewed(both, rules):
 
     def renewed():
         rng = np.random.default_rng(4)
-        fresh, made = Fresh(space, rng), []
+        fresh, move, other, made = Fresh(space, rng), Mover(space, 0.5), np.random.default_rng(5), []
         parents = fresh.first(12)
-        for _ in range(30):
-            children = fresh(space.sample(12, rng), parents)
-            made.append(children.tolist())
+        for k in range(20):
+            made += fresh(space.sample(12, rng), parents).tolist()
+            made += fresh.moved(move, parents, 1 + k % 2, rng if k % 3 else other).tolist()
             parents = fresh.noted(space.sample(12, rng))
-        return made, _end(rng)
+        return made, _end(rng), _end(other)
 
     plain, fast = both(renewed)
     assert plain == fast

@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from archgym.agents.kernels import annealing
 from archgym.compiling import inner, kernel
 
 _functions: dict[type, tuple[int, int]] = {}
@@ -206,20 +207,23 @@ class Table:
 
 MET, SETTLED, JUDGED = range(3)
 """What is known of a child: it was met before, or not looked at yet; it is proposed as it is; it is new, and rules judge it."""
+UNBORN, BORN = -2, -1
+"""Attempts of children that were not made yet, and of those that were not looked at."""
 
 
 @kernel(arrays=False)
 def renew(
-    children, parents, state, attempt, tries, counts, reaches, free, rows, keys, ruled,
+    children, parents, state, attempt, tries, birth_changes, birth_reaches, counts, reaches, free, rows, keys, ruled,
     known, slots, count, next_uint32, next_double, state_of_rng,
 ):  # fmt: skip
     """As ``starting.Fresh``: make the children that are :data:`MET` anew until they are new, as they are.
 
     Args:
-        children, parents: ``(n, d)``; children are made anew in place.
-        state: ``(n,)``, of each child :data:`MET` or :data:`SETTLED`.
-        attempt: how often they were made anew before; -1 where they were not even looked at.
+        children, parents: ``(n, d)``; children are made, and made anew, in place.
+        state: ``(n,)``, of each child :data:`MET` or :data:`SETTLED`; scratch where the attempt is below 0.
+        attempt: how often they were made anew before; or :data:`UNBORN`, or :data:`BORN`.
         tries: how often they may be.
+        birth_changes, birth_reaches: with how many changes, of which reach, they are born.
         counts, reaches, free, rows, keys: as of :func:`change`.
         ruled: whether the space has rules: then it returns when children are new, which are :data:`JUDGED`.
         known, slots, count: of a :class:`Table`. Where it lacks room for another attempt this returns.
@@ -230,17 +234,34 @@ def renew(
     while True:
         left = 0
         for i in range(len(children)):
+            if attempt < 0:
+                state[i] = MET
             if state[i] == MET:
                 rows[0, left] = i
                 left += 1
         if left == 0 or attempt == tries or count + left > len(known):
             return attempt, count, left
-        if attempt >= 0:
+        if attempt != BORN:
+            changes, reach = 1 + attempt // 8, reaches
+            if attempt == UNBORN:
+                changes, reach = birth_changes, birth_reaches
             _change(
-                children, parents, rows, left, 1 + attempt // 8, counts, reaches, free, keys, next_uint32, next_double,
+                children,
+                parents,
+                rows,
+                left,
+                changes,
+                counts,
+                reach,
+                free,
+                keys,
+                next_uint32,
+                next_double,
                 state_of_rng,
-            )  # fmt: skip
+            )
         attempt += 1
+        if attempt == BORN:
+            continue
         if attempt == tries:
             return attempt, count, left  # the last ones are taken as they are
         judged = 0
@@ -319,3 +340,6 @@ def walk(pheromone, uniform, greedy, greediness, counts, shares, ways):
             while choice < counts[j] - 1 and shares[choice] <= uniform[i, j]:
                 choice += 1
             ways[i, j] = choice
+
+
+step_chains = kernel(arrays=False)(annealing.step_chains)
