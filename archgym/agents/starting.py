@@ -17,9 +17,10 @@ TRIES = 40
 
 def allowed(space: DesignSpace, designs: Designs) -> NDArray[np.bool_]:
     """Which designs keep every declared constraint; shape ``(n,)``."""
-    if not space.constraints:
-        return np.ones(len(designs), dtype=bool)
-    return np.asarray(space.violations(designs) == "", dtype=bool)
+    kept = np.ones(len(designs), dtype=bool)
+    for constraint in space.constraints:
+        kept &= np.asarray(constraint.satisfied(designs), dtype=bool)
+    return kept
 
 
 INFORMED = "begin with Latin hypercubes, and propose only designs that are new by canonical form and keep the declared constraints"

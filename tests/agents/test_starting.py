@@ -7,10 +7,10 @@ import pytest
 
 from archgym.agents import make_agent
 from archgym.agents.base import hyperparameter_ranges
-from archgym.agents.starting import first_designs
+from archgym.agents.starting import allowed, first_designs
 from archgym.problem import make_problem
 from archgym.registry import AGENTS
-from archgym.space import DesignSpace, Parameter
+from archgym.space import Constraint, DesignSpace, Parameter
 
 INFORMED = [name for name in ("ga", "nsga2", "nsga3", "re", "aco", "sa", "local") if name in AGENTS]
 
@@ -26,6 +26,15 @@ def test_first_designs_keep_a_constraint_that_few_keep():
     space = make_problem("synthetic/packing").space
     designs = first_designs(space, 50, np.random.default_rng(0))
     assert designs.shape == (50, space.dimension) and (space.violations(designs) == "").all()
+
+
+@pytest.mark.parametrize("second", [3, 100])
+def test_allowed_designs_are_those_that_break_no_constraint(second):
+    rules = [Constraint("a", "", lambda x: x[:, 0] > 1), Constraint("b", "", lambda x: x[:, 1] < x[:, 0] + second)]
+    space = DesignSpace([Parameter("p", tuple(range(4))), Parameter("q", tuple(range(9)))], rules)
+    designs = space.sample(200, 0)
+    assert allowed(space, designs).tolist() == (space.violations(designs) == "").tolist()
+    assert 0 < allowed(space, designs).sum() < 200
 
 
 @pytest.mark.parametrize("problem", ["synthetic/packing", "systolic/vgg16", "soc/audio_decoder"])
