@@ -4,7 +4,7 @@
     python benchmarks/agents_table.py --out entries --only bo,ga,pymoo-ga    # some of them
     python benchmarks/agents_table.py --out entries --only ""                # only print what is there
     python benchmarks/agents_table.py --out data/suites/archgym-8 --suite archgym-8 --only ""    # the shipped entries
-    python benchmarks/agents_table.py --out fronts --suite archgym-mo --only random,nsga2,nsga3,pymoo-nsga2,optuna-nsga2
+    python benchmarks/agents_table.py --out fronts --suite archgym-mo --only random,nsga2,nsga3,parego,pymoo-nsga2,optuna-nsga2
 
 Normalised regret: 0 is the optimum (or, where none is known, the best design of all runs), 1 the median of uniform designs;
 with ``--suite`` on the suite's measured scale, where a front is asked for the share of the best known hypervolume that is missing.
@@ -44,7 +44,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
 }
 AGENTS = {
     "random": 1000, "local": 1000, "sa": 1000, "ga": 1000, "re": 1000, "nsga2": 1000, "aco": 1000, "portfolio": 1000,
-    "bo": 1000, "tpe": 300, "cmaes": 300, "nsga3": 1000,
+    "bo": 1000, "tpe": 300, "cmaes": 300, "nsga3": 1000, "parego": 1000,
 }  # fmt: skip
 """Agents and the largest budget that each is run with: what is dear is run with less."""
 PEERS = {
@@ -60,7 +60,7 @@ PEERS = {
     "pymoo-nsga2": ("pymoo_nsga2.py", 1000),
     "optuna-nsga2": ("optuna_nsga2.py", 1000),
 }
-FRONTS = {"nsga3", "pymoo-nsga2", "optuna-nsga2"}
+FRONTS = {"nsga3", "parego", "pymoo-nsga2", "optuna-nsga2"}
 """Of those, what is only run where it is named: they look for fronts."""
 FOLDER = Path(__file__).parents[1] / "examples" / "peers"
 

@@ -21,11 +21,13 @@ SLOW_AGENTS = {
     in (
         "bo",
         "mfbo",
+        "parego",
         "portfolio",
         "tpe",
         "bohb",
         "cmaes",
         "botorch",
+        "qnehvi",
         "ppo",
         "a2c",
         "dqn",
@@ -36,7 +38,10 @@ SLOW_AGENTS = {
         "cio",
     )
 }
-BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS} | {"botorch": 40}  # bo with a slower model
+BUDGET = {name: 60 if name in SLOW_AGENTS else 300 for name in AGENTS} | {
+    "botorch": 40,
+    "qnehvi": 30,
+}  # bo and parego with slower models
 
 
 def load(name):
@@ -79,9 +84,9 @@ def test_keeps_the_contract_on_a_mixed_space(name, tmp_path, monkeypatch):
     assert not left, "an agent leaves no temporary files behind"
 
 
-@pytest.mark.parametrize("name", [name for name in AGENTS if name != "botorch"])
+@pytest.mark.parametrize("name", [name for name in AGENTS if name not in ("botorch", "qnehvi")])
 def test_goes_on_with_a_larger_budget(name):
-    # (botorch is bo with another model, at minutes a run.)
+    # (These are bo and parego with other models, at minutes a run.)
     check_resume(load(name), problem_of(mixed_space(), small_sum), budget=60 if name in SLOW_AGENTS else 200)
 
 

@@ -23,7 +23,7 @@ from archgym.testing import check_copies
 BUILTIN = [name for name in SIMULATORS if name != "bowl"]
 SPACES = [(name, space) for name in BUILTIN for space in SIMULATORS.load(name).spaces]
 IDS = [env_id for env_id, kind in ENVIRONMENTS.items() if kind in SIMULATORS]
-SLOW_MODELS = ("botorch",)  # bo with another model
+SLOW_MODELS = ("botorch", "qnehvi")  # bo and parego with other models
 
 
 @pytest.mark.parametrize(("name", "space"), SPACES, ids=[f"{n}-{s}" for n, s in SPACES])
