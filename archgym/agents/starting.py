@@ -116,18 +116,17 @@ class Fresh:
         attempt, changes, reaches = (
             (kernels.BORN, 0, self._mutate.reaches) if birth is None else (kernels.UNBORN, *birth)
         )
-        moves = self._mutate.arrays(max(changes, 1 + TRIES // 8), n)
+        *moves, rows, keys = self._mutate.arrays(max(changes, 1 + TRIES // 8), n)
         while True:
             table.make_room(n)
-            attempt, table.count, left = kernels.renew(
-                children, parents, state, attempt, TRIES, changes, reaches, *moves, self._ruled, table.rows, table.slots,
-                table.count, *draws,
+            attempt, table.count, left, judged = kernels.renew(
+                children, parents, state, attempt, TRIES, changes, reaches, *moves, rows, keys, self._ruled, table.rows,
+                table.slots, table.count, *draws,
             )  # fmt: skip
-            if self._ruled:
-                judged = np.flatnonzero(state == kernels.JUDGED)
-                rejected = self._rejected(children[judged]) if len(judged) else []
-                state[judged] = kernels.SETTLED
-                state[judged[rejected]] = kernels.MET
+            if judged:
+                new = rows[1, :judged]
+                rejected = self._rejected(children[new])
+                state[new[rejected]] = kernels.MET
                 left += len(rejected)
             if not left:
                 return []

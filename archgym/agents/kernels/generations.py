@@ -205,8 +205,8 @@ class Table:
         self.count = add(np.ascontiguousarray(designs, dtype=np.int64), self.rows, self.slots, self.count)
 
 
-MET, SETTLED, JUDGED = range(3)
-"""What is known of a child: it was met before, or not looked at yet; it is proposed as it is; it is new, and rules judge it."""
+MET, NEW = range(2)
+"""What is known of a child: it was met before, or not looked at yet; or neither."""
 UNBORN, BORN = -2, -1
 """Attempts of children that were not made yet, and of those that were not looked at."""
 
@@ -220,16 +220,17 @@ def renew(
 
     Args:
         children, parents: ``(n, d)``; children are made, and made anew, in place.
-        state: ``(n,)``, of each child :data:`MET` or :data:`SETTLED`; scratch where the attempt is below 0.
+        state: ``(n,)``, of each child :data:`MET` or :data:`NEW`; scratch where the attempt is below 0.
         attempt: how often they were made anew before; or :data:`UNBORN`, or :data:`BORN`.
         tries: how often they may be.
         birth_changes, birth_reaches: with how many changes, of which reach, they are born.
         counts, reaches, free, rows, keys: as of :func:`change`.
-        ruled: whether the space has rules: then it returns when children are new, which are :data:`JUDGED`.
+        ruled: whether the space has rules, which have to judge the children that are new: then it returns when some are.
         known, slots, count: of a :class:`Table`. Where it lacks room for another attempt this returns.
 
     Returns:
-        ``attempt`` and ``count`` as they are now, and the number of children that are still :data:`MET`.
+        ``attempt`` and ``count`` as they are now, the number of children that are still :data:`MET`, and of those to be judged,
+        whose positions are at the front of the second of ``rows``.
     """
     while True:
         left = 0
@@ -240,7 +241,7 @@ def renew(
                 rows[0, left] = i
                 left += 1
         if left == 0 or attempt == tries or count + left > len(known):
-            return attempt, count, left
+            return attempt, count, left, 0
         if attempt != BORN:
             changes, reach = 1 + attempt // 8, reaches
             if attempt == UNBORN:
@@ -263,15 +264,16 @@ def renew(
         if attempt == BORN:
             continue
         if attempt == tries:
-            return attempt, count, left  # the last ones are taken as they are
+            return attempt, count, left, 0  # the last ones are taken as they are
         judged = 0
         for k in range(left):
             if _add(children, rows[0, k], known, slots, count):
-                state[rows[0, k]] = JUDGED if ruled else SETTLED
+                state[rows[0, k]] = NEW
+                rows[1, judged] = rows[0, k]
                 count += 1
                 judged += 1
         if ruled and judged:
-            return attempt, count, left - judged
+            return attempt, count, left - judged, judged
 
 
 # --- what else generations are made by -----------------------------------------------------------------------------
