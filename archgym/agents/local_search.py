@@ -40,6 +40,13 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
         super().__init__(*args, **kwargs)
         self._kick = Mover(self.space)
         self._fresh = Fresh(self.space, self.rng) if self.p.informed else None
+        # Every value of every parameter, and how far from it a neighbour takes it.
+        nvec, reach = self.space.nvec, self.p.reach
+        self._columns = np.repeat(np.arange(len(nvec)), nvec)
+        self._values = np.concatenate([np.arange(count) for count in nvec])
+        self._near = np.array(
+            [max(1, round(reach * (len(p) - 1))) if p.ordered else len(p) for p in self.space.parameters]
+        )[self._columns]
         self._untried: Designs | None = None  # neighbours of the present design, None before the first start
         self._at: Designs = np.empty(0, dtype=np.int64)
         self._reward = -np.inf
@@ -77,17 +84,9 @@ class LocalSearch(GenerationalAgent[LocalSearchHyperparameters]):
 
     def _neighbours(self) -> Designs:
         """Neighbours of the present design in random order."""
-        space, reach = self.space, self.p.reach
-        columns, values = [], []
-        for j, parameter in enumerate(space.parameters):
-            index = np.arange(len(parameter))
-            distance = np.abs(index - self._at[j])
-            near = max(1, round(reach * (len(parameter) - 1))) if parameter.ordered else len(parameter)
-            index = index[(distance > 0) & (distance <= near)]
-            columns.append(np.full(len(index), j))
-            values.append(index)
-        column, value = np.concatenate(columns), np.concatenate(values)
-        order = self.rng.permutation(len(column))
-        result = np.repeat(self._at[None], len(column), axis=0)
-        result[np.arange(len(column)), column[order]] = value[order]
-        return result[allowed(space, result)] if self.p.informed else result
+        distance = np.abs(self._values - self._at[self._columns])
+        near = np.flatnonzero((distance > 0) & (distance <= self._near))
+        near = near[self.rng.permutation(len(near))]
+        result = np.repeat(self._at[None], len(near), axis=0)
+        result[np.arange(len(near)), self._columns[near]] = self._values[near]
+        return result[allowed(self.space, result)] if self.p.informed else result
