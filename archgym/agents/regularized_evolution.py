@@ -67,6 +67,7 @@ class RegularizedEvolution(GenerationalAgent[RegularizedEvolutionHyperparameters
             self._population, self._rewards = designs.copy(), rewards.copy()
             return
         # The queue is a ring: children overwrite the oldest.
-        places = (self._oldest + np.arange(len(designs))) % len(self._population)
+        start, end, size = self._oldest, self._oldest + len(designs), len(self._population)
+        places = slice(start, end) if end <= size else np.arange(start, end) % size
         self._population[places], self._rewards[places] = designs, rewards
-        self._oldest = (self._oldest + len(designs)) % len(self._population)
+        self._oldest = end % size
