@@ -168,13 +168,6 @@ def add(designs, rows, slots, count):
     return count
 
 
-@kernel(arrays=False)
-def _arrange(rows, slots, count):
-    """Fill empty slots with the first ``count`` rows."""
-    for k in range(count):
-        slots[_place(rows, k, rows, slots)] = k + 1
-
-
 class Table:
     """Designs met, ``(count, d)``, in a table with open addressing.
 
@@ -183,7 +176,7 @@ class Table:
     """
 
     def __init__(self, dimension: int) -> None:
-        self.rows = np.empty((256, dimension), dtype=np.int32)
+        self.rows = np.empty((256, dimension), dtype=np.int64)
         self.slots = np.zeros(4 * len(self.rows), dtype=np.int32)
         self.count = 0
 
@@ -194,10 +187,10 @@ class Table:
         """See to it that ``more`` designs can be added."""
         if self.count + more <= len(self.rows):
             return
-        rows = np.empty((1 << (self.count + more).bit_length() + 1, self.rows.shape[1]), dtype=np.int32)
-        rows[: self.count] = self.rows[: self.count]
-        self.rows, self.slots = rows, np.zeros(2 * len(rows), dtype=np.int32)
-        _arrange(self.rows, self.slots, self.count)
+        rows = np.empty((1 << (self.count + more).bit_length() + 1, self.rows.shape[1]), dtype=np.int64)
+        slots = np.zeros(2 * len(rows), dtype=np.int32)
+        add(self.rows[: self.count], rows, slots, 0)
+        self.rows, self.slots = rows, slots
 
     def add(self, designs: NDArray[np.int64]) -> None:
         """Add designs ``(n, d)``."""
