@@ -50,7 +50,10 @@ def compiled() -> ModuleType | None:
     """The module ``kernels.generations``, which makes the same moves by the same draws in less time, where Numba is loaded, as
     most simulators load it. It alone is not worth the second that this takes: None then, and under ``NUMBA_DISABLE_JIT``."""
     global _kernels
-    if _kernels is None and "numba" in sys.modules and not sys.modules["numba"].config.DISABLE_JIT:
+    if _kernels is not None or "numba" not in sys.modules:
+        return _kernels
+    # (Another thread may be loading it.)
+    if not getattr(getattr(sys.modules["numba"], "config", None), "DISABLE_JIT", True):
         import archgym.agents.kernels.generations as kernels
 
         _kernels = kernels
