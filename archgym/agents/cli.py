@@ -44,6 +44,15 @@ _cheaper = click.option(
     metavar="NAME",
     help="Cheaper fidelity to train at (requests:2000); judged at the own.",
 )
+_bandwidth = click.option(
+    "--bandwidth", default=0.0, show_default=True, type=click.FloatRange(0.0, 10.0),
+    help="Above 0: choose, among the most likely designs of all trained workloads, by how these did on workloads whose features' "
+    "ranks are about that near.",
+)  # fmt: skip
+_members = click.option(
+    "--members", default=1, show_default=True, type=click.IntRange(1, 100),
+    help="With --bandwidth: policies whose most likely designs are chosen among.",
+)  # fmt: skip
 _evaluations = click.option(
     "--evaluations", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Of random search."
 )
@@ -64,26 +73,28 @@ def policy() -> None:
 @_further
 @_cheaper
 @_updates
+@_bandwidth
+@_members
 @_seed
 @_json
 @problem_options
 def train_command(
-    kind: str, out: Path, workloads: tuple[str, ...], further: int, cheaper: str | None, updates: int | None, seed: int,
-    as_json: bool, **chosen: Any,
+    kind: str, out: Path, workloads: tuple[str, ...], further: int, cheaper: str | None, updates: int | None,
+    bandwidth: float, members: int, seed: int, as_json: bool, **chosen: Any,
 ) -> None:  # fmt: skip
     """Train a policy on workloads of SIMULATOR. Search with it by
-    ``archgym run SIMULATOR/NAME --agent ppo-fast --hyper policy=FILE``: the first design is its most likely one."""
+    ``archgym run SIMULATOR/NAME --agent ppo-fast --hyper policy=FILE``: the first design is the one that it chooses."""
     from archgym.agents.policy import Memory, train
     from archgym.progress import count_progress
 
     if out.exists():
         raise ArchGymError(f"{out} exists already; choose another file")
+    how = _training(updates, bandwidth, members, seed)
     problems = _problems(kind, workloads, chosen)
     problems += _further_problems(kind, problems, (), further, seed, chosen)
     memories = [Memory(problem, cheaper) for problem in problems]
-    how = _training(updates, seed)
     with count_progress(err, "updates", enabled=not as_json) as follow:
-        trained = train(memories, how, lambda update: follow(update + 1, how.updates))
+        trained = train(memories, how, lambda update: follow(update + 1, members * how.updates))
     trained.save(out)
     count, simulations = len(memories), trained.about.simulations
     if as_json:
@@ -104,7 +115,7 @@ def train_command(
 def evaluate_command(
     file: Path, workloads: tuple[str, ...], evaluations: int, repeats: int, seed: int, as_json: bool
 ) -> None:
-    """Judge the policy of FILE: one evaluation of its most likely design against the best of random search, on those
+    """Judge the policy of FILE: one evaluation of its design against the best of random search, on those
     workloads (of all, or of those named) that are not related to any it was trained on."""
     from archgym.agents.policy import Memory, Policy, judge, related
 
@@ -137,12 +148,15 @@ def evaluate_command(
     "--folds", type=click.IntRange(min=2), help="Train that many policies, each judged on some of the groups."
 )
 @_updates
+@_bandwidth
+@_members
 @_seed
 @_json
 @problem_options
 def leave_out_command(
     kind: str, workloads: tuple[str, ...], evaluations: int, repeats: int, also: tuple[str, ...], further: int,
-    cheaper: str | None, folds: int | None, updates: int | None, seed: int, as_json: bool, **chosen: Any,
+    cheaper: str | None, folds: int | None, updates: int | None, bandwidth: float, members: int, seed: int, as_json: bool,
+    **chosen: Any,
 ) -> None:  # fmt: skip
     """Measure how policies carry over on SIMULATOR: for each group of related workloads (names that begin with the same
     letters, or equal features) one is trained on all others, and judged on the group by one evaluation a workload against the
@@ -150,6 +164,7 @@ def leave_out_command(
     from archgym.agents.policy import Memory, judge, related, train
     from archgym.progress import count_progress
 
+    how = _training(updates, bandwidth, members, seed)
     problems = _problems(kind, workloads, chosen)
     judged_of = len(problems)
     problems += _further_problems(kind, problems, also, further, seed, chosen)
@@ -158,7 +173,6 @@ def leave_out_command(
     groups = [group for group in related(problems) if group[0] < judged_of]
     if len(groups) < 2:
         raise ArchGymError("all these workloads are related; name others with --workload")
-    how = _training(updates, seed)
     count = min(folds or len(groups), len(groups))
     together = [groups[start::count] for start in range(count)]
     found: dict[int, Judgement] = {}
@@ -193,10 +207,10 @@ def _further_problems(
     return _problems(simulator, made, {**chosen, "references": problems[0].references}, like=problems) if made else []
 
 
-def _training(updates: int | None, seed: int) -> Training:
+def _training(updates: int | None, bandwidth: float, members: int, seed: int) -> Training:
     from archgym.agents.policy import Training
 
-    how = replace(Training(), seed=seed)
+    how = replace(Training(), bandwidth=bandwidth, members=members, seed=seed)
     return how if updates is None else replace(how, updates=updates)
 
 

@@ -4,6 +4,10 @@ A policy is the network of :mod:`archgym.agents.autoregressive` with a second on
 into where the hidden layer starts. It is trained by PPO on all workloads at once. What a draw earns is its rank among the
 draws for the same workload in the same batch, so that workloads and objectives of any scale weigh the same; noise on the
 features keeps the policy from learning the workloads by heart.
+
+Which of a few designs is best on a workload never seen can be told from how they did on workloads like it (algorithm selection:
+Rice, Advances in Computers, 1976): a policy can keep the most likely designs of all workloads that it was trained on, its own
+and those of policies from other seeds, each simulated on all of these workloads, and choose among them.
 """
 
 from __future__ import annotations
@@ -56,6 +60,9 @@ class Training:
         clip: range of the probability ratio.
         width: units of the hidden layer.
         noise: deviation of the noise on the features, in deviations of the features over the workloads.
+        bandwidth: how unlike, in ranks of the features, workloads are whose simulations still count where a design is chosen
+            for one that was never seen; 0 for a policy that takes its most likely design.
+        members: policies whose most likely designs are chosen among; the first one is kept.
         seed: of everything random.
     """
 
@@ -68,7 +75,18 @@ class Training:
     clip: float = 0.2
     width: int = 64
     noise: float = 1.0
+    bandwidth: float = 0.0
+    members: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.bandwidth <= 10.0:
+            raise ArchGymError(f"bandwidth is {self.bandwidth!r}; expected a number from 0 to 10")
+        if self.members > 1 and self.bandwidth == 0.0:
+            raise ArchGymError(
+                f"members is {self.members}, but a policy chooses among the designs of its members only with a bandwidth above "
+                "0; give one, or one member"
+            )
 
 
 class Memory:
@@ -113,8 +131,63 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     simulations: int
 
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Of the files that are read; the second may hold a shortlist."""
 _LIMIT_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Designs to choose from, and how good they were on the workloads that a policy was trained on.
+
+    Attributes:
+        designs: ``(m, d)``.
+        worth: of each on each workload, 0 for the best to -1 from the median on, :data:`WORST` where infeasible; ``(n, m)``.
+        features: of these workloads, ``(n, f)``.
+        bandwidth: see :class:`Training`.
+    """
+
+    designs: Designs
+    worth: Array
+    features: Array
+    bandwidth: float
+
+    @classmethod
+    def simulated(cls, designs: Designs, memories: Sequence[Memory], bandwidth: float) -> Shortlist:
+        """The distinct ones of ``designs``, each simulated on all problems of ``memories``."""
+        problems = [memory.problem for memory in memories]
+        distinct = np.unique(problems[0].space.canonical(designs), axis=0)
+        worth = np.array([_worth(*memory(distinct)) for memory in memories])
+        return cls(distinct, worth, features_of(problems)[1], bandwidth)
+
+    def best(self, space: DesignSpace, features: Array) -> Designs:
+        """The design ``(1, d)`` with the best mean worth over the workloads, weighted by how near their features are to those
+        given ``(f,)``, among the designs that keep the constraints of ``space``; ``(0, d)`` where none does."""
+        kept = allowed(space, self.designs)
+        if not kept.any():
+            return self.designs[:0]
+        gaps = _ranks(self.features, self.features) - _ranks(features[None], self.features)
+        squares = (gaps**2).mean(axis=1)
+        weights = np.exp((squares.min() - squares) / (2.0 * self.bandwidth**2))
+        score = np.where(kept, weights @ self.worth, -np.inf)
+        return self.designs[[score.argmax()]]
+
+
+def _worth(rewards: Rewards, feasible: NDArray[np.bool_]) -> Rewards:
+    """Of designs for one workload: 0 for the best to -1 from the median of the feasible on, :data:`WORST` for the others."""
+    worth = np.full(len(rewards), WORST)
+    if feasible.any():
+        good = rewards[feasible]
+        span = good.max() - np.median(good)
+        worth[feasible] = np.maximum((good - good.max()) / (span if span > 0 else 1.0), -1.0)
+    return worth
+
+
+def _ranks(values: Array, among: Array) -> Array:
+    """The shares of ``among`` ``(n, f)`` that each of ``values`` ``(k, f)`` is above, column by column; equal ones count half."""
+    columns = zip(values.T, np.sort(among, axis=0).T, strict=True)
+    both = [np.searchsorted(own, value, "left") + np.searchsorted(own, value, "right") for value, own in columns]
+    return np.stack(both, axis=1) / (2.0 * len(among))
 
 
 class Policy:
@@ -127,12 +200,15 @@ class Policy:
         center, spread: of the features over the training workloads, ``(f,)``.
         encoder: two layers, ``(f + 1, width)`` with the bias in the last row, and ``(width, width)``.
         net: as in :mod:`archgym.agents.autoregressive`.
+        shortlist: designs to choose from, where it was trained with a bandwidth.
     """
 
     def __init__(
-        self, about: _Facts, center: Array, spread: Array, encoder: tuple[Floats, Floats], net: Floats
-    ) -> None:
+        self, about: _Facts, center: Array, spread: Array, encoder: tuple[Floats, Floats], net: Floats,
+        shortlist: Shortlist | None = None,
+    ) -> None:  # fmt: skip
         self.about, self.center, self.spread, self.encoder, self.net = about, center, spread, encoder, net
+        self.shortlist = shortlist
         self.offsets = np.concatenate(([0], np.cumsum([len(levels) for levels in about.levels])))
 
     @classmethod
@@ -141,7 +217,7 @@ class Policy:
         names, features = features_of(problems)
         space, width, f = problems[0].space, how.width, len(names)
         about = _Facts(
-            FORMAT, parse_name(problems[0].name)[0], *_described(space), names,
+            FORMATS[-1], parse_name(problems[0].name)[0], *_described(space), names,
             [problem.name for problem in problems], _shared_options(problems), asdict(how), 0,
         )  # fmt: skip
         spread = features.std(axis=0)
@@ -158,6 +234,8 @@ class Policy:
         text = json.dumps(msgspec.to_builtins(self.about), sort_keys=True).encode()
         arrays: dict[str, Any] = {"center": self.center, "spread": self.spread, "net": self.net}
         arrays |= {"features": self.encoder[0], "inner": self.encoder[1]}
+        if self.shortlist is not None:
+            arrays |= {f"shortlist.{name}": value for name, value in vars(self.shortlist).items()}
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, about=np.frombuffer(text, dtype=np.uint8), **arrays)
         return Path(path)
@@ -177,17 +255,28 @@ class Policy:
         facts: _Facts = checked(parse_json(text.tobytes(), where), _Facts, where)
         values, f = sum(len(levels) for levels in facts.levels), len(facts.features)
         width = arrays["net"].shape[-1] if arrays.get("net", np.empty(0)).ndim == 2 else 0
-        shapes = {
+        shapes: dict[str, tuple[int, ...]] = {
             "center": (f,), "spread": (f,), "features": (f + 1, width), "inner": (width, width),
             "net": (1 + 2 * values + len(facts.parameters), width),
         }  # fmt: skip
-        fits = facts.format == FORMAT and len(facts.levels) == len(facts.parameters) and width > 1
+        designs = arrays.pop("shortlist.designs", None) if facts.format > 1 else None
+        if designs is not None:
+            n, m = len(facts.workloads), len(designs) if designs.ndim else 0
+            shapes |= {"shortlist.worth": (n, m), "shortlist.features": (n, f), "shortlist.bandwidth": ()}
+        fits = facts.format in FORMATS and len(facts.levels) == len(facts.parameters) and width > 1
         fits = fits and {name: array.shape for name, array in arrays.items()} == shapes
-        if not fits or not all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays.values()):
+        fits = fits and all(array.dtype.kind == "f" and np.isfinite(array).all() for array in arrays.values())
+        if not fits or not (designs is None or (_are_designs(designs, facts) and arrays["shortlist.bandwidth"] > 0)):
             raise ArchGymError(f"{where} is malformed or of another version; train it again")
         center, spread = (arrays[name].astype(np.float64) for name in ("center", "spread"))
         first, inner, net = (np.ascontiguousarray(arrays[name], np.float32) for name in ("features", "inner", "net"))
-        return cls(facts, center, np.where(spread > 0, spread, 1.0), (first, inner), net)
+        shortlist = None
+        if designs is not None:
+            worth, features, bandwidth = (
+                arrays[f"shortlist.{name}"].astype(np.float64) for name in ("worth", "features", "bandwidth")
+            )
+            shortlist = Shortlist(designs.astype(np.int64), worth, features, float(bandwidth))
+        return cls(facts, center, np.where(spread > 0, spread, 1.0), (first, inner), net, shortlist)
 
     def check(self, problem: Problem) -> None:
         """Raises where the policy was trained for another simulator, for other parameters or on other features."""
@@ -217,6 +306,16 @@ class Policy:
         net = self.net.copy()
         net[0] += context[0]
         return net
+
+    def design(self, problem: Problem) -> Designs:
+        """The design to evaluate first, ``(1, d)``: of the shortlist the one that was best on workloads like that of ``problem``,
+        else the most likely one. Nothing is simulated."""
+        self.check(problem)
+        if self.shortlist is not None:
+            chosen = self.shortlist.best(problem.space, features_of([problem])[1][0])
+            if len(chosen):
+                return chosen
+        return self.greedy(problem)
 
     def greedy(self, problem: Problem) -> Designs:
         """The design that takes the most likely value, parameter by parameter, ``(1, d)``. Where that breaks a declared
@@ -254,6 +353,12 @@ class Policy:
         return kept
 
 
+def _are_designs(designs: NDArray[Any], facts: _Facts) -> bool:
+    counts = np.array([len(levels) for levels in facts.levels])
+    whole = designs.dtype.kind == "i" and designs.ndim == 2 and designs.shape[1] == len(counts) and len(designs) > 0
+    return bool(whole and (designs >= 0).all() and (designs < counts).all())
+
+
 def _shared_options(problems: Sequence[Problem]) -> dict[str, Any]:
     """The options that all problems have, as JSON holds them."""
     first, *others = (json.loads(json.dumps(finite(problem.options), default=str)) for problem in problems)
@@ -276,11 +381,31 @@ def features_of(problems: Sequence[Problem]) -> tuple[list[str], Array]:
 
 def train(memories: Sequence[Memory], how: Training, follow: Callable[[int], None] | None = None) -> Policy:
     """A policy trained on the problems of ``memories``, which have one space; ``follow`` is told of each update."""
-    rng = np.random.default_rng(how.seed)
+    known, problems = sum(map(len, memories)), [memory.problem for memory in memories]
+    members = []
+    for member in range(how.members):
+        rng = np.random.default_rng([how.seed, member] if member else how.seed)
+        members.append(_trained(memories, how, rng, member * how.updates, follow))
+    policy = members[0]
+    if how.bandwidth > 0:
+        likely = np.concatenate([member.greedy(problem) for member in members for problem in problems])
+        policy.shortlist = Shortlist.simulated(likely, memories, how.bandwidth)
+    policy.about.training["fidelity"] = memories[0].fidelity
+    policy.about.simulations = sum(map(len, memories)) - known
+    return policy
+
+
+def _trained(
+    memories: Sequence[Memory],
+    how: Training,
+    rng: np.random.Generator,
+    before: int,
+    follow: Callable[[int], None] | None,
+) -> Policy:
+    """A policy without a shortlist; ``before`` updates have been told of."""
     problems = [memory.problem for memory in memories]
     policy = Policy.untrained(problems, how, rng)
     features = features_of(problems)[1]
-    known = sum(map(len, memories))
     arrays = [policy.net, *policy.encoder]
     moments = [np.zeros((2, *array.shape), dtype=np.float32) for array in arrays]
     given, d, steps = policy.inputs(features), problems[0].space.dimension, 0
@@ -311,9 +436,7 @@ def train(memories: Sequence[Memory], how: Training, follow: Callable[[int], Non
             for array, change, moment in zip(arrays, gradients, moments, strict=True):
                 adam(array, change, moment, steps, decay * how.learning_rate)
         if follow is not None:
-            follow(update)
-    policy.about.training["fidelity"] = memories[0].fidelity
-    policy.about.simulations = sum(map(len, memories)) - known
+            follow(before + update)
     return policy
 
 
@@ -345,7 +468,7 @@ def _stem(name: str) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A policy's most likely design on a workload against uniform random search.
+    """A policy's design for a workload against uniform random search.
 
     Attributes:
         problem: name of the problem.
@@ -380,7 +503,7 @@ def judge(policy: Policy, memory: Memory, evaluations: int = 100, repeats: int =
     rewards, _ = memory(np.concatenate(proposed))
     cuts = np.cumsum([len(designs) for designs in proposed])[:-1]
     best = np.array([part.max() for part in np.split(rewards, cuts)])
-    own, feasible = memory(policy.greedy(memory.problem))
+    own, feasible = memory(policy.design(memory.problem))
     optimum = memory.problem.optimum
     return Judgement(
         memory.problem.name, float(own[0]), bool(feasible[0]), float(np.median(best)), float((own[0] >= best).mean()),

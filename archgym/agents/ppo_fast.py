@@ -41,7 +41,7 @@ class FastPPOHyperparameters(Hyperparameters):
         20, low=1, high=1000, log=True, doc="updates without new designs after which a new policy starts"
     )
     policy: str = hyper(
-        "", doc="file of 'archgym policy train' to start from: its most likely design comes first; fixes the width"
+        "", doc="file of 'archgym policy train' to start from: the design that it chooses comes first; fixes the width"
     )
 
 
@@ -72,7 +72,7 @@ class FastPPO(GenerationalAgent[FastPPOHyperparameters]):
         if self.p.action_mode != "construct":
             raise ArchGymError("a trained policy builds designs parameter by parameter; leave action_mode=construct")
         trained = Policy.load(self.p.policy)
-        self._first = trained.greedy(self.problem)
+        self._first = trained.design(self.problem)
         self._become(trained.net_for(self.problem))
 
     def forget(self) -> bool:

@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -15,6 +16,7 @@ from archgym.agents.policy import (
     Judgement,
     Memory,
     Policy,
+    Shortlist,
     Training,
     earned,
     features_of,
@@ -69,6 +71,75 @@ def test_a_policy_carries_over_to_workloads_never_seen(trained):
         assert memory(trained.greedy(memory.problem))[0] > -8, "within two steps of the best of each parameter"
 
 
+@pytest.fixture(scope="module")
+def choosing():
+    """A policy that chooses among its most likely designs of the workloads that it was trained on."""
+    memories = [Memory(shifted(name, i / 7)) for i, name in enumerate("abcdefgh")]
+    return train(memories, replace(HOW, updates=60, bandwidth=0.01))
+
+
+def test_it_chooses_what_was_good_on_workloads_alike_and_simulates_nothing_for_that(choosing):
+    kept = choosing.shortlist
+    assert kept.worth.shape == (8, len(kept.designs)) and kept.features[:, 1].tolist() == [i / 7 for i in range(8)]
+    likely = np.concatenate([choosing.greedy(shifted("x", i / 7)) for i in range(8)])
+    assert len(kept.designs) > 2 and np.array_equal(kept.designs, np.unique(likely, axis=0))
+    for i in range(8):
+        design = choosing.design(shifted("unseen", i / 7))
+        assert design.tolist() == kept.designs[[kept.worth[i].argmax()]].tolist()
+        rewards = shifted("a", i / 7).evaluate(kept.designs)[1]
+        assert kept.worth[i].argmax() == rewards.argmax() and kept.worth[i].min() >= -1.0
+
+
+DESIGNS = np.array([[0, 0, 0, 0], [1, 1, 1, 1], [2, 2, 2, 2]])
+
+
+def test_a_shortlist_weighs_workloads_by_the_ranks_of_their_features_and_keeps_constraints():
+    worth = np.array([[0.0, -1.0, -0.5], [-1.0, 0.0, -0.5], [-1.0, 0.0, -0.5]])
+    # On any scale: only the order of the features counts.
+    features = np.array([[1.0, 5.0], [2.0, 5.0], [1000.0, 5.0]])
+    kept = Shortlist(DESIGNS, worth, features, 0.1)
+    free = DesignSpace(SMALL)
+    assert [kept.best(free, np.array([x, 7.0]))[0, 0] for x in (0.0, 1.0, 2.0, 999.0, 1e9)] == [0, 0, 1, 1, 1]
+    even = replace(kept, bandwidth=10.0)
+    assert even.best(free, np.array([0.0, 7.0]))[0, 0] == 1, "all workloads count alike"
+    rule = Constraint("rule", "for a test", lambda d: d[:, 0] != 0)
+    assert kept.best(DesignSpace(SMALL, [rule]), np.array([0.0, 7.0]))[0, 0] == 2
+    none = Constraint("none", "for a test", lambda d: d[:, 0] == 4)
+    assert kept.best(DesignSpace(SMALL, [none]), np.array([0.0, 7.0])).shape == (0, 4)
+
+
+def test_infeasible_designs_are_worth_less_than_bad_ones_and_scales_do_not_count():
+    class Known:
+        def __init__(self, rewards, feasible):
+            self.problem, self.told = shifted("a", 0.5), (np.array(rewards), np.array(feasible))
+
+        def __call__(self, designs):
+            return self.told
+
+    some = [Known([1.0, 3.0, 2.0], [True] * 3), Known([-1e6, 3e6, -99.0], [True, True, False]),
+            Known([-9.0] * 3, [False] * 3)]  # fmt: skip
+    worth = Shortlist.simulated(DESIGNS, some, 0.1).worth
+    assert worth.tolist() == [[-1.0, 0.0, -1.0], [-1.0, 0.0, WORST], [WORST] * 3]
+
+
+def test_where_nothing_on_the_shortlist_keeps_the_constraints_the_most_likely_design_is_taken(choosing):
+    first = choosing.shortlist.designs
+    rule = Constraint("rule", "for a test", lambda d: ~(d[:, None] == first).all(axis=2).any(axis=1))
+    bound = shifted("unseen", 0.3, DesignSpace([Parameter(f"x{j}", tuple(range(9))) for j in range(4)], [rule]))
+    assert np.array_equal(choosing.design(bound), choosing.greedy(bound)) and rule.satisfied(choosing.design(bound))[0]
+
+
+def test_members_add_designs_to_choose_among_and_the_first_one_is_the_policy_of_one_member():
+    memories = [Memory(shifted(name, i / 3)) for i, name in enumerate("abcd")]
+    told, how = [], replace(HOW, updates=5, bandwidth=0.1)
+    one, three = train(memories, how), train(memories, replace(how, members=3), told.append)
+    assert np.array_equal(one.net, three.net) and told == list(range(15))
+    designs = set(map(tuple, one.shortlist.designs.tolist()))
+    assert designs < set(map(tuple, three.shortlist.designs.tolist())) and three.about.simulations > 0
+    with pytest.raises(ArchGymError, match="only with a bandwidth above 0"):
+        train(memories, replace(how, members=2, bandwidth=0.0))
+
+
 def test_equal_seeds_train_equal_policies_and_other_seeds_others():
     how = replace(HOW, updates=3)
     one, same, other = (
@@ -76,6 +147,20 @@ def test_equal_seeds_train_equal_policies_and_other_seeds_others():
     )
     assert np.array_equal(one.net, same.net) and not np.array_equal(one.net, other.net)
     assert one.about.simulations > 0
+
+
+def test_two_threads_train_what_one_does():
+    def policy(threads):
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            memories = [Memory(make_problem(f"dram/{name}:requests=200")) for name in ("stream", "random", "copy")]
+            return train(memories, Training(updates=2, width=8, bandwidth=0.2))
+        finally:
+            numba.set_num_threads(before)
+
+    one, two = policy(1), policy(min(2, numba.config.NUMBA_NUM_THREADS))
+    assert np.array_equal(one.net, two.net) and np.array_equal(one.shortlist.worth, two.shortlist.worth)
 
 
 def test_what_draws_earn_is_their_rank_whatever_the_scale():
@@ -155,6 +240,46 @@ def test_it_is_read_as_it_was_written(trained, tmp_path):
     assert features_of([problem])[0] == read.about.features == ["nothing", "place"]
 
 
+def test_a_shortlist_is_read_as_it_was_written_and_older_files_have_none(choosing, tmp_path):
+    path, problem = choosing.save(tmp_path / "p.policy.npz"), shifted("unseen", 0.3)
+    read = Policy.load(path)
+    for name, value in vars(choosing.shortlist).items():
+        assert np.array_equal(getattr(read.shortlist, name), value), name
+    assert np.array_equal(read.design(problem), choosing.design(problem))
+    arrays = {name: value for name, value in np.load(path).items() if not name.startswith("shortlist")}
+    facts = json.loads(arrays["about"].tobytes())
+    del facts["training"]["bandwidth"]
+    old = np.frombuffer(json.dumps({**facts, "format": 1}).encode(), dtype=np.uint8)
+    np.savez(tmp_path / "old.npz", **{**arrays, "about": old})
+    assert np.array_equal(Policy.load(tmp_path / "old.npz").design(problem), choosing.greedy(problem))
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("designs", lambda value: value + 9),
+        ("designs", lambda value: value - 9),
+        ("designs", lambda value: value[:, :-1]),
+        ("designs", lambda value: value[:0]),
+        ("designs", lambda value: value.astype(float)),
+        ("worth", lambda value: value[:-1]),
+        ("worth", lambda value: value * np.nan),
+        ("features", lambda value: value[:, :-1]),
+        ("bandwidth", lambda value: np.float64(0.0)),
+        ("bandwidth", lambda value: None),
+        ("designs", lambda value: None),
+    ],
+)
+def test_a_damaged_shortlist_is_refused_in_a_sentence(choosing, tmp_path, key, change):
+    arrays = dict(np.load(choosing.save(tmp_path / "p.policy.npz")))
+    changed = change(arrays.pop(f"shortlist.{key}"))
+    if changed is not None:
+        arrays[f"shortlist.{key}"] = changed
+    np.savez(tmp_path / "broken.npz", **arrays)
+    with pytest.raises(ArchGymError, match="malformed or of another version; train it again"):
+        Policy.load(tmp_path / "broken.npz")
+
+
 def damaged(arrays, key):
     broken = dict(arrays)
     if key == "about":
@@ -188,11 +313,13 @@ def test_it_refuses_problems_of_other_kinds(trained):
         trained.greedy(make_problem("synthetic/rugged"))
 
 
-def test_a_search_starts_with_its_most_likely_design_and_goes_on_bit_by_bit(trained, tmp_path):
+@pytest.mark.parametrize("kind", ["trained", "choosing"])
+def test_a_search_starts_with_its_design_and_goes_on_bit_by_bit(kind, request, tmp_path):
+    trained = request.getfixturevalue(kind)
     path = str(trained.save(tmp_path / "p.policy.npz"))
     problem = shifted("unseen", 0.3)
     agent = make_agent("ppo-fast", problem, 3, policy=path)
-    assert np.array_equal(agent.ask(64), trained.greedy(problem))
+    assert np.array_equal(agent.ask(64), trained.design(problem))
 
     def run(log, budget, resume=False):
         search(problem, make_agent("ppo-fast", problem, 3, policy=path), budget, log=log, resume=resume)
@@ -201,7 +328,7 @@ def test_a_search_starts_with_its_most_likely_design_and_goes_on_bit_by_bit(trai
     whole = run(tmp_path / "whole.arrows", 120)
     run(tmp_path / "parts.arrows", 40)
     assert run(tmp_path / "parts.arrows", 120, resume=True) == whole
-    assert [whole[0][name] for name in ("x0", "x1", "x2", "x3")] == trained.greedy(problem)[0].tolist()
+    assert [whole[0][name] for name in ("x0", "x1", "x2", "x3")] == trained.design(problem)[0].tolist()
     with pytest.raises(ArchGymError, match="action_mode=construct"):
         make_agent("ppo-fast", problem, 3, policy=path, action_mode="design")
 
@@ -278,12 +405,14 @@ def test_the_addresses_of_further_traces_lie_within_the_memory():
 def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_several_groups_out():
     told = json.loads(invoke("policy", "leave-out", "dram", "--workload", "stream", "--workload", "random", "--workload",
                              "copy", "--requests", 400, "--further", 4, "--train-fidelity", "requests:100", "--folds", 2,
-                             "--updates", 1, "--evaluations", 2, "--repeats", 1, "--json"))  # fmt: skip
+                             "--updates", 1, "--bandwidth", 0.2, "--evaluations", 2, "--repeats", 1, "--json"))  # fmt: skip
+    assert told["training"]["bandwidth"] == 0.2
     assert told["groups"] == [["dram/stream"], ["dram/random"], ["dram/copy"]]
     assert told["train_fidelity"] == "requests:100" and told["interval"][0] <= told["share"] <= told["interval"][1]
     assert all(row["best"] >= max(row["reward"], row["random_best"]) for row in told["workloads"])
-    # Two trainings of an update: at most 16 draws for each of 7 workloads and training, 3 designs judged a workload.
-    assert told["simulations"] <= 2 * 16 * 7 + 3 * 3
+    # Two trainings of an update: at most 16 draws and 7 most likely designs for each of 7 workloads and training, 3 designs
+    # judged a workload.
+    assert told["simulations"] <= 2 * (16 + 7) * 7 + 3 * 3
 
 
 @pytest.mark.parametrize(
@@ -294,6 +423,8 @@ def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_s
             ["train", "dram", "--workload", "stream", "--train-fidelity", "request:9", "--out", "x"],
             "did you mean 'requests'",
         ),
+        (["train", "dram", "--members", "3", "--out", "x"], "only with a bandwidth above 0"),
+        (["train", "dram", "--bandwidth", "nan", "--out", "x"], "bandwidth is nan; expected"),
         (["train", "systolik", "--out", "x"], "did you mean 'systolic'"),
         (["train", "systolic", "--workload", "resnet19", "--out", "x"], "resnet19"),
         (["train", "systolic", "--workload", "vgg16", "--workload", "vgg16", "--out", "x"], "twice"),

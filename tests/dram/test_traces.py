@@ -100,6 +100,14 @@ def test_features_are_finite_and_of_order_one(requests: list[tuple[int, int, boo
     assert all(np.isfinite(value) and -1 <= value <= 2 for value in features.values()), features
 
 
+def test_late_hits_and_misses_are_of_the_bank_and_after_its_request_before() -> None:
+    row, bank = 1 << 17, 1 << 13
+    # A first request, the same row soon and late, another bank, then another row late and soon.
+    address, time = [0, 64, 128, bank, row, 0], [0, 31, 63, 64, 95, 96]
+    features = Trace("t", "", time, address, [False] * 6).features()
+    assert (features["late_hit_share"], features["late_miss_share"]) == (1 / 6, 1 / 6)
+
+
 # --- round trips -----------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ LINE_BYTES = 64  # of a cache line: the unit in which locality is measured
 PAGE_BYTES = 4096
 CLOCK_MHZ = 1200.0
 """Clock of times that count the cycles of a memory and do not say of which: that of DDR4-2400, the default memory."""
+LATE_CYCLES = 32  # about what closing a row and opening another takes
 LATEST = 2**53  # cycles; the simulator's own times stay exact integers far beyond
 _TOP = 2**63 - 1
 
@@ -181,6 +182,15 @@ class Trace(Workload):
         hits[order[1:]] = (bank[order][1:] == bank[order][:-1]) & (row[order][1:] == row[order][:-1])
         return hits
 
+    @property
+    def _since_bank(self) -> NDArray[np.int64]:
+        """Cycles since the request before each one in its bank, -1 for the first one; shape ``(n,)``."""
+        bank = self.address >> 13 & 15
+        order = np.argsort(bank, kind="stable")
+        since = np.full(len(self), -1, dtype=np.int64)
+        since[order[1:]] = np.where(np.diff(bank[order]) == 0, np.diff(self.time[order]), -1)
+        return since
+
     def features(self) -> dict[str, float]:
         """Numbers of order 1 that describe the trace.
 
@@ -195,6 +205,9 @@ class Trace(Workload):
         reuse                   1 - distinct lines / requests
         turnaround_share        changes between read and write / requests
         log_length              log2(requests) / 32
+        late_hit_share          requests to the row that its bank's request before was to, 32 cycles or more after it: what
+                                an open row is for (rows and banks as in :attr:`row_hits`)
+        late_miss_share         requests to another row than that, as late: what a closed row is for
         ======================  =====================================================================================
         """
         return dict(self._features)
@@ -211,6 +224,7 @@ class Trace(Workload):
         gaps = np.diff(self.time).astype(np.float64)
         mean, deviation = (float(gaps.mean()), float(gaps.std())) if n > 1 else (0.0, 0.0)
         distinct = len(np.unique(line))
+        late = self._since_bank >= LATE_CYCLES
         return {
             "read_share": 1.0 - float(self.is_write.mean()),
             "intensity": min(n / span, 1.0),
@@ -222,6 +236,8 @@ class Trace(Workload):
             "reuse": 1.0 - distinct / n,
             "turnaround_share": float((self.is_write[1:] != self.is_write[:-1]).sum()) / n,
             "log_length": float(np.log2(n)) / 32,
+            "late_hit_share": float((late & self.row_hits).mean()),
+            "late_miss_share": float((late & ~self.row_hits).mean()),
         }
 
 
