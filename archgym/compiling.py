@@ -105,8 +105,10 @@ def _compiled_elsewhere(function: Callable[..., Any], given: Any) -> bool:
     """Whether a new process compiled it for the types ``given``, and kept that."""
     if not sys.executable or getattr(sys, "frozen", False):  # no Python to start, or a program that holds it
         return False
-    code = f"from {__name__} import compile_for_another; compile_for_another()"
-    environment = {**os.environ, _APART: "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # (Imported from where this process imports: ``-c`` alone would put the working directory before the standard library.)
+    path = list(map(os.path.abspath, sys.path))
+    code = f"import sys; sys.path[:] = {path!r}; from {__name__} import compile_for_another; compile_for_another()"
+    environment = {**os.environ, _APART: "1"}
     asked = pickle.dumps((function.__module__, function.__qualname__, tuple(given)))
     try:  # what is wrong with the function is said by compiling it here
         done = subprocess.run([sys.executable, "-c", code], input=asked, env=environment, capture_output=True)

@@ -54,6 +54,9 @@ def total(values):
 def test_another_process_compiles_what_is_compiled_apart(tmp_path, monkeypatch, python):
     name = f"sums_{tmp_path.name}"  # a module is imported once
     (tmp_path / f"{name}.py").write_text(SUMS)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "pickle.py").write_text("raise SystemExit('not of the standard library')")
+    monkeypatch.chdir(tmp_path / "work")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "executable", python)
     total = importlib.import_module(name).total
