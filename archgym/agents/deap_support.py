@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ()
 
 import random
+import threading
 
 import numpy as np
 from deap import tools
@@ -16,9 +17,14 @@ from archgym.agents.moves import below, compiled, seen_before
 from archgym.space import Designs
 
 
+_turn = threading.RLock()
+"""Of the thread whose generator DEAP's operators draw from."""
+
+
 class OwnRandom:
     """Context in which DEAP's operators draw from a generator of our own, which it gives, in place of Python's global one.
-    (Giving that one our state for as long takes a tenth of a millisecond.)
+    (Giving that one our state for as long takes a tenth of a millisecond.) All of the process draw from it meanwhile, so that
+    agents in other threads wait.
 
     Args:
         rng: gives the seed.
@@ -28,6 +34,7 @@ class OwnRandom:
         self._own = random.Random(int(rng.integers(2**63)))
 
     def __enter__(self) -> random.Random:
+        _turn.acquire()
         for module in (selection, deap_crossover, emo):
             module.random = self._own
         return self._own
@@ -35,6 +42,7 @@ class OwnRandom:
     def __exit__(self, *exc: object) -> None:
         for module in (selection, deap_crossover, emo):
             module.random = random
+        _turn.release()
 
 
 def vary(

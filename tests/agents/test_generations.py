@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import threading
+
 import numba
 import numpy as np
 import pytest
+from deap.tools import selection
 
 from archgym.agents import make_agent, moves
+from archgym.agents.deap_support import OwnRandom
 from archgym.agents.moves import Mover, Stagnation, compiled, tournament
 from archgym.agents.starting import Fresh
 from archgym.evaluator import Evaluator
@@ -132,3 +137,20 @@ def test_agents(both, name, hyperparameters):
 
     plain, fast = both(run)
     assert plain == fast
+
+
+def test_deap_draws_for_one_thread_at_a_time():
+    first, second = OwnRandom(np.random.default_rng(0)), OwnRandom(np.random.default_rng(1))
+    drawn = []
+
+    def other():
+        with second as own:
+            drawn.append(selection.random is own)
+
+    thread = threading.Thread(target=other)
+    with first as own:
+        thread.start()
+        thread.join(0.05)
+        assert selection.random is own and not drawn
+    thread.join(60)
+    assert drawn == [True] and selection.random is random
