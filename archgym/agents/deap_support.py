@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from archgym.agents.moves import below, compiled, seen_before
 from archgym.space import Designs
 
-
 _turn = threading.RLock()
 """Of the thread whose generator DEAP's operators draw from."""
 
