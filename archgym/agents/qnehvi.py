@@ -18,7 +18,7 @@ from linear_operator.utils.warnings import NumericalWarning
 
 from archgym.agents.base import hyper
 from archgym.agents.botorch_agent import BoTorchHyperparameters, BoTorchOptimization
-from archgym.agents.parego import ParEGO
+from archgym.agents.parego import REACH, ParEGO
 from archgym.agents.torch_support import own_randomness
 from archgym.space import Designs
 
@@ -30,6 +30,8 @@ FIT = {"options": {"maxiter": 50}}
 class ExpectedHypervolumeHyperparameters(BoTorchHyperparameters):
     """Of the expected hypervolume improvement."""
 
+    reach: str = hyper("median", choices=("median", "front"), doc=REACH)
+
     candidates: int = hyper(200, low=50, high=5000, log=True, doc="designs among which the acquisition is maximised")
     samples: int = hyper(16, low=8, high=512, log=True, doc="quasi-random samples of the acquisition's integral")
 
@@ -37,9 +39,8 @@ class ExpectedHypervolumeHyperparameters(BoTorchHyperparameters):
 class ExpectedHypervolume(ParEGO, BoTorchOptimization):
     """Searches the Pareto front of ``problem.pareto_metrics``: of candidates that are made as ``parego`` makes them for one
     weighting, those that together promise the largest volume beyond the front that is known (Daulton et al., 2021; the
-    logarithm of Ament et al., 2023), measured below a tenth beyond the front's largest losses. Metrics are placed as
-    ``parego`` places them; infeasible trials are as bad as the worst known. Where there is one metric, or nothing feasible
-    is known yet, it is ``botorch``."""
+    logarithm of Ament et al., 2023), measured below a tenth beyond the losses that ``parego`` places at 1; infeasible trials
+    are as bad as the worst known. Where there is one metric, or nothing feasible is known yet, it is ``botorch``."""
 
     name = "qnehvi"
     hyperparameters = ExpectedHypervolumeHyperparameters  # type: ignore[assignment]

@@ -18,17 +18,28 @@ def problem():
     return make_problem("synthetic/pareto")
 
 
-def test_metrics_are_placed_between_the_least_and_the_front_s_largest(problem):
-    agent, designs = make_agent("parego", problem, 0), problem.space.sample(4, 0)
+def told(problem, **hyperparameters):
+    """An agent that knows two designs on a front, one behind it, and one of which nothing is known."""
+    agent, designs = make_agent("parego", problem, 0, **hyperparameters), problem.space.sample(4, 0)
     evaluation, rewards = problem.evaluate(designs)
     names = [metric.name for metric in problem.pareto_metrics]
-    # Two designs on a front, one behind it, and one of which nothing is known.
     given = {names[0]: np.exp([0.0, 1.0, 4.0, np.nan]), names[1]: np.exp([3.0, 1.0, 3.0, np.nan])}
     evaluation = Evaluation(given, np.array([True, True, True, False]), evaluation.violation)
     agent.learn(designs, evaluation, np.where(evaluation.feasible, rewards, PENALTY))
+    return agent
+
+
+def test_metrics_are_placed_between_the_least_and_the_front_s_largest(problem):
+    agent = told(problem, reach="front")
     assert agent._placed() == pytest.approx(np.array([[0, 1], [1, 0], [4, 1], [4, 1]]))
     assert agent._weighted(np.array([0.5, 0.5])) == pytest.approx([-0.525, -0.525, -2.125, -2.125])
     assert agent._weighted(np.array([1.0, 0.0])) == pytest.approx([0, -1.05, -4.2, -4.2])
+
+
+def test_or_the_median_of_the_first_designs_beyond_which_they_count_more(problem):
+    agent = told(problem, initial=2)
+    assert agent._placed() == pytest.approx(np.array([[0, 2], [2, 0], [8, 2], [8, 2]]))
+    assert agent._weighted(np.array([1.0, 0.0])) == pytest.approx([-1, -2.1 - 1, -8.4 - 8, -8.4 - 8])
 
 
 def missing(name, problem, seed, budget, **hyperparameters):
