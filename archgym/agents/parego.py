@@ -49,6 +49,7 @@ class ParEGO(BayesianOptimization):
 
     name = "parego"
     hyperparameters = ParEGOHyperparameters
+    p: ParEGOHyperparameters
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
