@@ -93,8 +93,10 @@ def _compile_apart(compiled: Any) -> None:
     def load_from_another(signature: Any, context: Any) -> Any:
         found = load(signature, context)
         if found is None and _APART not in os.environ:
-            with event.trigger_event("numba:compile"):
-                done = _compiled_elsewhere(compiled.py_func, sigutils.normalize_signature(signature)[0])
+            given, returned = sigutils.normalize_signature(signature)
+            about = {"dispatcher": compiled, "args": given, "return_type": returned}  # as Numba says it
+            with event.trigger_event("numba:compile", about):
+                done = _compiled_elsewhere(compiled.py_func, given)
             found = load(signature, context) if done else None
         return found
 

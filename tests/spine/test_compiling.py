@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core import event
 
 from archgym.compiling import inner, kernel
 
@@ -60,7 +61,9 @@ def test_another_process_compiles_what_is_compiled_apart(tmp_path, monkeypatch, 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "executable", python)
     total = importlib.import_module(name).total
-    assert total(np.arange(3.0)) == 3.0
+    with event.install_recorder("numba:compile") as recorded:
+        assert total(np.arange(3.0)) == 3.0
+    assert all(said.data["dispatcher"] is total for _, said in recorded.buffer) and recorded.buffer
     loaded, compiled_here = total.stats.cache_hits.values(), total.stats.cache_misses.values()
     assert (sum(loaded), sum(compiled_here)) == ((1, 0) if Path(python).is_file() else (0, 1))
 
