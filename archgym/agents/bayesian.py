@@ -3,7 +3,10 @@ improvement, several designs a fit."""
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -130,7 +133,7 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
         if not len(candidates):
             return self.space.sample(self.p.batch, self.rng)
         # BLAS sums in another order on other numbers of threads; one thread makes a run the same everywhere.
-        with _thread_pools(trees=True).limit(limits=1), warnings.catch_warnings():
+        with one_thread(trees=True), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             chosen = self._acquire(candidates)
         return candidates[chosen]
@@ -363,9 +366,25 @@ def _thread_pools(trees: bool) -> Any:
     return ThreadpoolController()
 
 
-def one_thread() -> Any:
-    """A context in which BLAS sums on one thread: it sums in another order on other numbers of threads."""
-    return _thread_pools(trees=False).limit(limits=1)
+_lock = threading.Lock()
+_inside: list[Any] = []
+"""For each thread in :func:`one_thread` the limit on BLAS that the first of them set."""
+
+
+@contextmanager
+def one_thread(trees: bool = False) -> Iterator[None]:
+    """A context in which BLAS sums on one thread: it sums in another order on other numbers of threads. The number is of the
+    process: of threads that meet here the last to leave puts it back."""
+    with _lock:
+        _inside.append(_inside[0] if _inside else _thread_pools(trees=False).limit(limits=1, user_api="blas"))
+    try:
+        with _thread_pools(trees).limit(limits=1, user_api="openmp"):  # this number is of the thread
+            yield
+    finally:
+        with _lock:
+            limit = _inside.pop()
+            if not _inside:
+                limit.restore_original_limits()
 
 
 class GaussianProcess:

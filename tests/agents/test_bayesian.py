@@ -191,3 +191,22 @@ def test_changes_are_probed_where_many_make_no_difference(name, probes):
     from archgym.problem import make_problem
 
     assert make_agent("bo", make_problem(name), 0)._probes is probes
+
+
+def test_threads_of_blas_come_back_when_the_last_agent_leaves():
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from archgym.agents.bayesian import one_thread
+
+    def counts():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        first, second = one_thread(), one_thread()
+        assert counts() == {2}
+        with first:
+            second.__enter__()
+            assert counts() == {1}
+        assert counts() == {1}  # the other one, of another thread, still sums
+        second.__exit__(None, None, None)
+        assert counts() == {2}
