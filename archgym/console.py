@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ()
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,16 @@ from archgym.writing import finite
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+class Number(click.FloatRange):
+    """A number of a range on the command line; click's own lets NaN into every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from archgym.console import print_json, print_table
+from archgym.console import Number, print_json, print_table
 from archgym.errors import ArchGymError, UnknownNameError, all_different
 from archgym.problem import Problem, make_problem, parse_name
 from archgym.problem_cli import chosen_problem, problem_options
@@ -45,7 +45,7 @@ _cheaper = click.option(
     help="Cheaper fidelity to train at (requests:2000); judged at the own.",
 )
 _bandwidth = click.option(
-    "--bandwidth", default=0.0, show_default=True, type=click.FloatRange(0.0, 10.0),
+    "--bandwidth", default=0.0, show_default=True, type=Number(0.0, 10.0),
     help="Above 0: choose, among the most likely designs of all trained workloads, by how these did on workloads whose features' "
     "ranks are about that near.",
 )  # fmt: skip

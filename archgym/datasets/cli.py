@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from archgym.console import print_result
+from archgym.console import Number, print_result
 from archgym.errors import ArchGymError
 from archgym.store.option import store_option
 
@@ -50,7 +50,9 @@ def info_command(paths: tuple[Path, ...], as_json: bool) -> None:
 @_paths
 @click.option("--sample", type=int, help="Trials a problem to simulate again [256; none where that starts programs].")
 @click.option("--seed", default=0, show_default=True, help="Seed of the sample.")
-@click.option("--tolerance", default=0.0, show_default=True, help="Relative difference that counts as equal.")
+@click.option(
+    "--tolerance", type=Number(), default=0.0, show_default=True, help="Relative difference that counts as equal."
+)
 @_trust
 @_json
 @store_option
@@ -157,8 +159,8 @@ def sample_command(
 @_paths
 @_out
 @click.option("--by", default="design", show_default=True, help="design, agent, workload or region.")
-@click.option("--test", default=0.2, show_default=True, help="Share held out for the test set.")
-@click.option("--validation", default=0.0, show_default=True, help="Share held out for validation.")
+@click.option("--test", type=Number(), default=0.2, show_default=True, help="Share held out for the test set.")
+@click.option("--validation", type=Number(), default=0.0, show_default=True, help="Share held out for validation.")
 @click.option("--hold-out", multiple=True, help="Agents or workloads to hold out; repeat for several.")
 @click.option("--region", help='Conditions that make the test set: "Size>=6, Policy=Open|Closed".')
 @click.option("--seed", default=0, show_default=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from archgym.console import print_result
+from archgym.console import Number, print_result
 from archgym.errors import ArchGymError, all_different, quote, whole_numbers
 from archgym.store.option import store_option
 
@@ -120,7 +120,7 @@ def _open(file: Path, problem: str, space: str | None) -> tuple[Any, Any]:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("problem")
 @click.option("--designs", "-n", default=4000, show_default=True, help="Uniform test draws.")
-@click.option("--level", default=0.9, show_default=True, help="Of the intervals.")
+@click.option("--level", type=Number(), default=0.9, show_default=True, help="Of the intervals.")
 @click.option("--space", help="Design space.")
 @click.option("--seed", default=1, show_default=True)
 @_json

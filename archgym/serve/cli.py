@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from archgym.console import print_json
+from archgym.console import Number, print_json
 from archgym.errors import ArchGymError, MissingExtraError
 
 err = Console(stderr=True)
@@ -39,8 +39,8 @@ VARIABLE = "ARCHGYM_SERVE_TOKEN"
     "--sessions", "most", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="open at once"
 )
 @click.option("--max-budget", type=click.IntRange(1), default=1_000_000, show_default=True, help="of a session")
-@click.option("--timeout", type=click.FloatRange(0.01), default=60.0, show_default=True, help="seconds a request waits")
-@click.option("--rate", type=click.FloatRange(0.01), default=200.0, show_default=True, help="requests a second")
+@click.option("--timeout", type=Number(0.01), default=60.0, show_default=True, help="seconds a request waits")
+@click.option("--rate", type=Number(0.01), default=200.0, show_default=True, help="requests a second")
 @click.option("--max-body", type=click.IntRange(100), default=1 << 20, show_default=True, help="bytes of a request")
 @click.option(
     "--mcp",

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from archgym.console import print_json, print_table
+from archgym.console import Number, print_json, print_table
 from archgym.errors import ArchGymError
 from archgym.store.database import Store, StoreError
 from archgym.store.stored import OFF, VARIABLE, chosen_path, using
@@ -106,7 +106,7 @@ def verify(opened: Store, as_json: bool) -> None:
 @_of_a_store
 @click.option("--simulator", help="results of this simulator")
 @click.option("--version", help="results of this version of a simulator")
-@click.option("--older-than", type=float, metavar="DAYS", help="results written so long ago")
+@click.option("--older-than", type=Number(min=0), metavar="DAYS", help="results written so long ago")
 @click.option("--violation", help="results with this violation, for instance time_limit")
 @click.option("--damaged", is_flag=True, help="rows whose checksum is wrong")
 @click.option("--all", "everything", is_flag=True, help="all results")

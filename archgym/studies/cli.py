@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgym.console import print_json, print_table
+from archgym.console import Number, print_json, print_table
 from archgym.errors import ArchGymError
 from archgym.files import kept_beside
 from archgym.locating import following
@@ -77,7 +77,7 @@ def describe(spec: str, as_json: bool) -> None:
 @click.option("--threads", type=int, default=1, show_default=True, help="threads a worker may use")
 @click.option("--resume", is_flag=True, help="go on with the study in the folder")
 @click.option("--limit", type=int, help="do at most so many runs")
-@click.option("--max-minutes", type=click.FloatRange(min=0), help="start no more runs after so long")
+@click.option("--max-minutes", type=Number(min=0), help="start no more runs after so long")
 @click.option("--budget", type=int, help="evaluations a run, in place of the spec's")
 @click.option("--seeds", type=int, help="number of seeds, in place of the spec's")
 @store_option

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from archgym.console import print_json, print_table
+from archgym.console import Number, print_json, print_table
 from archgym.errors import ArchGymError, all_different
 from archgym.store.option import store_option
 
@@ -108,7 +108,7 @@ def describe(name: str, as_json: bool) -> None:
 @click.option("--executor", default="processes", show_default=True, help="serial, processes[:N] or ray[:ADDRESS]")
 @click.option("--workers", type=int, help="processes or actors [all processors]")
 @click.option("--resume", is_flag=True, help="go on with the entry in the folder")
-@click.option("--max-minutes", type=click.FloatRange(min=0), help="start no more runs after so long")
+@click.option("--max-minutes", type=Number(min=0), help="start no more runs after so long")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @store_option
 def run(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from archgym.agents import make_agent, search
 from archgym.cli import main
+from archgym.console import Number
 from archgym.datasets import read_trials
 from archgym.envs import DesignEnv, DesignVectorEnv
 from archgym.errors import ArchGymError, quote
@@ -127,3 +129,26 @@ def test_the_command_line_of_studies_and_suites(tmp_path):
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
         assert result.exit_code == 2 and len(result.output.splitlines()) == 1, result.output
         assert not out.exists()
+
+
+def _commands(command):
+    yield command
+    for name in getattr(command, "list_commands", lambda _: ())(None):
+        yield from _commands(command.get_command(None, name))
+
+
+def test_no_option_takes_what_is_no_number():
+    kinds = {
+        option.opts[0]: option.type
+        for command in _commands(main)
+        for option in command.params
+        if isinstance(option.type, click.FloatRange | type(click.FLOAT))
+    }
+    assert {name for name, kind in kinds.items() if not isinstance(kind, Number)} <= {
+        "--budget-seconds", "--choice-rate",  # which are checked where they are used
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if isinstance(kind, Number):
+            with pytest.raises(click.BadParameter, match="not a number"):
+                kind.convert("nan", None, None)
+            assert kind.convert("2", None, None) == 2.0, name
