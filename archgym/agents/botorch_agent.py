@@ -17,6 +17,7 @@ from botorch.optim import optimize_acqf_discrete
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from linear_operator.utils.warnings import NumericalWarning
+from numpy.typing import NDArray
 
 from archgym.agents.base import Hyperparameters, hyper
 from archgym.agents.bayesian import BayesianOptimization
@@ -51,26 +52,25 @@ class BoTorchOptimization(BayesianOptimization):
     def _acquire(self, candidates: Designs) -> list[int]:
         rows = self._shown()
         x = torch.from_numpy(self.space.features(self._designs[rows]))
-        y = torch.from_numpy(self._standardised()[rows])[:, None]
         pool = torch.from_numpy(self.space.features(candidates))
         seed = int(self.rng.integers(2**31))
         with own_randomness(), warnings.catch_warnings():
             warnings.simplefilter("ignore", BotorchWarning)
             warnings.simplefilter("ignore", NumericalWarning)
             torch.manual_seed(seed)
-            # Equal rewards have no deviation to divide by.
-            outcome = Standardize(m=1) if float(y.std()) > 1e-9 else None
-            model = SingleTaskGP(x, y, outcome_transform=outcome)
-            fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
             samples: int = self.p.samples  # type: ignore[attr-defined]  # of BoTorchHyperparameters
-            acquisition = qLogNoisyExpectedImprovement(
-                model,
-                X_baseline=x,
-                sampler=SobolQMCNormalSampler(torch.Size([samples]), seed=seed),
-                prune_baseline=True,
-            )
+            acquisition = self._improvement(rows, x, SobolQMCNormalSampler(torch.Size([samples]), seed=seed))
             count = min(self.p.batch, len(candidates))
             chosen, _ = optimize_acqf_discrete(acquisition, q=count, choices=pool, unique=True)
         # Rows of the pool; equal features are equal designs in canonical form.
         found = [int(np.flatnonzero((pool == point).all(dim=1).numpy())[0]) for point in chosen]
         return list(dict.fromkeys(found))
+
+    def _improvement(self, rows: NDArray[np.int64], x: torch.Tensor, sampler: Any) -> Any:
+        """BoTorch's acquisition by a model of the trials ``rows``, whose features are ``x`` ``(n, f)``."""
+        y = torch.from_numpy(self._standardised()[rows])[:, None]
+        # Equal rewards have no deviation to divide by.
+        outcome = Standardize(m=1) if float(y.std()) > 1e-9 else None
+        model = SingleTaskGP(x, y, outcome_transform=outcome)
+        fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+        return qLogNoisyExpectedImprovement(model, X_baseline=x, sampler=sampler, prune_baseline=True)
