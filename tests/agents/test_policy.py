@@ -424,7 +424,7 @@ def test_policies_learn_from_further_workloads_at_a_cheaper_fidelity_and_leave_s
             "did you mean 'requests'",
         ),
         (["train", "dram", "--members", "3", "--out", "x"], "only with a bandwidth above 0"),
-        (["train", "dram", "--bandwidth", "nan", "--out", "x"], "bandwidth is nan; expected"),
+        (["train", "dram", "--bandwidth", "nan", "--out", "x"], "not a number"),
         (["train", "systolik", "--out", "x"], "did you mean 'systolic'"),
         (["train", "systolic", "--workload", "resnet19", "--out", "x"], "resnet19"),
         (["train", "systolic", "--workload", "vgg16", "--workload", "vgg16", "--out", "x"], "twice"),

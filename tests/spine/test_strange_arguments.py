@@ -145,7 +145,7 @@ def test_no_option_takes_what_is_no_number():
         if isinstance(option.type, click.FloatRange | type(click.FLOAT))
     }
     assert {name for name, kind in kinds.items() if not isinstance(kind, Number)} <= {
-        "--budget-seconds", "--choice-rate",  # which are checked where they are used
+        "--budget-seconds", "--choice-rate", "--minutes",  # which are checked where they are used
     }  # fmt: skip
     for name, kind in kinds.items():
         if isinstance(kind, Number):

@@ -12,7 +12,6 @@ from typing import Any
 import click
 from rich.console import Console
 
-from archgym.console import Number
 from archgym.progress import count_progress
 from archgym.simulators.nas.differentiable.cli import search
 from archgym.simulators.nas.supernet.cli import supernet, workload_option
@@ -29,7 +28,7 @@ nas.add_command(search)
 
 @nas.command("build-table")
 @click.option("--folder", type=click.Path(path_type=Path), required=True, help="folder of the shards")
-@click.option("--minutes", type=Number(min=0), help="start no shard after so many minutes")
+@click.option("--minutes", type=float, help="start no shard after so many minutes")
 @click.option("--shards", type=click.IntRange(0), help="finish so many shards")
 @click.option("--recipe", help="recipe of the networks: the name of a table [default: that of --base, else version 2]")
 @click.option("--seeds", default="0,1,2", show_default=True, help="seeds in the order of work")
