@@ -11,10 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 
 from archgym.compiling import inner, kernel
 
 PACKAGE = Path(__file__).parents[2] / "archgym"
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """As on the first run of the tests: what a former one kept is not looked at."""
+    monkeypatch.setattr(IndexDataCacheFile, "load", lambda self, key: None)
 
 
 @inner(error_model="numpy")
@@ -27,7 +34,7 @@ def quarter(x):
     return half(half(x))
 
 
-def test_an_inner_function_is_called_by_compiled_code_only():
+def test_an_inner_function_is_called_by_compiled_code_only(anew):
     with pytest.raises(TypeError, match="half is called by compiled code only"):
         half(1.0)
     assert quarter(1.0) == 0.25
@@ -86,7 +93,7 @@ def test_all_of_the_package_is_compiled_this_way():
 
 @pytest.mark.parametrize("outer", [inner, partial(inner, arrays=True)])
 @pytest.mark.parametrize("doubled", [inner, partial(inner, arrays=True)])
-def test_functions_that_handle_arrays_say_so(outer, doubled):
+def test_functions_that_handle_arrays_say_so(anew, outer, doubled):
     @doubled
     def twice(values):
         return values * 2
