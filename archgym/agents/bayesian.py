@@ -120,9 +120,13 @@ class BayesianOptimization(GenerationalAgent[BayesianHyperparameters]):
     def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
         canonical = self.space.canonical(designs)
         new = first_seen(row_keys(canonical), self._seen)
-        self._designs = np.concatenate([self._designs, canonical[new]])
-        self._rewards = np.concatenate([self._rewards, rewards[new]])
-        self._feasible = np.concatenate([self._feasible, evaluation.feasible[new]])
+        self._remember(canonical[new], evaluation.take(new), rewards[new])
+
+    def _remember(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        """Note trials ``(n, d)`` of designs that are new."""
+        self._designs = np.concatenate([self._designs, designs])
+        self._rewards = np.concatenate([self._rewards, rewards])
+        self._feasible = np.concatenate([self._feasible, evaluation.feasible])
 
     def propose(self) -> Designs:
         if isinstance(self._model, MixedGP):

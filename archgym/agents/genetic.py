@@ -63,15 +63,8 @@ class GeneticAlgorithm(GenerationalAgent[GeneticHyperparameters]):
             count = self.p.population - self._elites
             chosen = tools.selTournament(self._parents, count, tournsize=self.p.tournament, fit_attr="reward")
             self.bred_from = self._population[[parent.row for parent in chosen]]
-            born = vary(
-                self.bred_from.tolist(),
-                self._population,
-                self.space.nvec,
-                self.p.crossover,
-                self.p.mutation,
-                self.rng,
-                own,
-            )
+            children, nvec = self.bred_from.tolist(), self.space.nvec
+            born = vary(children, self._population, nvec, self.p.crossover, self.p.mutation, self.rng, own)
         return born if self._fresh is None else self._fresh(born, self.bred_from)
 
     def forget(self) -> bool:

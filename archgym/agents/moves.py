@@ -255,7 +255,7 @@ class Stagnation:
             self._met = set() if kernels is None else kernels.Table(designs.shape[1])
         before = len(self._met)
         if isinstance(self._met, set):
-            self._met.update(row.tobytes() for row in designs)
+            self._met.update(row_keys(designs))
         else:
             self._met.add(designs)
         self._stale = self._stale + 1 if 4 * (len(self._met) - before) < len(designs) else 0

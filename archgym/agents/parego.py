@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from archgym.agents.base import hyper
 from archgym.agents.bayesian import BayesianHyperparameters, BayesianOptimization
-from archgym.agents.moves import first_seen, row_keys
 from archgym.objective import Rewards
 from archgym.pareto import non_dominated
 from archgym.simulator import Evaluation
@@ -19,8 +18,7 @@ from archgym.space import Designs
 Array = NDArray[np.float64]
 
 SUM = 0.05
-"""Weight of the sum of the losses beside the largest: without it, designs on the far sides of the front's corners tie."""
-
+"""Weight of the sum of the losses beside the largest: without it, designs tie that differ in metrics of less weight only."""
 
 REACH = "the losses that count: up to the median of the first designs, much as in suites, or to the ends of the front"
 
@@ -32,11 +30,7 @@ class ParEGOHyperparameters(BayesianHyperparameters):
     surrogate: str = hyper(
         "mixed", choices=("mixed",), doc="the model: a Gaussian process with a length scale a parameter"
     )
-    reach: str = hyper(
-        "median",
-        choices=("median", "front"),
-        doc=REACH,
-    )
+    reach: str = hyper("median", choices=("median", "front"), doc=REACH)
     batch: int = hyper(2, low=1, high=64, log=True, doc="designs suggested a fit, by one weighting of the metrics")
 
 
@@ -55,10 +49,9 @@ class ParEGO(BayesianOptimization):
         super().__init__(*args, **kwargs)
         self._losses: Array = np.empty((0, len(self.problem.pareto_metrics)))
 
-    def learn(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
-        new = first_seen(row_keys(self.space.canonical(designs)), set(self._seen))
-        super().learn(designs, evaluation, rewards)
-        self._losses = np.concatenate([self._losses, self.problem.losses(evaluation)[new]])
+    def _remember(self, designs: Designs, evaluation: Evaluation, rewards: Rewards) -> None:
+        super()._remember(designs, evaluation, rewards)
+        self._losses = np.concatenate([self._losses, self.problem.losses(evaluation)])
 
     def propose(self) -> Designs:
         if self._known().any():

@@ -33,6 +33,7 @@ from archgym.registry import SIMULATORS
 from archgym.simulators.dram.traces import drawn_names
 from archgym.simulators.synthetic import Landscape, Synthetic
 from archgym.space import Constraint, DesignSpace, Parameter
+from archgym.threads import limit_threads
 
 SPACE = DesignSpace([Parameter(f"x{j}", tuple(range(9))) for j in range(4)])
 
@@ -149,17 +150,14 @@ def test_equal_seeds_train_equal_policies_and_other_seeds_others():
     assert one.about.simulations > 0
 
 
-def test_two_threads_train_what_one_does():
+def test_two_threads_train_what_one_does(monkeypatch):
     def policy(threads):
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
+        with limit_threads(threads):
             memories = [Memory(make_problem(f"dram/{name}:requests=200")) for name in ("stream", "random", "copy")]
             return train(memories, Training(updates=2, width=8, bandwidth=0.2))
-        finally:
-            numba.set_num_threads(before)
 
-    one, two = policy(1), policy(min(2, numba.config.NUMBA_NUM_THREADS))
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    one, two = policy(1), policy(2)
     assert np.array_equal(one.net, two.net) and np.array_equal(one.shortlist.worth, two.shortlist.worth)
 
 

@@ -19,6 +19,7 @@ from archgym.simulators.llm.kernels import training as kernel
 from archgym.simulators.llm.training import LlmTrainingSimulator, make_workload
 from archgym.simulators.llm.training_model import StepModel, cluster_vector, constants
 from archgym.simulators.llm.validate_training import groups, published_step
+from archgym.threads import limit_threads
 
 REF = Path(os.environ.get("ARCHGYM_REF", Path(__file__).resolve().parents[3] / "shared" / "ref")) / "llm"
 needs_ref = pytest.mark.skipif(not REF.is_dir(), reason="needs the reference data")
@@ -121,7 +122,7 @@ def test_canonical_forms_keep_all_metrics(space):
         np.testing.assert_array_equal(simulator.space(workload).canonical(canonical), canonical)
 
 
-def test_a_design_equals_its_row_in_a_batch_on_any_number_of_threads():
+def test_a_design_equals_its_row_in_a_batch_on_any_number_of_threads(monkeypatch):
     import numba
 
     simulator = LlmTrainingSimulator()
@@ -132,13 +133,10 @@ def test_a_design_equals_its_row_in_a_batch_on_any_number_of_threads():
     rows = np.flatnonzero(np.isfinite(whole))[:50]
     for i in rows:
         assert simulator.evaluate(designs[i], workload).metrics["step_time_s"][0] == whole[i]
-    before = numba.get_num_threads()
-    try:
-        for threads in (1, 2):
-            numba.set_num_threads(min(threads, before))
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 2)
+    for threads in (1, 2):
+        with limit_threads(threads):
             np.testing.assert_array_equal(simulator.evaluate(designs, workload).metrics["step_time_s"], whole)
-    finally:
-        numba.set_num_threads(before)
 
 
 def test_violations_of_the_space_come_first_and_have_the_names_of_its_rules():
